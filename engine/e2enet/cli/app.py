@@ -1,0 +1,109 @@
+"""The Typer application, and what all verbs share: reporters and exit statuses."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from enum import Enum
+from typing import Annotated, Any
+
+import typer
+
+import e2enet.cli
+from e2enet import __version__
+from e2enet.events import BadInput, Cancelled, JsonReporter, Reporter
+
+EXIT_BAD_INPUT = 2
+EXIT_FAILURE = 1
+EXIT_CANCELLED = 130
+
+
+class ProgressStyle(str, Enum):
+    """How progress is told: a bar for a person, JSON lines for a program."""
+
+    bar = "bar"
+    json = "json"
+
+
+Progress = Annotated[ProgressStyle, typer.Option(help="A progress bar, or one JSON event a line.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback when something fails.")]
+
+app = typer.Typer(
+    name="e2enet",
+    help="E2ENet: 3D medical image segmentation with dynamic sparse feature fusion.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"e2enet {__version__}")
+        raise typer.Exit()
+
+
+def run(work: Callable[[Reporter], Any], *, progress: ProgressStyle, debug: bool = False) -> None:
+    """Do the work of a verb and end the process with the status that DESIGN promises.
+
+    0 when it succeeded, 2 for bad input, 130 when cancelled, 1 for the rest. A person reads one
+    sentence; the traceback only comes with `--debug`.
+    """
+    reporter = _reporter(progress)
+    signal.signal(signal.SIGTERM, _cancel)
+    status = 0
+    try:
+        work(reporter)
+    except BadInput as error:
+        status = EXIT_BAD_INPUT
+        reporter.error(error.code, error.message, error.help)
+        _trace(debug)
+    except (Cancelled, KeyboardInterrupt):
+        status = EXIT_CANCELLED
+        reporter.error("cancelled", "Cancelled.")
+    except BrokenPipeError:  # the reader of our events has gone
+        status = EXIT_FAILURE
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the interpreter's own last flush
+    except MemoryError:
+        status = EXIT_FAILURE
+        reporter.error("out-of-memory", "There is not enough memory.", "Close other programs.")
+        _trace(debug)
+    except Exception as error:
+        status = EXIT_FAILURE
+        text = str(error).strip().split("\n")[0] or type(error).__name__
+        reporter.error("failure", f"{type(error).__name__}: {text}", "--debug shows where.")
+        _trace(debug)
+    finally:
+        getattr(reporter, "close", lambda: None)()
+    if status:
+        raise typer.Exit(status)
+
+
+def _reporter(progress: ProgressStyle) -> Reporter:
+    if progress is ProgressStyle.json:
+        return JsonReporter()
+    from e2enet.cli.console import ConsoleReporter
+
+    return ConsoleReporter()
+
+
+def _cancel(signum: int, frame: Any) -> None:
+    raise Cancelled
+
+
+def _trace(debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+
+
+for _module in pkgutil.iter_modules(e2enet.cli.__path__):
+    if _module.name not in ("app", "console"):
+        importlib.import_module(f"e2enet.cli.{_module.name}").register(app)

@@ -1,0 +1,68 @@
+"""Events for a person: a progress bar with the remaining time, and plain sentences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from e2enet.events import Reporter
+
+
+class ConsoleReporter(Reporter):
+    """Draws on standard error, so that a verb's own output can be piped."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True)
+        self._progress: Progress | None = None
+        self._tasks: dict[str, Any] = {}
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        if self._progress is None:
+            self._progress = Progress(
+                TextColumn("{task.description:<14}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                console=self.console,
+                transient=True,
+            )
+            self._progress.start()
+        if stage not in self._tasks:
+            for task in self._tasks.values():
+                self._progress.update(task, visible=False)
+            self._tasks[stage] = self._progress.add_task(stage, total=total)
+        task = self._tasks[stage]
+        self._progress.update(task, completed=done, total=total, visible=done < total)
+
+    def metric(self, name: str, **values: Any) -> None:
+        text = "  ".join(f"{key} {_short(value)}" for key, value in values.items())
+        self.console.print(f"[cyan]{name}[/]  {text}", highlight=False)
+
+    def result(self, **values: Any) -> None:
+        """A verb prints its own result for a person."""
+
+    def warning(self, code: str, message: str) -> None:
+        self.console.print(f"[yellow]Note:[/] {message}", highlight=False)
+
+    def error(self, code: str, message: str, help: str = "") -> None:
+        self.close()
+        self.console.print(f"[red]{message}[/]", highlight=False)
+        if help:
+            self.console.print(help, highlight=False)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+            self._tasks = {}
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict):
+        return " ".join(f"{key} {_short(item)}" for key, item in value.items())
+    return str(value)

@@ -1,0 +1,1 @@
+"""Images, datasets, plans and preprocessing: everything before the network sees a voxel."""

@@ -1,0 +1,182 @@
+"""Which connections of the fusion lattice are alive.
+
+A connection is one (output map, input map) kernel of a fusion convolution or of an upward transposed
+convolution. A live kernel is whole, a dead one is all zeros. E2ENet, arXiv 2312.04727, section 3.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from e2enet.networks import E2ENet, SparseLayer
+
+
+class Connections:
+    """Boolean masks over the first two axes of every sparse weight of a network.
+
+    Args:
+        network: Says which layers are sparse (`E2ENet.sparse_layers`).
+        masks: Layer name -> mask (weight.shape[0], weight.shape[1]).
+
+    Raises:
+        ValueError: A layer has no mask, or a mask of another shape.
+    """
+
+    def __init__(self, network: E2ENet, masks: Mapping[str, Tensor]) -> None:
+        self.layers: dict[str, SparseLayer] = network.sparse_layers()
+        self.masks: dict[str, Tensor] = {}
+        for name, layer in self.layers.items():
+            shape = tuple(layer.module.weight.shape[:2])  # type: ignore[union-attr]
+            mask = masks.get(name)
+            if mask is None or tuple(mask.shape) != shape:
+                found = "none" if mask is None else f"one of shape {tuple(mask.shape)}"
+                raise ValueError(f"Layer {name} needs a mask of shape {shape}; there is {found}.")
+            mask = mask.detach().to(layer.module.weight.device, torch.bool)  # type: ignore
+            self.masks[name] = mask.clone(memory_format=torch.contiguous_format)
+
+    @classmethod
+    def random(
+        cls, network: E2ENet, sparsity: float, *, level0_density: float | None = None, seed: int = 0
+    ) -> Connections:
+        """Draw the live connections of each layer uniformly at random.
+
+        Args:
+            network: The network.
+            sparsity: Feature sparsity S; a layer keeps `round((1 - S) * connections)`.
+            level0_density: Density of the level-0 fusion convolutions instead of 1 - S. The released
+                code keeps 0.2 there whatever S is; None is uniform.
+            seed: The draw is the same for the same seed on any device.
+
+        Raises:
+            ValueError: The sparsity or the density lies outside [0, 1).
+        """
+        if not 0 <= sparsity < 1:
+            raise ValueError(f"The sparsity is {sparsity}; it must be at least 0 and below 1.")
+        if level0_density is not None and not 0 < level0_density <= 1:
+            raise ValueError(f"level0_density is {level0_density}; it must be in (0, 1].")
+        generator = torch.Generator().manual_seed(seed)
+        masks = {}
+        for name, layer in network.sparse_layers().items():
+            density = 1 - sparsity
+            if level0_density is not None and layer.level == 0 and layer.kind == "fusion":
+                density = level0_density
+            shape = layer.module.weight.shape[:2]  # type: ignore[union-attr]
+            flat = torch.zeros(shape.numel(), dtype=torch.bool)  # type: ignore[operator]
+            live = round(density * flat.numel())
+            flat[torch.randperm(flat.numel(), generator=generator)[:live]] = True
+            masks[name] = flat.view(shape)  # type: ignore[arg-type]
+        return cls(network, masks)
+
+    @classmethod
+    def dense(cls, network: E2ENet) -> Connections:
+        """Every connection alive."""
+        return cls.random(network, 0.0)
+
+    @classmethod
+    def from_weights(cls, network: E2ENet) -> Connections:
+        """A kernel that is all zeros is a dead connection."""
+        masks = {
+            name: layer.module.weight.detach().flatten(2).ne(0).any(2)  # type: ignore
+            for name, layer in network.sparse_layers().items()
+        }
+        return cls(network, masks)
+
+    @property
+    def live(self) -> int:
+        """Number of live connections."""
+        return sum(int(mask.sum()) for mask in self.masks.values())
+
+    @property
+    def total(self) -> int:
+        """Number of connections, live and dead."""
+        return sum(mask.numel() for mask in self.masks.values())
+
+    @property
+    def density(self) -> float:
+        return self.live / self.total
+
+    @property
+    def live_parameters(self) -> int:
+        """Weights in live kernels of the sparse layers."""
+        return sum(
+            int(mask.sum()) * self.layers[name].module.weight[0, 0].numel()  # type: ignore
+            for name, mask in self.masks.items()
+        )
+
+    @torch.no_grad()
+    def apply(self, optimizer: torch.optim.Optimizer | None = None) -> None:
+        """Zero dead weights and their momentum; gradients are left alone."""
+        for name, mask in self.masks.items():
+            weight = self.layers[name].module.weight
+            dead = ~_broadcast(mask, weight)  # type: ignore[arg-type]
+            weight.masked_fill_(dead, 0)  # type: ignore[union-attr, operator]
+            momentum = momentum_of(optimizer, weight)  # type: ignore[arg-type]
+            if momentum is not None:
+                momentum.masked_fill_(dead, 0)
+
+    @torch.no_grad()
+    def kernel_l1(self, name: str) -> Tensor:
+        """L1 norm of each kernel of a layer, shaped as its mask."""
+        weight = self.layers[name].module.weight
+        return weight.detach().flatten(2).abs().sum(2)  # type: ignore[union-attr, operator]
+
+    @torch.no_grad()
+    def shares(self) -> list[dict[str, Any]]:
+        """What each fused node takes from which flow.
+
+        Live connections and live kernel L1 are counted in the first convolution of a node by block
+        of the concatenation; second blocks are left out, upward transposed kernels are listed apart.
+
+        Returns:
+            One dict a node: stage, level, connections {flow: live count}, l1 {flow: mass},
+            possible {flow: connections, live or dead}, up_connections, up_l1, up_possible.
+        """
+        nodes: dict[tuple[int, int], dict[str, Any]] = {}
+        for name, layer in self.layers.items():
+            if layer.block:
+                continue
+            node = nodes.setdefault(
+                (layer.stage, layer.level), {"stage": layer.stage, "level": layer.level}
+            )
+            mask, mass = self.masks[name].cpu(), self.kernel_l1(name).cpu().double()
+            mass = mass * mask
+            if layer.kind == "up":
+                node["up_connections"] = int(mask.sum())
+                node["up_l1"] = round(float(mass.sum()), 6)
+                node["up_possible"] = mask.numel()
+                continue
+            ranges = layer.flows.items()
+            node["connections"] = {f: int(mask[:, a:b].sum()) for f, (a, b) in ranges}
+            node["l1"] = {f: round(float(mass[:, a:b].sum()), 6) for f, (a, b) in ranges}
+            node["possible"] = {f: mask[:, a:b].numel() for f, (a, b) in ranges}
+        return list(nodes.values())
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Layer name -> mask."""
+        return {name: mask.clone() for name, mask in self.masks.items()}
+
+    def load_state_dict(self, masks: Mapping[str, Tensor]) -> None:
+        """Take over masks of the same shapes, in place.
+
+        Raises:
+            ValueError: A mask is missing or has another shape.
+        """
+        for name, mask in self.masks.items():
+            if name not in masks or masks[name].shape != mask.shape:
+                raise ValueError(f"There is no mask of shape {tuple(mask.shape)} for {name}.")
+            mask.copy_(masks[name])
+
+
+def momentum_of(optimizer: torch.optim.Optimizer | None, weight: Tensor) -> Tensor | None:
+    """The momentum buffer of a weight, None before the first step or without an optimiser."""
+    if optimizer is None or weight not in optimizer.state:
+        return None
+    return optimizer.state[weight].get("momentum_buffer")
+
+
+def _broadcast(mask: Tensor, weight: Tensor) -> Tensor:
+    return mask.view(*mask.shape, *(1,) * (weight.ndim - 2))
