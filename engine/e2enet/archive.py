@@ -1,0 +1,118 @@
+"""Zip files that came from outside: checked whole before a byte is written.
+
+Standard library only, as `bundle.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import stat
+import tempfile
+import zipfile
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from e2enet.events import BadInput
+
+MAX_BYTES = 4 << 30  # no model comes near; a zip bomb does
+MAX_FILES = 1000
+
+
+def extract_checked(archive: Path, folder: Path) -> None:
+    """Unpack a bundle's zip into a folder that does not exist yet.
+
+    The zip may hold the bundle's files at its top or in one folder. Paths, sizes and the SHA-256 of
+    every file that model.json lists are checked first; then everything is written under a temporary
+    name and renamed.
+
+    Raises:
+        BadInput: It is no zip, holds no model, or something in it does not add up; nothing was written.
+    """
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            members = _members(archive, opened)
+            _check_hashes(archive, opened, members)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+            try:
+                for name, info in members.items():
+                    target = scratch.joinpath(*PurePosixPath(name).parts)
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    with opened.open(info) as source, target.open("wb") as sink:
+                        shutil.copyfileobj(source, sink)
+                scratch.chmod(0o755)
+                scratch.rename(folder)
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+        raise _refused(archive, f"is not a readable zip: {error}") from error
+
+
+def pack(folder: Path, archive: Path) -> None:
+    """Write a bundle's folder as a zip, under a temporary name that is renamed at the end."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    scratch = archive.with_name(f".{archive.name}.part")
+    try:
+        with zipfile.ZipFile(scratch, "w", zipfile.ZIP_DEFLATED) as opened:
+            for path in files:
+                opened.write(path, f"{folder.name}/{path.relative_to(folder).as_posix()}")
+        scratch.replace(archive)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _members(archive: Path, opened: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """Path inside the bundle -> member, after every path and size was looked at."""
+    infos = [info for info in opened.infolist() if not info.is_dir()]
+    if len(infos) > MAX_FILES or sum(info.file_size for info in infos) > MAX_BYTES:
+        raise _refused(archive, "unpacks to more than a model ever holds")
+    for info in infos:
+        path = PurePosixPath(info.filename)
+        kind = stat.S_IFMT(info.external_attr >> 16)
+        outside = path.is_absolute() or ".." in path.parts or not path.parts
+        if outside or "\\" in info.filename or ":" in info.filename:
+            raise _refused(archive, f"holds the path {info.filename!r}, which leads outside")
+        if kind not in (0, stat.S_IFREG):
+            raise _refused(archive, f"holds {info.filename!r}, which is not a plain file")
+    roots = [PurePosixPath(i.filename).parent for i in infos if i.filename.endswith("model.json")]
+    root = min(roots, key=lambda path: len(path.parts), default=None)
+    if root is None or len(root.parts) > 1:
+        raise _refused(archive, "holds no model.json")
+    inside = [info for info in infos if PurePosixPath(info.filename).is_relative_to(root)]
+    members = {PurePosixPath(i.filename).relative_to(root).as_posix(): i for i in inside}
+    if len(members) != len(inside):
+        raise _refused(archive, "holds a file twice")
+    return members
+
+
+def _check_hashes(
+    archive: Path, opened: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo]
+) -> None:
+    if "model.json" not in members:
+        raise _refused(archive, "holds no model.json")
+    try:
+        model: Any = json.loads(opened.read(members["model.json"]))
+        listed = {str(name): str(entry["sha256"]) for name, entry in model["files"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise _refused(archive, "holds a model.json that lists no files") from None
+    for name in sorted({*listed, *members} - {"model.json"}):
+        if name not in members:
+            raise _refused(archive, f"lacks {name}")
+        if name not in listed:
+            raise _refused(archive, f"holds {name}, which its model.json does not list")
+        digest = hashlib.sha256()
+        with opened.open(members[name]) as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+        if digest.hexdigest() != listed[name]:
+            raise _refused(archive, f"holds a {name} that was changed or damaged")
+
+
+def _refused(archive: Path, what: str) -> BadInput:
+    return BadInput(
+        f"{archive} {what}.",
+        help="Export or download the model again.",
+        code="bad-archive",
+    )
