@@ -85,9 +85,7 @@ def read_dataset(folder: str | os.PathLike) -> Dataset:
         if not isinstance(record, dict):
             raise ValueError("not an object")
     except (OSError, ValueError) as error:
-        raise BadInput(
-            f"{path} is not valid JSON: {error}.", code="bad-dataset-json"
-        ) from error
+        raise BadInput(f"{path} is not valid JSON: {error}.", code="bad-dataset-json") from error
     ending = record.get("file_ending", ".nii.gz")
     if not isinstance(ending, str) or not ending.startswith("."):
         raise _wrong(path, "file_ending", "an ending such as .nii.gz")

@@ -10,6 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..events import BadInput
+from .silence import quiet
 
 _POSITION, _ORIENTATION = "0020|0032", "0020|0037"
 _SERIES_UID, _DESCRIPTION, _MODALITY = "0020|000e", "0008|103e", "0008|0060"
@@ -27,8 +28,6 @@ class _Slice:
 
 def is_single_slice(reader: sitk.ImageFileReader) -> bool:
     """Whether a reader that has read its information stands on one slice of a DICOM series."""
-    if "GDCM" not in reader.GetImageIO() and not reader.HasMetaDataKey(_SERIES_UID):
-        return False
     size = reader.GetSize()
     return reader.HasMetaDataKey(_SERIES_UID) and (len(size) < 3 or size[2] == 1)
 
@@ -65,8 +64,6 @@ def read_series_of(path: Path) -> sitk.Image:
 
 
 def _series_in(folder: Path) -> dict[str, list[str]]:
-    from .images import quiet
-
     with quiet():
         ids = sitk.ImageSeriesReader.GetGDCMSeriesIDs(os.fspath(folder))
         names = {
@@ -87,8 +84,6 @@ def _describe(files: list[str]) -> str:
 
 
 def _information(file: str) -> sitk.ImageFileReader | None:
-    from .images import quiet
-
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
     reader.SetFileName(file)
@@ -135,8 +130,6 @@ def _numbers(reader: sitk.ImageFileReader, key: str, count: int) -> np.ndarray:
 
 
 def _read_series(files: list[str], name: str) -> sitk.Image:
-    from .images import quiet
-
     slices = [_slice(file, name) for file in files]
     if len(slices) == 1:
         raise BadInput(

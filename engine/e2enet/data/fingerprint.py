@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..events import BadInput, Reporter
+from .cropping import bounding_box, occupied
 from .datasets import Case, Dataset, read_case
 from .images import Volume
 from .orientation import to_canonical
@@ -27,8 +28,8 @@ class Fingerprint:
 
     Args:
         spacings: (z, y, x) in mm, one a case.
-        sizes: voxels after cropping to the nonzero region, one a case.
-        crop_share: median share of the voxels that the nonzero region holds.
+        sizes: voxels after the crop (`cropping`), one a case.
+        crop_share: median share of the voxels that the crop keeps.
         intensities: per channel, over the foreground voxels of all cases: mean and std (of the
             values clipped to the percentiles, so that a few outliers do not count), median, min,
             max, percentile_00_5, percentile_99_5.
@@ -112,27 +113,13 @@ def fingerprint(
     )
 
 
-def nonzero_box(arrays: list[np.ndarray]) -> tuple[tuple[int, int], ...]:
-    """The smallest box outside of which every channel is zero: (start, stop) for each axis.
-
-    The whole volume where nothing is nonzero.
-    """
-    nonzero = np.logical_or.reduce([array != 0 for array in arrays])
-    box = []
-    for axis in range(nonzero.ndim):
-        others = tuple(k for k in range(nonzero.ndim) if k != axis)
-        hits = np.flatnonzero(nonzero.any(axis=others))
-        box.append((int(hits[0]), int(hits[-1]) + 1) if hits.size else (0, nonzero.shape[axis]))
-    return tuple(box)
-
-
 def _describe(dataset: Dataset, case: Case) -> dict[str, Any]:
     volumes, label = read_case(dataset, case)
     assert label is not None
     turned = [to_canonical(volume)[0] for volume in volumes]
     arrays = [volume.array for volume in turned]
     classes = to_canonical(Volume(label.array, volumes[0].grid))[0].array
-    box = nonzero_box(arrays)
+    box = bounding_box(occupied(arrays))
     size = tuple(stop - start for start, stop in box)
 
     counts = np.bincount(classes.ravel(), minlength=dataset.num_classes)

@@ -6,13 +6,10 @@ Whatever cannot be a 3D volume is refused with one sentence (`BadInput`).
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import math
 import os
-import sys
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,14 +17,13 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..events import BadInput, Reporter
-
-sitk.ProcessObject.SetGlobalWarningDisplay(False)
+from .files import open_image
+from .silence import quiet
 
 WRITABLE = (".nii.gz", ".nii", ".nrrd", ".mha")
-_PACKED = (".nii.gz", ".nii", ".mha", ".nrrd")
-_LARGEST_DEFLATE_RATIO = 1032
 _LARGEST_LABEL = 32767
-_stderr_lock = threading.RLock()
+# No medical quantity is this large, and a variance of such values has no place in float32.
+_LARGEST_VALUE = 1e15
 
 
 @dataclass(frozen=True)
@@ -130,7 +126,8 @@ def read_image(path: str | os.PathLike, *, reporter: Reporter | None = None) -> 
 
     NaN and infinite voxels do not stop the reading, because masked images are often stored so:
     NaN and -Inf become the lowest finite value, or 0 where nothing is below 0 (air in CT,
-    background in MR), +Inf becomes the highest finite value, and a warning says how many.
+    background in MR), +Inf becomes the highest finite value, and a warning says how many. Values
+    of 1e15 and more count as infinite.
 
     Args:
         path: a file in any format SimpleITK reads, a DICOM folder with one series, or one file
@@ -145,7 +142,7 @@ def read_image(path: str | os.PathLike, *, reporter: Reporter | None = None) -> 
             voxel; a DICOM folder with several series, a missing slice or uneven spacing.
     """
     path = Path(path)
-    image = _read(path)
+    image = open_image(path)
     array, warnings = _finite(sitk.GetArrayFromImage(image), path)
     if reporter is not None:
         for code, message in warnings:
@@ -163,7 +160,7 @@ def read_label(path: str | os.PathLike) -> Volume:
         BadInput: as `read_image`, and NaN, fractions, negative labels or labels above 32767.
     """
     path = Path(path)
-    image = _read(path)
+    image = open_image(path)
     array = sitk.GetArrayFromImage(image)
     if array.dtype.kind == "f":
         rounded = np.rint(array)
@@ -265,101 +262,12 @@ def write_image(path: str | os.PathLike, array: np.ndarray, grid: Grid) -> None:
         temporary.unlink(missing_ok=True)
 
 
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the image libraries' own prints on stderr from a person (they print in C)."""
-    with _stderr_lock:
-        try:
-            sys.stderr.flush()
-            saved = os.dup(2)
-        except (OSError, ValueError, AttributeError):
-            yield
-            return
-        sink = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(sink, 2)
-        try:
-            yield
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
-            os.close(sink)
-
-
-def _read(path: Path) -> sitk.Image:
-    from . import dicom
-
-    if path.is_dir():
-        return dicom.read_folder(path)
-    if not path.exists():
-        raise BadInput(f"{path} does not exist.", code="missing-file")
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(os.fspath(path))
-    try:
-        with quiet():
-            reader.ReadImageInformation()
-    except RuntimeError as error:
-        raise _unreadable(path, error) from error
-    if dicom.is_single_slice(reader):
-        return dicom.read_series_of(path)
-    _check_header(reader, path)
-    if reader.GetDimension() > 3:
-        # A fourth axis of length one is a 3D image in disguise.
-        reader.SetExtractSize([*reader.GetSize()[:3], *[0] * (reader.GetDimension() - 3)])
-    try:
-        with quiet():
-            return reader.Execute()
-    except (RuntimeError, MemoryError) as error:
-        raise _unreadable(path, error) from error
-
-
-def _check_header(reader: sitk.ImageFileReader, path: Path) -> None:
-    size = reader.GetSize()
-    if reader.GetNumberOfComponents() != 1:
-        raise BadInput(
-            f"{path.name} holds {reader.GetNumberOfComponents()} values in every voxel (a colour, "
-            "vector or tensor image); a scalar volume is needed.",
-            help="Extract one component, or give each channel as its own file.",
-            code="not-scalar",
-        )
-    if "complex" in sitk.GetPixelIDValueAsString(reader.GetPixelIDValue()):
-        raise BadInput(f"{path.name} is a complex-valued image.", code="not-scalar")
-    if len(size) > 3 and any(n > 1 for n in size[3:]):
-        raise BadInput(
-            f"{path.name} has {len(size)} dimensions ({_times(size)}); a 3D volume is needed.",
-            help="Choose one volume of the series, or give each channel as its own file.",
-            code="not-3d",
-        )
-    if len(size) < 3 or min(size[:3]) < 2:
-        raise BadInput(
-            f"{path.name} is a single slice ({_times(size)} voxels); a 3D volume is needed.",
-            help="Give the whole stack of slices.",
-            code="single-slice",
-        )
-    grid = (*reader.GetSpacing()[:3], *reader.GetOrigin()[:3], *reader.GetDirection())
-    if not all(math.isfinite(v) for v in grid) or min(reader.GetSpacing()[:3]) <= 0:
-        raise BadInput(
-            f"{path.name} has a damaged header: spacing {_times(reader.GetSpacing())} mm, "
-            f"origin {_times(reader.GetOrigin())}.",
-            help="Export the image again.",
-            code="bad-header",
-        )
-    if path.name.lower().endswith(_PACKED):
-        # A header that promises more than the file can hold must not cost the memory it promises.
-        promised, held = math.prod(size), path.stat().st_size
-        if promised > held * _LARGEST_DEFLATE_RATIO + 4096:
-            raise BadInput(
-                f"{path.name} is damaged: its header promises {_times(size)} voxels, but the file "
-                f"has only {held} bytes.",
-                help="Copy or export the image again.",
-                code="damaged-file",
-            )
-
-
 def _finite(array: np.ndarray, path: Path) -> tuple[np.ndarray, tuple[tuple[str, str], ...]]:
     """Array as float32 with every voxel finite, and the warnings."""
     with np.errstate(over="ignore"):
         array = array.astype(np.float32, copy=False)
-    finite = np.isfinite(array)
+    # Comparing with < is false for NaN.
+    finite = np.abs(array) < _LARGEST_VALUE
     wrong = int(array.size - np.count_nonzero(finite))
     if not wrong:
         return array, ()
@@ -370,27 +278,11 @@ def _finite(array: np.ndarray, path: Path) -> tuple[np.ndarray, tuple[tuple[str,
             code="not-finite",
         )
     low, high = float(array[finite].min()), float(array[finite].max())
-    background = min(0.0, low)
-    array = np.nan_to_num(array, nan=background, posinf=high, neginf=background)
+    above = array >= _LARGEST_VALUE
+    array = np.where(finite, array, np.float32(min(0.0, low)))
+    array[above] = high
     message = f"{path.name} holds {wrong} NaN or infinite voxels; they were replaced."
     return array, (("not-finite", message),)
-
-
-def _unreadable(path: Path, error: BaseException) -> BadInput:
-    if isinstance(error, MemoryError) or "allocate memory" in str(error):
-        return BadInput(
-            f"{path.name} does not fit into memory.",
-            help="Close other programs, or crop the image.",
-            code="out-of-memory",
-        )
-    if path.stat().st_size == 0:
-        return BadInput(f"{path.name} is empty.", code="damaged-file")
-    return BadInput(
-        f"{path.name} cannot be read as an image: it is damaged or in a format that is not "
-        "supported.",
-        help="NIfTI-1, NRRD, MHA and DICOM are read; try to open and export it again.",
-        code="unreadable-image",
-    )
 
 
 def _times(values: Sequence[float]) -> str:

@@ -21,9 +21,9 @@ from ..events import BadInput
 from .datasets import Dataset
 from .fingerprint import Fingerprint
 from .laterality import mirroring
+from .plan_fields import checked
 from .topology import Triple, divisor_of, padded, strides_for, training_bytes
 
-NORMALISATIONS = ("zscore", "zscore-nonzero", "ct", "none")
 ANISOTROPIC = 3.0
 _MASK_BELOW = 0.75
 _LARGEST_PATCH_VOXELS = 256**3
@@ -35,9 +35,10 @@ class ChannelPlan:
 
     Args:
         name: what the channel shows, such as "T1".
-        normalisation: "zscore" (mean and std of the cropped image), "zscore-nonzero" (of its
-            nonzero region; the rest is set to 0), "ct" (clip to lower … upper, then subtract
-            mean and divide by std, all from the training set's foreground) or "none".
+        normalisation: "zscore" (mean and std of the cropped image), "zscore-masked" (of the
+            region that is not background; the rest is set to 0), "ct" (clip to lower … upper,
+            then subtract mean and divide by std, all from the training set's foreground) or
+            "none".
         mean, std, lower, upper: for "ct", in the image's unit (HU).
     """
 
@@ -101,7 +102,13 @@ class Plan:
         Raises:
             BadInput: naming the first field that is missing, unknown or wrong.
         """
-        return _Reader(record).plan()
+        values = checked(
+            record,
+            fields=tuple(cls.__dataclass_fields__),
+            channel_fields=tuple(ChannelPlan.__dataclass_fields__),
+        )
+        channels = tuple(ChannelPlan(**channel) for channel in values.pop("channels"))
+        return cls(channels=channels, **values)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Plan:
@@ -136,12 +143,12 @@ class Plan:
             temporary.unlink(missing_ok=True)
 
     def to_json(self) -> str:
-        """The plan as JSON for a person: one line a short list."""
-        text = json.dumps(self.to_dict(), indent=2)
-        return re.sub(
-            r"\[[^\[\]{}\"]*\]", lambda m: "[" + ", ".join(m[0][1:-1].replace(",", " ").split()) + "]",
-            text,
-        )  # fmt: skip
+        """The plan as JSON for a person, with each list of numbers on one line."""
+
+        def on_one_line(match: re.Match[str]) -> str:
+            return re.sub(r"\s+", " ", match[0]).replace("[ ", "[").replace(" ]", "]")
+
+        return re.sub(r"\[[^\[\]{}\"]*\]", on_one_line, json.dumps(self.to_dict(), indent=2))
 
 
 def make_plan(
@@ -224,9 +231,7 @@ def make_plan(
         batch_size=int(batch_size),
         channels=tuple(
             _channel(name, statistics, fingerprint.crop_share)
-            for name, statistics in zip(
-                dataset.channel_names, fingerprint.intensities, strict=True
-            )
+            for name, statistics in zip(dataset.channel_names, fingerprint.intensities, strict=True)
         ),
         mirror_axes=tuple(sorted(transpose.index(axis) for axis in axes)),
         left_right_axis=transpose.index(2) if pairs else None,
@@ -301,146 +306,8 @@ def _channel(name: str, statistics: dict[str, float], crop_share: float) -> Chan
         )
     if name.lower() == "nonorm":
         return ChannelPlan(name, "none")
-    return ChannelPlan(name, "zscore-nonzero" if crop_share < _MASK_BELOW else "zscore")
+    return ChannelPlan(name, "zscore-masked" if crop_share < _MASK_BELOW else "zscore")
 
 
 def _times(values: Sequence[float]) -> str:
     return "×".join(f"{v:g}" for v in values)
-
-
-class _Reader:
-    """Reads a plan's dictionary field by field; whatever is wrong is named."""
-
-    FIELDS = tuple(Plan.__dataclass_fields__)
-    OPTIONAL = ("mirror_axes", "left_right_axis", "left_right_pairs")
-
-    def __init__(self, record: Any) -> None:
-        if not isinstance(record, dict):
-            raise self.wrong("the plan", "an object with fields")
-        for name in record:
-            if name not in self.FIELDS:
-                raise BadInput(
-                    f'"{name}" is no field of a plan.',
-                    help=f"The fields are {', '.join(self.FIELDS)}.",
-                    code="bad-plan",
-                )
-        for name in self.FIELDS:
-            if name not in record and name not in self.OPTIONAL:
-                raise BadInput(f'The plan lacks the field "{name}".', code="bad-plan")
-        self.record = record
-
-    @staticmethod
-    def wrong(name: str, wanted: str) -> BadInput:
-        return BadInput(f'"{name}" of the plan has to be {wanted}.', code="bad-plan")
-
-    def plan(self) -> Plan:
-        record = self.record
-        spacing = self.triple("spacing", record["spacing"], float)
-        transpose = self.triple("transpose", record["transpose"], int)
-        if sorted(transpose) != [0, 1, 2]:
-            raise self.wrong("transpose", "an order of 0, 1 and 2")
-        patch = self.triple("patch", record["patch"], int)
-        strides = self.strides()
-        fitting = padded(patch, divisor_of(strides))
-        if fitting != patch:
-            raise self.wrong("patch", f"divisible by the strides, such as {list(fitting)}")
-        if not self.is_whole(record["batch_size"], least=1):
-            raise self.wrong("batch_size", "a whole number of 1 or more")
-        axes = record.get("mirror_axes", [])
-        if not self.is_list(axes) or any(not self.is_whole(a) or a > 2 for a in axes):
-            raise self.wrong("mirror_axes", "a list of axes 0, 1 or 2")
-        axis, pairs = self.left_right(transpose.index(2))
-        return Plan(
-            spacing=spacing,
-            transpose=transpose,
-            patch=patch,
-            strides=strides,
-            batch_size=record["batch_size"],
-            channels=self.channels(),
-            mirror_axes=tuple(sorted(set(axes))),
-            left_right_axis=axis,
-            left_right_pairs=pairs,
-        )
-
-    def triple(self, name: str, value: Any, kind: type) -> tuple:
-        least = 0 if name == "transpose" else 1
-        if self.is_list(value) and len(value) == 3:
-            if kind is int and all(self.is_whole(n, least=least) for n in value):
-                return tuple(value)
-            if kind is float and all(self.is_number(v) and v > 0 for v in value):
-                return tuple(float(v) for v in value)
-        numbers = "whole numbers" if kind is int else "positive numbers (mm)"
-        raise self.wrong(name, f"three {numbers}, for D, H and W")
-
-    def strides(self) -> tuple[Triple, ...]:
-        value = self.record["strides"]
-        if not self.is_list(value) or not value:
-            raise self.wrong("strides", "a list of triples such as [[1, 2, 2], [2, 2, 2]]")
-        return tuple(self.triple(f"strides[{i}]", one, int) for i, one in enumerate(value))
-
-    def channels(self) -> tuple[ChannelPlan, ...]:
-        value = self.record["channels"]
-        if not self.is_list(value) or not value:
-            raise self.wrong("channels", "a list with an object for each channel")
-        return tuple(self.channel(f"channels[{i}]", one) for i, one in enumerate(value))
-
-    def channel(self, name: str, value: Any) -> ChannelPlan:
-        if not isinstance(value, dict) or not isinstance(value.get("name"), str):
-            raise self.wrong(f"{name}.name", "a text")
-        for key in value:
-            if key not in ChannelPlan.__dataclass_fields__:
-                raise BadInput(f'"{name}.{key}" is no field of a plan.', code="bad-plan")
-        kind = value.get("normalisation", "zscore")
-        if kind not in NORMALISATIONS:
-            raise self.wrong(f"{name}.normalisation", f"one of {', '.join(NORMALISATIONS)}")
-        numbers = {}
-        for key in ("mean", "std", "lower", "upper"):
-            number = value.get(key)
-            if number is None and kind != "ct":
-                continue
-            if not self.is_number(number):
-                raise self.wrong(f"{name}.{key}", "a number")
-            numbers[key] = float(number)
-        if kind == "ct" and numbers["std"] <= 0:
-            raise self.wrong(f"{name}.std", "above 0")
-        if kind == "ct" and numbers["lower"] >= numbers["upper"]:
-            raise self.wrong(f"{name}.lower", "below upper")
-        return ChannelPlan(value["name"], kind, **numbers)
-
-    def left_right(self, expected: int) -> tuple[int | None, tuple[tuple[int, int], ...]]:
-        axis = self.record.get("left_right_axis")
-        pairs = self.record.get("left_right_pairs", [])
-        if axis is not None and (isinstance(axis, bool) or axis != expected):
-            raise self.wrong("left_right_axis", f"{expected} (where x went by transpose) or null")
-        wanted = "a list of pairs of label values, each value at most once"
-        if not self.is_list(pairs):
-            raise self.wrong("left_right_pairs", wanted)
-        for pair in pairs:
-            if (
-                not self.is_list(pair)
-                or len(pair) != 2
-                or not all(self.is_whole(v, least=1) for v in pair)
-            ):
-                raise self.wrong("left_right_pairs", wanted)
-        flat = [v for pair in pairs for v in pair]
-        if len(set(flat)) != len(flat):
-            raise self.wrong("left_right_pairs", wanted)
-        if pairs and axis is None:
-            raise self.wrong("left_right_axis", f"{expected}, because left_right_pairs is given")
-        return axis, tuple((int(a), int(b)) for a, b in pairs)
-
-    @staticmethod
-    def is_list(value: Any) -> bool:
-        return isinstance(value, (list, tuple))
-
-    @staticmethod
-    def is_whole(value: Any, *, least: int = 0) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-    @staticmethod
-    def is_number(value: Any) -> bool:
-        return (
-            isinstance(value, (int, float))
-            and not isinstance(value, bool)
-            and math.isfinite(value)
-        )

@@ -1,6 +1,6 @@
 """From images to the arrays a network sees: orient, crop, normalise, resample.
 
-The order is nnU-Net's: cropping to the nonzero region, normalisation, then resampling.
+The order is nnU-Net's: cropping to what is not background, normalisation, then resampling.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 
 from ..events import BadInput, Reporter
+from .cropping import Box, bounding_box, fill_holes, occupied
 from .datasets import Case, Dataset, read_case
-from .fingerprint import nonzero_box
 from .images import Grid, Volume
 from .orientation import Undo, to_canonical
 from .parallel import map_cases
@@ -52,7 +51,7 @@ class Geometry:
     grid: Grid
     undo: Undo
     canonical_shape: tuple[int, int, int]
-    crop: tuple[tuple[int, int], ...]
+    crop: Box
     transpose: tuple[int, int, int]
     source_shape: tuple[int, int, int]
     source_spacing: tuple[float, float, float]
@@ -100,13 +99,18 @@ def prepare(volumes: Sequence[Volume], plan: Plan) -> Prepared:
         BadInput: the number of channels differs from the plan's, or every channel is constant.
     """
     _check_channels(volumes, plan)
-    turned, undo, crop = _orient(volumes)
+    # All lie on one grid, up to a header's rounding: the first one decides.
+    grid = volumes[0].grid
+    both = [to_canonical(Volume(volume.array, grid)) for volume in volumes]
+    turned, undo = [volume for volume, _ in both], both[0][1]
     if all(volume.array.min() == volume.array.max() for volume in turned):
         raise BadInput(
             f"{volumes[0].name} holds the same value in every voxel; there is nothing to see.",
             code="constant-image",
         )
     canonical = turned[0]
+    mask = occupied([volume.array for volume in turned])
+    crop = bounding_box(mask)
     inside = tuple(slice(*limits) for limits in crop)
     transpose = plan.transpose
     source_spacing = tuple(canonical.grid.spacing_zyx[k] for k in transpose)
@@ -115,10 +119,10 @@ def prepare(volumes: Sequence[Volume], plan: Plan) -> Prepared:
     nearest = coarse_axis(source_spacing, plan.spacing)
 
     cropped = np.stack([volume.array[inside].transpose(transpose) for volume in turned])
-    normalise(cropped, plan.channels)
+    normalise(cropped, plan.channels, mask[inside].transpose(transpose))
     array = resample_image(cropped, shape, nearest_axis=nearest)
     geometry = Geometry(
-        volumes[0].grid,
+        grid,
         undo,
         canonical.array.shape,
         crop,
@@ -139,9 +143,12 @@ def prepare_label(label: Volume, geometry: Geometry, plan: Plan) -> np.ndarray:
     return np.ascontiguousarray(resample_label(cropped, geometry.shape, nearest_axis=nearest))
 
 
-def normalise(array: np.ndarray, channels: Sequence[ChannelPlan]) -> None:
-    """Normalise an array (C, D, H, W) float32 in place, each channel by its plan."""
-    mask = None
+def normalise(array: np.ndarray, channels: Sequence[ChannelPlan], mask: np.ndarray) -> None:
+    """Normalise an array (C, D, H, W) float32 in place, each channel by its plan.
+
+    `mask` (D, H, W) bool is where any channel differs from its background (`occupied`).
+    """
+    filled = None
     for values, channel in zip(array, channels, strict=True):
         if channel.normalisation == "ct":
             np.clip(values, channel.lower, channel.upper, out=values)
@@ -149,10 +156,9 @@ def normalise(array: np.ndarray, channels: Sequence[ChannelPlan]) -> None:
             values /= np.float32(channel.std)
         elif channel.normalisation == "zscore":
             _standardise(values, None)
-        elif channel.normalisation == "zscore-nonzero":
-            if mask is None:
-                mask = _nonzero_region(array)
-            _standardise(values, mask)
+        elif channel.normalisation == "zscore-masked":
+            filled = fill_holes(mask) if filled is None else filled
+            _standardise(values, filled)
 
 
 def preprocess_dataset(
@@ -308,22 +314,6 @@ def _check_channels(volumes: Sequence[Volume], plan: Plan) -> None:
             help="Give one file a channel, in this order.",
             code="channel-count",
         )
-
-
-def _orient(
-    volumes: Sequence[Volume],
-) -> tuple[list[Volume], Undo, tuple[tuple[int, int], ...]]:
-    # All on one grid (up to a header's rounding): the first one decides for all.
-    grid = volumes[0].grid
-    pairs = [to_canonical(Volume(volume.array, grid, volume.name)) for volume in volumes]
-    turned = [pair[0] for pair in pairs]
-    return turned, pairs[0][1], nonzero_box([volume.array for volume in turned])
-
-
-def _nonzero_region(array: np.ndarray) -> np.ndarray:
-    """Where any channel of (C, D, H, W) is nonzero, with its holes filled: (D, H, W) bool."""
-    mask = (array != 0).any(axis=0).astype(np.uint8)
-    return sitk.GetArrayFromImage(sitk.BinaryFillhole(sitk.GetImageFromArray(mask))).astype(bool)
 
 
 def _standardise(values: np.ndarray, mask: np.ndarray | None) -> None:

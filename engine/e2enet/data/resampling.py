@@ -10,11 +10,13 @@ does, because nothing sensible can be interpolated between distant slices.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 _ANISOTROPIC = 3.0
+# Fractions t of a step past the left voxel -> [(offset, weights)].
+Kernel = Callable[[np.ndarray], list[tuple[int, np.ndarray]]]
 
 
 def new_shape(
@@ -22,8 +24,7 @@ def new_shape(
 ) -> tuple[int, int, int]:
     """Voxels (D, H, W) at the target spacing of a box of `shape` voxels at `spacing` (mm)."""
     return tuple(
-        max(1, round(n * have / want))
-        for n, have, want in zip(shape, spacing, target, strict=True)
+        max(1, round(n * have / want)) for n, have, want in zip(shape, spacing, target, strict=True)
     )
 
 
@@ -83,7 +84,9 @@ def resample_label(
     return result
 
 
-def _each_axis(array, shape, kernel, nearest_axis):  # noqa: ANN001, ANN202
+def _each_axis(
+    array: np.ndarray, shape: Sequence[int], kernel: Kernel, nearest_axis: int | None
+) -> np.ndarray:
     first = array.ndim - 3
     order = sorted(range(3), key=lambda axis: shape[axis] / array.shape[first + axis])
     for axis in order:  # Shrinking axes first: less work for the others.
