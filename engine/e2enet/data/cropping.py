@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 import SimpleITK as sitk
 
+from .triples import three
+
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
 
@@ -40,7 +42,7 @@ def bounding_box(mask: np.ndarray) -> Box:
     for axis in range(3):
         hits = np.flatnonzero(mask.any(axis=tuple(k for k in range(3) if k != axis)))
         box.append((int(hits[0]), int(hits[-1]) + 1) if hits.size else (0, mask.shape[axis]))
-    return tuple(box)
+    return three(box)
 
 
 def fill_holes(mask: np.ndarray) -> np.ndarray:

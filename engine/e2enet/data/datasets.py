@@ -205,8 +205,8 @@ def _list_cases(
                 help="Correct channel_names in dataset.json.",
                 code="channel-count",
             )
-        label = dataset.folder / labels / f"{name}{dataset.file_ending}"
-        if not label.is_file():
+        label: Path | None = dataset.folder / labels / f"{name}{dataset.file_ending}"
+        if label is not None and not label.is_file():
             if label_needed:
                 raise BadInput(
                     f"{name}{dataset.file_ending} is missing in {labels}.",

@@ -6,7 +6,6 @@ import gzip
 import math
 import os
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
 
 import SimpleITK as sitk
@@ -14,6 +13,7 @@ import SimpleITK as sitk
 from ..events import BadInput
 from . import dicom
 from .silence import quiet
+from .triples import times
 
 _PACKED = (".nii.gz", ".nii", ".mha", ".nrrd")
 _LARGEST_DEFLATE_RATIO = 1032
@@ -64,21 +64,21 @@ def _check_header(reader: sitk.ImageFileReader, path: Path) -> None:
         raise BadInput(f"{path.name} is a complex-valued image.", code="not-scalar")
     if len(size) > 3 and any(n > 1 for n in size[3:]):
         raise BadInput(
-            f"{path.name} has {len(size)} dimensions ({_times(size)}); a 3D volume is needed.",
+            f"{path.name} has {len(size)} dimensions ({times(size)}); a 3D volume is needed.",
             help="Choose one volume of the series, or give each channel as its own file.",
             code="not-3d",
         )
     if len(size) < 3 or min(size[:3]) < 2:
         raise BadInput(
-            f"{path.name} is a single slice ({_times(size)} voxels); a 3D volume is needed.",
+            f"{path.name} is a single slice ({times(size)} voxels); a 3D volume is needed.",
             help="Give the whole stack of slices.",
             code="single-slice",
         )
     grid = (*reader.GetSpacing()[:3], *reader.GetOrigin()[:3], *reader.GetDirection())
     if not all(math.isfinite(v) for v in grid) or min(reader.GetSpacing()[:3]) <= 0:
         raise BadInput(
-            f"{path.name} has a damaged header: spacing {_times(reader.GetSpacing())} mm, "
-            f"origin {_times(reader.GetOrigin())}.",
+            f"{path.name} has a damaged header: spacing {times(reader.GetSpacing())} mm, "
+            f"origin {times(reader.GetOrigin())}.",
             help="Export the image again.",
             code="bad-header",
         )
@@ -87,7 +87,7 @@ def _check_header(reader: sitk.ImageFileReader, path: Path) -> None:
         promised, held = math.prod(size), path.stat().st_size
         if promised > held * _LARGEST_DEFLATE_RATIO + 4096:
             raise BadInput(
-                f"{path.name} is damaged: its header promises {_times(size)} voxels, but the file "
+                f"{path.name} is damaged: its header promises {times(size)} voxels, but the file "
                 f"has only {held} bytes.",
                 help="Copy or export the image again.",
                 code="damaged-file",
@@ -145,7 +145,3 @@ def _unreadable(path: Path, error: BaseException) -> BadInput:
         help="NIfTI-1, NRRD, MHA and DICOM are read; try to open and export it again.",
         code="unreadable-image",
     )
-
-
-def _times(values: Sequence[float]) -> str:
-    return "×".join(f"{v:g}" for v in values)

@@ -17,6 +17,7 @@ from .cropping import bounding_box, occupied
 from .datasets import Case, Dataset, read_case
 from .images import Volume
 from .orientation import to_canonical
+from .triples import three
 
 # Foreground voxels taken from each case for the intensity statistics.
 SAMPLES_PER_CASE = 10000
@@ -59,8 +60,8 @@ class Fingerprint:
     def from_dict(cls, record: dict[str, Any]) -> Fingerprint:
         """The fingerprint that `to_dict` wrote."""
         return cls(
-            tuple(tuple(v) for v in record["spacings"]),
-            tuple(tuple(v) for v in record["sizes"]),
+            tuple(three(v) for v in record["spacings"]),
+            tuple(three(v) for v in record["sizes"]),
             record["crop_share"],
             tuple(dict(v) for v in record["intensities"]),
             {int(k): v for k, v in record["foreground"].items()},

@@ -19,6 +19,7 @@ import SimpleITK as sitk
 from ..events import BadInput, Reporter
 from .files import open_image
 from .silence import quiet
+from .triples import three, times
 
 WRITABLE = (".nii.gz", ".nii", ".nrrd", ".mha")
 _LARGEST_LABEL = 32767
@@ -47,21 +48,21 @@ class Grid:
     def from_image(cls, image: sitk.Image | sitk.ImageFileReader) -> Grid:
         """The grid of a 3D SimpleITK image (or of a reader that has read its information)."""
         return cls(
-            tuple(int(n) for n in image.GetSize()),
-            tuple(float(v) for v in image.GetSpacing()),
-            tuple(float(v) for v in image.GetOrigin()),
+            three(int(n) for n in image.GetSize()),
+            three(float(v) for v in image.GetSpacing()),
+            three(float(v) for v in image.GetOrigin()),
             tuple(float(v) for v in image.GetDirection()),
         )
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Shape of the numpy array on this grid: (z, y, x)."""
-        return self.size_xyz[::-1]
+        return three(reversed(self.size_xyz))
 
     @property
     def spacing_zyx(self) -> tuple[float, float, float]:
         """Spacing in the order of the numpy axes, in mm."""
-        return self.spacing_xyz[::-1]
+        return three(reversed(self.spacing_xyz))
 
     @property
     def voxel_ml(self) -> float:
@@ -88,11 +89,11 @@ class Grid:
     def difference(self, other: Grid, tolerance: float | None = None) -> str | None:
         """What differs between the grids, in words, or None (arguments as `same_as`)."""
         if self.size_xyz != other.size_xyz:
-            return f"{_times(self.size_xyz)} against {_times(other.size_xyz)} voxels"
+            return f"{times(self.size_xyz)} against {times(other.size_xyz)} voxels"
         if tolerance is None:
             tolerance = max(1e-3, 0.01 * min(self.spacing_xyz))
         if not np.allclose(self.spacing_xyz, other.spacing_xyz, rtol=1e-3, atol=1e-6):
-            ours, theirs = _times(self.spacing_xyz), _times(other.spacing_xyz)
+            ours, theirs = times(self.spacing_xyz), times(other.spacing_xyz)
             return f"a spacing of {ours} against {theirs} mm"
         distance = float(np.linalg.norm(self.corners() - other.corners(), axis=1).max())
         if not distance <= tolerance:
@@ -283,7 +284,3 @@ def _finite(array: np.ndarray, path: Path) -> tuple[np.ndarray, tuple[tuple[str,
     array[above] = high
     message = f"{path.name} holds {wrong} NaN or infinite voxels; they were replaced."
     return array, (("not-finite", message),)
-
-
-def _times(values: Sequence[float]) -> str:
-    return "×".join(f"{v:g}" for v in values)

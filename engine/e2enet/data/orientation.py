@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .images import Grid, Volume
+from .triples import three
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Undo:
     def __call__(self, array: np.ndarray) -> np.ndarray:
         """Bring an array (..., z, y, x) in canonical orientation to the own grid, as a copy."""
         first = array.ndim - 3
-        flipped = np.flip(array, [first + k for k in range(3) if self.flips[k]])
+        flipped = np.flip(array, tuple(first + k for k in range(3) if self.flips[k]))
         inverse = np.argsort(self.axes)
         return np.ascontiguousarray(
             flipped.transpose([*range(first), *(first + int(k) for k in inverse)])
@@ -58,16 +59,16 @@ def to_canonical(volume: Volume) -> tuple[Volume, Undo]:
             last = (grid.size_xyz[column] - 1) * grid.spacing_xyz[column]
             origin = origin + direction[:, column] * last
     canonical = Grid(
-        tuple(grid.size_xyz[c] for c in columns),
-        tuple(grid.spacing_xyz[c] for c in columns),
-        tuple(float(v) for v in origin),
+        three(grid.size_xyz[c] for c in columns),
+        three(grid.spacing_xyz[c] for c in columns),
+        three(float(v) for v in origin),
         # Adding zero turns -0.0 into 0.0.
         tuple(float(v) + 0.0 for v in new_direction.ravel()),
     )
     # From x, y, z to the array's z, y, x.
-    axes = tuple(2 - c for c in reversed(columns))
-    flips = tuple(bool(s < 0) for s in reversed(signs))
-    array = np.flip(volume.array.transpose(axes), [k for k in range(3) if flips[k]])
+    axes = three(2 - c for c in reversed(columns))
+    flips = three(bool(s < 0) for s in reversed(signs))
+    array = np.flip(volume.array.transpose(axes), tuple(k for k in range(3) if flips[k]))
     turned = Volume(array, canonical, volume.name, volume.warnings)
     return turned, Undo(grid, axes, flips)
 

@@ -22,7 +22,8 @@ from .datasets import Dataset
 from .fingerprint import Fingerprint
 from .laterality import mirroring
 from .plan_fields import checked
-from .topology import Triple, divisor_of, padded, strides_for, training_bytes
+from .topology import divisor_of, padded, strides_for, training_bytes
+from .triples import Triple, three, times
 
 ANISOTROPIC = 3.0
 _MASK_BELOW = 0.75
@@ -187,9 +188,9 @@ def make_plan(
     coarsest = int(np.argmax(target))
     if target[0] >= 0.99 * target[coarsest]:
         coarsest = 0
-    transpose = (coarsest, *(k for k in range(3) if k != coarsest))
+    transpose = three([coarsest, *(k for k in range(3) if k != coarsest)])
 
-    spacing = tuple(round(float(target[k]), 6) for k in transpose)
+    spacing = three(round(float(target[k]), 6) for k in transpose)
     shapes = np.rint(sizes * spacings / target)[:, transpose]
     typical = np.maximum(np.median(shapes, axis=0), 1)
     network = {
@@ -206,15 +207,15 @@ def make_plan(
         fitting = padded(patch, divisor_of(strides))
         if fitting != patch:
             raise BadInput(
-                f"A patch of {_times(patch)} does not divide by {_times(divisor_of(strides))}.",
-                help=f"Use {_times(fitting)}, or fewer levels.",
+                f"A patch of {times(patch)} does not divide by {times(divisor_of(strides))}.",
+                help=f"Use {times(fitting)}, or fewer levels.",
                 code="bad-plan",
             )
     else:
         patch, strides = _fit_patch(typical, spacing, levels, network, budget)
     if not strides or (levels is not None and len(strides) != levels - 1):
         raise BadInput(
-            f"A patch of {_times(patch)} allows {len(strides) + 1} levels, not {levels or 2}.",
+            f"A patch of {times(patch)} allows {len(strides) + 1} levels, not {levels or 2}.",
             help="Use fewer levels or a larger patch.",
             code="bad-plan",
         )
@@ -281,16 +282,31 @@ def _fit_patch(
         if math.prod(shrunk) >= math.prod(patch):
             break
         patch = shrunk
-    return tuple(int(n) for n in patch), strides
+    return three(int(n) for n in patch), strides
+
+
+def parse_patch(text: str) -> Triple:
+    """A patch written as "64x128x128" (or with commas), in the order D, H, W.
+
+    Raises:
+        BadInput: not three whole numbers of 2 or more.
+    """
+    try:
+        return _given_patch([int(part) for part in re.split(r"[x×,]", text.strip().lower())])
+    except ValueError:
+        raise BadInput(
+            f"{text} is no patch; write three sizes (D, H, W) such as 64x128x128.",
+            code="bad-plan",
+        ) from None
 
 
 def _given_patch(patch: Sequence[int]) -> Triple:
     if len(patch) != 3 or any(int(n) != n or n < 2 for n in patch):
         raise BadInput(
-            f"A patch of {_times(patch)} cannot be; it has three sizes (D, H, W) of 2 or more.",
+            f"A patch of {times(patch)} cannot be; it has three sizes (D, H, W) of 2 or more.",
             code="bad-plan",
         )
-    return tuple(int(n) for n in patch)
+    return three(int(n) for n in patch)
 
 
 def _channel(name: str, statistics: dict[str, float], crop_share: float) -> ChannelPlan:
@@ -307,7 +323,3 @@ def _channel(name: str, statistics: dict[str, float], crop_share: float) -> Chan
     if name.lower() == "nonorm":
         return ChannelPlan(name, "none")
     return ChannelPlan(name, "zscore-masked" if crop_share < _MASK_BELOW else "zscore")
-
-
-def _times(values: Sequence[float]) -> str:
-    return "×".join(f"{v:g}" for v in values)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..events import BadInput
-from .topology import Triple, divisor_of, padded
+from .topology import divisor_of, padded
+from .triples import Triple
 
 NORMALISATIONS = ("zscore", "zscore-masked", "ct", "none")
 OPTIONAL = ("mirror_axes", "left_right_axis", "left_right_pairs")
@@ -113,7 +114,7 @@ class _Reader:
             number = value.get(key)
             if number is None and kind != "ct":
                 continue
-            if not self.is_number(number):
+            if number is None or not self.is_number(number):
                 raise self.wrong(f"{name}.{key}", "a number")
             numbers[key] = float(number)
         if kind == "ct" and numbers["std"] <= 0:

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ..events import BadInput
+from .triples import three
 
 
 @dataclass(frozen=True)
@@ -121,8 +122,8 @@ def read_case_record(folder: Path, name: str) -> PreprocessedCase:
     return PreprocessedCase(
         name,
         folder,
-        tuple(int(n) for n in record["shape"]),
+        three(int(n) for n in record["shape"]),
         int(record["channels"]),
         {int(value): int(count) for value, count in record["foreground"].items()},
-        tuple(float(v) for v in record["case_spacing"]),
+        three(float(v) for v in record["case_spacing"]),
     )

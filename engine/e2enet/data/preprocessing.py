@@ -27,6 +27,7 @@ from .parallel import map_cases
 from .plan import ChannelPlan, Plan
 from .preprocessed import PreprocessedCase, PreprocessedDataset, read_case_record
 from .resampling import coarse_axis, new_shape, resample_image, resample_label
+from .triples import three
 
 POINTS_PER_LABEL = 10000
 # Part of every cache key: raise it when the arrays that this file makes change.
@@ -73,7 +74,8 @@ class Geometry:
         inverse = np.argsort(self.transpose)
         turned = array.transpose([*range(first), *(first + int(k) for k in inverse)])
         full = np.full((*array.shape[:-3], *self.canonical_shape), fill, array.dtype)
-        full[(..., *(slice(*limits) for limits in self.crop))] = turned
+        z, y, x = (slice(*limits) for limits in self.crop)
+        full[..., z, y, x] = turned
         return self.undo(full)
 
 
@@ -113,8 +115,8 @@ def prepare(volumes: Sequence[Volume], plan: Plan) -> Prepared:
     crop = bounding_box(mask)
     inside = tuple(slice(*limits) for limits in crop)
     transpose = plan.transpose
-    source_spacing = tuple(canonical.grid.spacing_zyx[k] for k in transpose)
-    source_shape = tuple(crop[k][1] - crop[k][0] for k in transpose)
+    source_spacing = three(canonical.grid.spacing_zyx[k] for k in transpose)
+    source_shape = three(crop[k][1] - crop[k][0] for k in transpose)
     shape = new_shape(source_shape, source_spacing, plan.spacing)
     nearest = coarse_axis(source_spacing, plan.spacing)
 
@@ -124,7 +126,7 @@ def prepare(volumes: Sequence[Volume], plan: Plan) -> Prepared:
     geometry = Geometry(
         grid,
         undo,
-        canonical.array.shape,
+        canonical.grid.shape,
         crop,
         transpose,
         source_shape,
@@ -247,17 +249,18 @@ def _relevant(dataset: Dataset, plan: Plan) -> list:
 
 
 def _preprocess_case(dataset: Dataset, plan: Plan, folder: Path, case: Case) -> None:
-    key = hashlib.sha256(json.dumps(_relevant(dataset, plan)).encode())
-    for path in (*case.images, case.label):
+    content = hashlib.sha256(json.dumps(_relevant(dataset, plan)).encode())
+    for path in (*case.images, *([case.label] if case.label else [])):
         with open(path, "rb") as stream:
             while block := stream.read(1 << 20):
-                key.update(block)
-    key = key.hexdigest()
+                content.update(block)
+    key = content.hexdigest()
     if _is_done(folder, case.name, key):
         return
     (folder / f"{case.name}.json").unlink(missing_ok=True)
 
     volumes, label = read_case(dataset, case)
+    assert label is not None  # read_dataset lists no training case without
     prepared = prepare(volumes, plan)
     classes = prepare_label(label, prepared.geometry, plan)
     counts = np.bincount(classes.ravel())

@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from .triples import three
+
 _ANISOTROPIC = 3.0
 # Fractions t of a step past the left voxel -> [(offset, weights)].
 Kernel = Callable[[np.ndarray], list[tuple[int, np.ndarray]]]
@@ -23,7 +25,7 @@ def new_shape(
     shape: Sequence[int], spacing: Sequence[float], target: Sequence[float]
 ) -> tuple[int, int, int]:
     """Voxels (D, H, W) at the target spacing of a box of `shape` voxels at `spacing` (mm)."""
-    return tuple(
+    return three(
         max(1, round(n * have / want)) for n, have, want in zip(shape, spacing, target, strict=True)
     )
 
@@ -99,12 +101,13 @@ def _each_axis(
             array = np.take(array, index, axis=first + axis)
             continue
         base = np.floor(at).astype(int)
-        total = None
+        total: np.ndarray | None = None
         for offset, weight in kernel(at - base):
             index = np.clip(base + offset, 0, n_in - 1)
             weight = weight.astype(np.float32).reshape([-1] + [1] * (2 - axis))
             part = np.take(array, index, axis=first + axis) * weight
             total = part if total is None else np.add(total, part, out=total)
+        assert total is not None
         array = total
     return array
 

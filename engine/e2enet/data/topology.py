@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-Triple = tuple[int, int, int]
+from .triples import Triple, three
 
 MOST_LEVELS = 6  # E2ENet's (METHOD: L = 6)
 _SMALLEST_MAP = 4
@@ -42,7 +42,7 @@ def strides_for(
             axes = _poolable(size, now, 1)
         if not axes:
             break
-        step = tuple(2 if axis in axes else 1 for axis in range(3))
+        step = three(2 if axis in axes else 1 for axis in range(3))
         size = [math.ceil(n / s) for n, s in zip(size, step, strict=True)]
         now = [v * s for v, s in zip(now, step, strict=True)]
         strides.append(step)
@@ -62,12 +62,12 @@ def _poolable(size: list[int], spacing: list[float], smallest: int) -> list[int]
 
 def divisor_of(strides: Sequence[Sequence[int]]) -> Triple:
     """What the patch must be divisible by: the product of the strides, for D, H and W."""
-    return tuple(math.prod(step[axis] for step in strides) for axis in range(3))
+    return three(math.prod(step[axis] for step in strides) for axis in range(3))
 
 
 def padded(patch: Sequence[int], divisor: Sequence[int]) -> Triple:
     """The smallest patch (D, H, W) that is no smaller on any axis and divides."""
-    return tuple(math.ceil(n / d) * d for n, d in zip(patch, divisor, strict=True))
+    return three(math.ceil(n / d) * d for n, d in zip(patch, divisor, strict=True))
 
 
 def training_bytes(
@@ -88,7 +88,8 @@ def training_bytes(
     """
     levels = len(strides) + 1
     channels = [min(base_channels * 2**i, max_channels) for i in range(levels)]
-    voxels, size = [], list(patch)
+    voxels: list[float] = []
+    size: list[float] = list(patch)
     for step in [(1, 1, 1), *strides]:
         size = [n / s for n, s in zip(size, step, strict=True)]
         voxels.append(math.prod(size))
