@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of references and data that lies beside the repository, and not in a clone of it."""
+    """References and data that lie beside the repository and do not come with a clone of it."""
     folder = REPOSITORY.parent / "shared"
     if not folder.is_dir():
         pytest.skip("../shared is not beside this clone; it holds the outside references")
@@ -80,9 +80,8 @@ def tiny_model() -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle folder: E2ENet with base 4, 3 levels, S = 0.5 and random weights. Do not write in it."""
+    """A bundle folder, not to be written in: E2ENet with base 4, 3 levels, S = 0.5, random."""
     import torch
-
     from e2enet.bundle import write_bundle
     from e2enet.dsff import Connections
     from e2enet.networks import E2ENet
@@ -114,7 +113,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def tiny_case(index: int) -> tuple[np.ndarray, np.ndarray]:
-    """Image (z, y, x) float32 and labels uint8: a bright sphere (1) and a brighter cube (2) in noise."""
+    """Image (z, y, x) float32 and labels uint8: a sphere (1) and a brighter cube (2) in noise."""
     random = np.random.default_rng(100 + index)
     shape = np.array([20, 28, 24]) + random.integers(-2, 3, 3)
     label = np.zeros(shape, np.uint8)
@@ -131,7 +130,7 @@ def tiny_case(index: int) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="session")
 def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An nnU-Net raw dataset: 6 training and 2 test cases of about 24 x 28 x 20 mm. Do not write in it.
+    """An nnU-Net raw dataset, not to be written in: 6 training and 2 test cases, 24 x 28 x 20 mm.
 
     Returns:
         Folder Dataset900_Tiny; labels sphere (1) and cube (2), channel "MRI", ".nii.gz".

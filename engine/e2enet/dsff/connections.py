@@ -1,7 +1,8 @@
 """Which connections of the fusion lattice are alive.
 
-A connection is one (output map, input map) kernel of a fusion convolution or of an upward transposed
-convolution. A live kernel is whole, a dead one is all zeros. E2ENet, arXiv 2312.04727, section 3.1.
+A connection is one (output map, input map) kernel of a fusion convolution or of an upward
+transposed convolution. A live kernel is whole, a dead one is all zeros. E2ENet, arXiv 2312.04727,
+section 3.1.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ class Connections:
         self.layers: dict[str, SparseLayer] = network.sparse_layers()
         self.masks: dict[str, Tensor] = {}
         for name, layer in self.layers.items():
-            shape = tuple(layer.module.weight.shape[:2])  # type: ignore[union-attr]
+            shape = tuple(layer.weight.shape[:2])
             mask = masks.get(name)
             if mask is None or tuple(mask.shape) != shape:
                 found = "none" if mask is None else f"one of shape {tuple(mask.shape)}"
                 raise ValueError(f"Layer {name} needs a mask of shape {shape}; there is {found}.")
-            mask = mask.detach().to(layer.module.weight.device, torch.bool)  # type: ignore
+            mask = mask.detach().to(layer.weight.device, torch.bool)
             self.masks[name] = mask.clone(memory_format=torch.contiguous_format)
 
     @classmethod
@@ -47,28 +48,21 @@ class Connections:
         Args:
             network: The network.
             sparsity: Feature sparsity S; a layer keeps `round((1 - S) * connections)`.
-            level0_density: Density of the level-0 fusion convolutions instead of 1 - S. The released
-                code keeps 0.2 there whatever S is; None is uniform.
+            level0_density: Density of the level-0 fusion convolutions instead of 1 - S. The
+                released code keeps 0.2 there whatever S is; None is uniform.
             seed: The draw is the same for the same seed on any device.
 
         Raises:
             ValueError: The sparsity or the density lies outside [0, 1).
         """
-        if not 0 <= sparsity < 1:
-            raise ValueError(f"The sparsity is {sparsity}; it must be at least 0 and below 1.")
-        if level0_density is not None and not 0 < level0_density <= 1:
-            raise ValueError(f"level0_density is {level0_density}; it must be in (0, 1].")
         generator = torch.Generator().manual_seed(seed)
+        live = planned_live(network, sparsity, level0_density=level0_density)
         masks = {}
         for name, layer in network.sparse_layers().items():
-            density = 1 - sparsity
-            if level0_density is not None and layer.level == 0 and layer.kind == "fusion":
-                density = level0_density
-            shape = layer.module.weight.shape[:2]  # type: ignore[union-attr]
-            flat = torch.zeros(shape.numel(), dtype=torch.bool)  # type: ignore[operator]
-            live = round(density * flat.numel())
-            flat[torch.randperm(flat.numel(), generator=generator)[:live]] = True
-            masks[name] = flat.view(shape)  # type: ignore[arg-type]
+            shape = layer.weight.shape[:2]
+            flat = torch.zeros(shape.numel(), dtype=torch.bool)
+            flat[torch.randperm(flat.numel(), generator=generator)[: live[name]]] = True
+            masks[name] = flat.view(shape)
         return cls(network, masks)
 
     @classmethod
@@ -80,7 +74,7 @@ class Connections:
     def from_weights(cls, network: E2ENet) -> Connections:
         """A kernel that is all zeros is a dead connection."""
         masks = {
-            name: layer.module.weight.detach().flatten(2).ne(0).any(2)  # type: ignore
+            name: layer.weight.detach().flatten(2).ne(0).any(2)
             for name, layer in network.sparse_layers().items()
         }
         return cls(network, masks)
@@ -96,6 +90,11 @@ class Connections:
         return sum(mask.numel() for mask in self.masks.values())
 
     @property
+    def live_by_layer(self) -> dict[str, int]:
+        """Number of live connections of each layer."""
+        return {name: int(mask.sum()) for name, mask in self.masks.items()}
+
+    @property
     def density(self) -> float:
         return self.live / self.total
 
@@ -103,7 +102,7 @@ class Connections:
     def live_parameters(self) -> int:
         """Weights in live kernels of the sparse layers."""
         return sum(
-            int(mask.sum()) * self.layers[name].module.weight[0, 0].numel()  # type: ignore
+            int(mask.sum()) * self.layers[name].weight[0, 0].numel()
             for name, mask in self.masks.items()
         )
 
@@ -111,25 +110,25 @@ class Connections:
     def apply(self, optimizer: torch.optim.Optimizer | None = None) -> None:
         """Zero dead weights and their momentum; gradients are left alone."""
         for name, mask in self.masks.items():
-            weight = self.layers[name].module.weight
-            dead = ~_broadcast(mask, weight)  # type: ignore[arg-type]
-            weight.masked_fill_(dead, 0)  # type: ignore[union-attr, operator]
-            momentum = momentum_of(optimizer, weight)  # type: ignore[arg-type]
+            weight = self.layers[name].weight
+            dead = ~_broadcast(mask, weight)
+            weight.masked_fill_(dead, 0)
+            momentum = momentum_of(optimizer, weight)
             if momentum is not None:
                 momentum.masked_fill_(dead, 0)
 
     @torch.no_grad()
     def kernel_l1(self, name: str) -> Tensor:
         """L1 norm of each kernel of a layer, shaped as its mask."""
-        weight = self.layers[name].module.weight
-        return weight.detach().flatten(2).abs().sum(2)  # type: ignore[union-attr, operator]
+        weight = self.layers[name].weight
+        return weight.detach().flatten(2).abs().sum(2)
 
     @torch.no_grad()
     def shares(self) -> list[dict[str, Any]]:
         """What each fused node takes from which flow.
 
         Live connections and live kernel L1 are counted in the first convolution of a node by block
-        of the concatenation; second blocks are left out, upward transposed kernels are listed apart.
+        of the concatenation; second blocks are left out, upward transposed kernels stand apart.
 
         Returns:
             One dict a node: stage, level, connections {flow: live count}, l1 {flow: mass},
@@ -169,6 +168,28 @@ class Connections:
             if name not in masks or masks[name].shape != mask.shape:
                 raise ValueError(f"There is no mask of shape {tuple(mask.shape)} for {name}.")
             mask.copy_(masks[name])
+
+
+def planned_live(
+    network: E2ENet, sparsity: float, *, level0_density: float | None = None
+) -> dict[str, int]:
+    """Live connections of each layer at a sparsity, as `Connections.random` draws them.
+
+    Raises:
+        ValueError: The sparsity or the density lies outside [0, 1).
+    """
+    if not 0 <= sparsity < 1:
+        raise ValueError(f"The sparsity is {sparsity}; it must be at least 0 and below 1.")
+    if level0_density is not None and not 0 < level0_density <= 1:
+        raise ValueError(f"level0_density is {level0_density}; it must be in (0, 1].")
+    live = {}
+    for name, layer in network.sparse_layers().items():
+        density = 1 - sparsity
+        if level0_density is not None and layer.level == 0 and layer.kind == "fusion":
+            density = level0_density
+        shape = layer.weight.shape
+        live[name] = round(density * shape[0] * shape[1])
+    return live
 
 
 def momentum_of(optimizer: torch.optim.Optimizer | None, weight: Tensor) -> Tensor | None:

@@ -20,7 +20,7 @@ Draw = Callable[[str, Tensor, int], Tensor]
 
 
 def default_period(total_iterations: int) -> int:
-    """Iterations between evolutions: the paper's 1200, fewer in short runs so that they evolve too."""
+    """Iterations between evolutions: the paper's 1200, fewer in short runs, which evolve too."""
     return min(1200, max(50, total_iterations // 50))
 
 
@@ -77,13 +77,13 @@ class Evolution:
         )
 
     def step(self, optimizer: torch.optim.Optimizer | None = None) -> dict[str, Any] | None:
-        """Call after every optimiser step; returns the record of an evolution when there was one."""
+        """Call after every optimiser step; returns the record of an evolution if there was one."""
         self.connections.apply(optimizer)
         self.iteration += 1
         return self.evolve(optimizer) if self.due else None
 
     def record(self, turnover: float | None = None) -> dict[str, Any]:
-        """Add the present shares to the history: at the start, at the end and by every evolution."""
+        """Add the present shares to the history: at the start, by every evolution, at the end."""
         entry = {
             "iteration": self.iteration,
             "zeta": self.zeta,
@@ -143,5 +143,3 @@ class Evolution:
         self.total_iterations = int(state["total_iterations"])
         self.history = list(state["history"])
         self._generator.set_state(state["generator"])
-
-

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -31,7 +31,7 @@ class SparseLayer:
         kind: "fusion" for a (1, 3, 3) convolution of a node, "up" for its transposed convolution.
         stage, level: The node, with stage >= 1 and level 0 at full resolution.
         block: Position in the node; the second block of a last node reads only the first.
-        module: Holds `weight`; axes (output, input, ...) for "fusion", (input, output, ...) for "up".
+        module: Holds `weight`; axes (output, input, …) for "fusion", (input, output, …) for "up".
         flows: Input-map range (start, stop) of each flow; empty for a second block.
     """
 
@@ -46,6 +46,10 @@ class SparseLayer:
     @property
     def output_axis(self) -> int:
         return 0 if self.kind == "fusion" else 1
+
+    @property
+    def weight(self) -> nn.Parameter:
+        return cast(nn.Parameter, self.module.weight)
 
 
 class SliceConv(nn.Module):
@@ -93,7 +97,7 @@ class Block(nn.Module):
         self.norm = InstanceNormLeakyReLU(out_channels)
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        """Take maps (B, C_j, D, H, W) out of the list, so that each can be freed once it is read."""
+        """Take maps (B, C_j, D, H, W) out of the list, so that each is freed once it is read."""
         x = shift_concat(maps, self.shift_groups, self.depth_stride)
         maps.clear()
         return self.norm(self.conv(x))  # type: ignore[no-any-return]
@@ -122,8 +126,8 @@ class UpConv(nn.Module):
 class E2ENet(nn.Module):
     """E2ENet for any number of levels, strides, input channels and classes.
 
-    Node (level i, stage s) is `F(concat(x[i, s-1], up(x[i+1, s-1]), down(x[i-1, s-1])))`: the forward,
-    upward and downward flow. Level 0 is full resolution and has no downward flow.
+    Node (level i, stage s) is `F(concat(x[i, s-1], up(x[i+1, s-1]), down(x[i-1, s-1])))`: the
+    forward, upward and downward flow. Level 0 is full resolution and has no downward flow.
 
     Args:
         in_channels: Channels of the image.
@@ -169,7 +173,9 @@ class E2ENet(nn.Module):
         self.channels = tuple(
             min(int(base_channels) * 2**level, int(max_channels)) for level in range(self.levels)
         )
-        self.divisor = tuple(math.prod(stride[axis] for stride in self.strides) for axis in range(3))
+        self.divisor = tuple(
+            math.prod(stride[axis] for stride in self.strides) for axis in range(3)
+        )
         self.num_heads = max(1, min(4, self.levels - 2))
         self.deep_supervision = deep_supervision
         self.arguments: dict[str, Any] = {
@@ -231,7 +237,7 @@ class E2ENet(nn.Module):
         layers = []
         for stage, level in self.lattice():
             key = f"{stage}_{level}"
-            for index, block in enumerate(self.nodes[key]):  # type: ignore[arg-type]
+            for index, block in enumerate(cast(nn.ModuleList, self.nodes[key])):
                 flows: dict[str, tuple[int, int]] = {}
                 if index == 0:
                     start = 0
@@ -239,19 +245,17 @@ class E2ENet(nn.Module):
                         flows[flow] = (start, start + width)
                         start += width
                 name = f"nodes.{key}.{index}.conv"
-                layers.append(
-                    SparseLayer(name, "fusion", stage, level, index, block.conv, flows)
-                )
-            up = {"upward": (0, self.channels[level + 1])}
-            layers.append(SparseLayer(f"ups.{key}", "up", stage, level, 0, self.ups[key], up))
+                conv = cast(Block, block).conv
+                layers.append(SparseLayer(name, "fusion", stage, level, index, conv, flows))
+            flows = {"upward": (0, self.channels[level + 1])}
+            up = cast(UpConv, self.ups[key])
+            layers.append(SparseLayer(f"ups.{key}", "up", stage, level, 0, up, flows))
         return {layer.name: layer for layer in layers}
 
     def check_size(self, size: Sequence[int]) -> None:
         """Raise ValueError with the next size that fits if (D, H, W) does not divide."""
         if any(n < 1 or n % d for n, d in zip(size, self.divisor, strict=True)):
-            fits = tuple(
-                max(1, -(-n // d)) * d for n, d in zip(size, self.divisor, strict=True)
-            )
+            fits = tuple(max(1, -(-n // d)) * d for n, d in zip(size, self.divisor, strict=True))
             raise ValueError(
                 f"An input of size {tuple(size)} does not divide by the strides {self.divisor}; "
                 f"pad it to {fits}."
@@ -274,8 +278,11 @@ class E2ENet(nn.Module):
 
         maps: list[Tensor] = []
         x = image
-        for first, second in self.backbone:  # type: ignore[misc]
-            x = second([first([x])])
+        for blocks in self.backbone:
+            flows = [x]
+            for block in cast(nn.ModuleList, blocks):
+                flows = [block(flows)]
+            x = flows.pop()
             maps.append(x)
         del x
 
@@ -288,10 +295,9 @@ class E2ENet(nn.Module):
                 flows.append(_down(maps[level - 1], self.strides[level - 1]))
             else:
                 maps.clear()
-            node: list[Any] = list(self.nodes[key])  # type: ignore[arg-type]
-            y = node[0](flows)
-            for block in node[1:]:
-                y = block([y])
+            for block in cast(nn.ModuleList, self.nodes[key]):
+                flows = [block(flows)]
+            y = flows.pop()
             if stage + level == self.levels - 1 and level < self.num_heads:
                 logits[level] = self.heads[level](y)
             following.insert(0, y)

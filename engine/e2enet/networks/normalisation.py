@@ -2,8 +2,8 @@
 
 PyTorch's instance norm first copies such maps to the planar layout; its batch-norm kernels do not,
 and for one sample the two are the same. Statistics are taken per column and then combined in double
-precision: the batch-norm kernel alone sums a million voxels one after the other in single precision,
-which costs three digits (1e-4 of the variance at 64 x 128 x 128) and more time.
+precision: the batch-norm kernel alone sums a million voxels one after the other in single
+precision, which costs three digits (1e-4 of the variance at 64 x 128 x 128) and more time.
 """
 
 from __future__ import annotations
@@ -76,9 +76,7 @@ class _PerSample(torch.autograd.Function):
         for source, target in zip(x, out, strict=True):
             mean, var = statistics(source)
             for part, result in _slabs(source, target):
-                normed = torch.native_batch_norm(
-                    part, weight, bias, mean, var, False, 0.0, eps
-                )[0]
+                normed = torch.native_batch_norm(part, weight, bias, mean, var, False, 0.0, eps)[0]
                 torch.ops.aten.leaky_relu.out(normed, slope, out=result)
             saved += [mean, torch.rsqrt(var + eps)]
         if keep:

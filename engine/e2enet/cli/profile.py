@@ -1,0 +1,222 @@
+"""`e2enet profile`: parameters and multiply-adds of a network, dense and live."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from e2enet.cli.app import Debug, ProgressStyle, run
+from e2enet.events import BadInput
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from e2enet.dsff import Complexity
+
+_PAPER_PATCH = (64, 160, 160)
+_PAPER_LEVEL0_DENSITY = 0.2
+
+
+def register(app: typer.Typer) -> None:
+    app.command(name="profile")(profile)
+
+
+def profile(
+    model: Annotated[
+        str | None, typer.Option(help="A model's name or path instead of the options below.")
+    ] = None,
+    in_channels: Annotated[int, typer.Option(min=1, help="Channels of the image.")] = 1,
+    classes: Annotated[int, typer.Option(min=1, help="Classes, background included.")] = 16,
+    base_channels: Annotated[int, typer.Option(min=1, help="Channels at full resolution.")] = 48,
+    levels: Annotated[
+        int | None, typer.Option(min=2, help="Levels with strides of 2x2x2; 6 by default.")
+    ] = None,
+    strides: Annotated[
+        str | None, typer.Option(help='Strides instead of --levels, such as "1x2x2 2x2x2".')
+    ] = None,
+    patch: Annotated[
+        str | None,
+        typer.Option(help="Input voxels DxHxW; 64x160x160, or the model's patch, by default."),
+    ] = None,
+    sparsity: Annotated[
+        float, typer.Option(help="Feature sparsity S: the share of dead connections.")
+    ] = 0.8,
+    level0_density: Annotated[
+        str,
+        typer.Option(
+            help='Share of live connections in level 0: "paper" (0.2 at any S but 0), '
+            '"uniform" (1 - S as elsewhere) or a number.'
+        ),
+    ] = "paper",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Count parameters and multiply-adds, dense and live, without running the network.
+
+    Without options it is the paper's network at S = 0.8.
+    """
+
+    def work(_: Any) -> None:
+        if model is not None:
+            counted, about = _of_model(model, patch)
+        else:
+            counted, about = _of_options(
+                in_channels=in_channels,
+                classes=classes,
+                base_channels=base_channels,
+                strides=_strides(strides, levels),
+                patch=_triple(patch, "--patch") if patch else _PAPER_PATCH,
+                sparsity=sparsity,
+                level0_density=_density(level0_density, sparsity),
+            )
+        if as_json:
+            typer.echo(json.dumps({**about, **counted.to_dict()}))
+        else:
+            _show(counted, about)
+
+    run(work, progress=ProgressStyle.bar, debug=debug)
+
+
+def _of_options(
+    *,
+    in_channels: int,
+    classes: int,
+    base_channels: int,
+    strides: list[tuple[int, int, int]],
+    patch: tuple[int, int, int],
+    sparsity: float,
+    level0_density: float | None,
+) -> tuple[Complexity, dict[str, Any]]:
+    import torch
+
+    from e2enet.dsff import complexity, planned_live
+    from e2enet.networks import E2ENet
+
+    with torch.device("meta"):  # shapes without numbers
+        network = E2ENet(in_channels, classes, strides, base_channels=base_channels)
+    try:
+        live = planned_live(network, sparsity, level0_density=level0_density)
+        counted = complexity(network, patch, live)
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+    return counted, {"network": network.arguments, "sparsity": sparsity}
+
+
+def _of_model(name: str, patch: str | None) -> tuple[Complexity, dict[str, Any]]:
+    from e2enet.bundle import Bundle
+    from e2enet.dsff import complexity
+
+    bundle = Bundle.open(name)
+    network, connections = bundle.load_network()
+    size = _triple(patch, "--patch") if patch else tuple(bundle.plan["patch"])
+    try:
+        counted = complexity(network, size, connections.live_by_layer)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+    sparsity = round(1 - connections.density, 6)
+    about = {"model": bundle.name, "network": network.arguments, "sparsity": sparsity}
+    return counted, about
+
+
+def _strides(text: str | None, levels: int | None) -> list[tuple[int, int, int]]:
+    if text is None:
+        return [(2, 2, 2)] * ((levels or 6) - 1)
+    strides = [_triple(part, "--strides") for part in text.split()]
+    if not strides or (levels is not None and levels != len(strides) + 1):
+        raise BadInput(
+            f"--strides {text!r} gives {len(strides) + 1} levels.",
+            help="There is one stride fewer than levels; leave --levels out.",
+        )
+    return strides
+
+
+def _triple(text: str, option: str) -> tuple[int, int, int]:
+    numbers = re.fullmatch(r"(\d+)[x×,](\d+)[x×,](\d+)", text.strip())
+    if not numbers or min(int(n) for n in numbers.groups()) < 1:
+        raise BadInput(
+            f"{option} has {text!r} where three whole numbers are needed.",
+            help="Write them as 64x160x160: depth, height, width.",
+        )
+    depth, height, width = map(int, numbers.groups())
+    return depth, height, width
+
+
+def _density(text: str, sparsity: float) -> float | None:
+    if text == "uniform":
+        return None
+    if text == "paper":
+        return _PAPER_LEVEL0_DENSITY if sparsity else None
+    try:
+        return float(text)
+    except ValueError:
+        raise BadInput(
+            f"--level0-density is {text!r}.", help='Give "paper", "uniform" or a number.'
+        ) from None
+
+
+def _show(counted: Complexity, about: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    arguments = about["network"]
+    levels = len(arguments["strides"]) + 1
+    size = " × ".join(map(str, counted.patch))
+    channels, classes = arguments["in_channels"], arguments["num_classes"]
+    console = Console(highlight=False)
+    console.print(
+        f"{about.get('model', 'E2ENet')}: {levels} levels, base {arguments['base_channels']}, "
+        f"{channels} channel{'s' if channels > 1 else ''}, {classes} classes, input {size}"
+    )
+    console.print(
+        f"{counted.live_connections:,} of {counted.connections:,} connections live "
+        f"(S = {about['sparsity']:g})"
+    )
+    console.print(table(counted))
+    console.print(
+        "One multiply-add is one kernel tap at one output voxel.\n"
+        "Norms, activations, pooling, biases and depth-shift are left out of them."
+    )
+
+
+def table(counted: Complexity) -> Table:
+    """Parts and total, dense and live, in units that suit the total."""
+    from rich import box
+    from rich.table import Table
+
+    total = counted.total
+    weights, weight_unit = _unit(total.parameters)
+    taps, tap_unit = _unit(total.multiply_adds)
+    drawn = Table(
+        box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False, padding=(0, 1), collapse_padding=True
+    )
+    drawn.add_column("", footer="total", no_wrap=True)
+    for what, unit, scale, dense, live in (
+        ("parameters", weight_unit, weights, total.parameters, total.live_parameters),
+        ("multiply-adds", tap_unit, taps, total.multiply_adds, total.live_multiply_adds),
+    ):
+        for heading, footer in (
+            (f"{what}\ndense\n({unit})", f"{dense / scale:.2f}"),
+            (f"\nlive\n({unit})", f"{live / scale:.2f}"),
+            ("\nlive\n(%)", f"{100 * live / dense:.1f}"),
+        ):
+            drawn.add_column(heading, footer, justify="right", no_wrap=True)
+    for part in counted.parts:
+        drawn.add_row(
+            part.name,
+            f"{part.parameters / weights:.2f}",
+            f"{part.live_parameters / weights:.2f}",
+            f"{100 * part.live_parameters / part.parameters:.1f}",
+            f"{part.multiply_adds / taps:.2f}",
+            f"{part.live_multiply_adds / taps:.2f}",
+            f"{100 * part.live_multiply_adds / part.multiply_adds:.1f}",
+        )
+    return drawn
+
+
+def _unit(value: int) -> tuple[float, str]:
+    """The scale, and its name, that leaves one to three digits before the point up to G."""
+    power = min(3, max(1, int(math.log10(max(1, value))) // 3))
+    return 1000.0**power, ("", "k", "M", "G")[power]

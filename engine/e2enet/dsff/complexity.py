@@ -1,0 +1,176 @@
+"""Parameters and multiply-adds of an E2ENet, dense and live, counted from shapes alone.
+
+One multiply-add is counted for every kernel tap at every output voxel, taps that fall on padding
+included: `C_in * C_out * 9` an output voxel for a (1, 3, 3) convolution, `C_in * C_out` for a head.
+In a transposed convolution whose kernel is its stride each output voxel sees one tap, which gives
+`C_in * C_out * kernel` for an input voxel. Live multiply-adds count only live kernels. Biases,
+instance norm, leaky ReLU, max pooling and depth-shift cost a few operations a voxel and map, well
+below one per cent, and are left out, as papers do; their parameters are counted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from e2enet.networks import E2ENet
+
+Kind = Literal["backbone", "fusion", "up", "head"]
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """Cost of one layer; a convolution carries the parameters of the norm behind it.
+
+    Attributes:
+        name: Module path.
+        kind: "backbone", "fusion", "up" or "head".
+        stage: Fusion stage, 0 for the backbone; a head has that of the node it reads.
+        level: Resolution level of the output, 0 is full.
+        size: Output (D, H, W).
+        parameters, live_parameters: Numbers of weights.
+        multiply_adds, live_multiply_adds: For one sample.
+    """
+
+    name: str
+    kind: Kind
+    stage: int
+    level: int
+    size: tuple[int, int, int]
+    parameters: int
+    live_parameters: int
+    multiply_adds: int
+    live_multiply_adds: int
+
+
+@dataclass(frozen=True)
+class PartCost:
+    """Sum over a part of the network."""
+
+    name: str
+    parameters: int
+    live_parameters: int
+    multiply_adds: int
+    live_multiply_adds: int
+
+    @classmethod
+    def of(cls, name: str, layers: Sequence[LayerCost]) -> PartCost:
+        return cls(
+            name,
+            sum(layer.parameters for layer in layers),
+            sum(layer.live_parameters for layer in layers),
+            sum(layer.multiply_adds for layer in layers),
+            sum(layer.live_multiply_adds for layer in layers),
+        )
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """What a network costs for one patch.
+
+    Attributes:
+        patch: Input (D, H, W).
+        layers: Every layer with weights.
+        connections, live_connections: Of all sparse layers.
+    """
+
+    patch: tuple[int, int, int]
+    layers: tuple[LayerCost, ...]
+    connections: int
+    live_connections: int
+
+    @property
+    def total(self) -> PartCost:
+        return PartCost.of("total", self.layers)
+
+    @property
+    def parts(self) -> list[PartCost]:
+        """Backbone, each fusion stage, upward transposed convolutions, heads."""
+        stages = sorted({layer.stage for layer in self.layers if layer.kind == "fusion"})
+        groups = [("backbone", "backbone", 0)]
+        groups += [(f"fusion stage {stage}", "fusion", stage) for stage in stages]
+        parts = [
+            PartCost.of(name, [x for x in self.layers if x.kind == kind and x.stage == stage])
+            for name, kind, stage in groups
+        ]
+        for name, kind in (("upward convolutions", "up"), ("heads", "head")):
+            parts.append(PartCost.of(name, [x for x in self.layers if x.kind == kind]))
+        return parts
+
+    def to_dict(self) -> dict[str, Any]:
+        """Numbers by part, in total and by layer, for JSON."""
+        return {
+            "patch": list(self.patch),
+            "connections": self.connections,
+            "live_connections": self.live_connections,
+            "total": asdict(self.total),
+            "parts": [asdict(part) for part in self.parts],
+            "layers": [asdict(layer) for layer in self.layers],
+        }
+
+
+def complexity(
+    network: E2ENet, patch: Sequence[int], live: Mapping[str, int] | None = None
+) -> Complexity:
+    """Count parameters and multiply-adds without running anything.
+
+    Args:
+        network: Only shapes are read; it may lie on the meta device.
+        patch: Input (D, H, W), each axis a multiple of `network.divisor`.
+        live: Live connections of each sparse layer, as `Connections.live_by_layer` and
+            `planned_live` give them; all of them by default.
+
+    Raises:
+        ValueError: The patch does not divide; names the next one that does.
+    """
+    depth, height, width = (int(n) for n in patch)
+    network.check_size((depth, height, width))
+    sizes = [(depth, height, width)]
+    for sd, sh, sw in network.strides:
+        depth, height, width = depth // sd, height // sh, width // sw
+        sizes.append((depth, height, width))
+    sparse = network.sparse_layers()
+    counted = {name: _connections(layer.module) for name, layer in sparse.items()}
+    alive = counted if live is None else {name: live[name] for name in counted}
+
+    def cost(name: str, kind: Kind, stage: int, level: int, extra: int = 0) -> LayerCost:
+        shape = network.get_parameter(f"{name}.weight").shape
+        pairs, kernel = shape[0] * shape[1], math.prod(shape[2:])
+        kept = alive.get(name, pairs)
+        # The taps of a transposed convolution are counted at its input voxels.
+        voxels = math.prod(sizes[level + 1 if kind == "up" else level])
+        return LayerCost(
+            name=name,
+            kind=kind,
+            stage=stage,
+            level=level,
+            size=sizes[level],
+            parameters=pairs * kernel + extra,
+            live_parameters=kept * kernel + extra,
+            multiply_adds=pairs * kernel * voxels,
+            live_multiply_adds=kept * kernel * voxels,
+        )
+
+    layers = []
+    for level in range(network.levels):
+        for block in (0, 1):
+            name = f"backbone.{level}.{block}.conv"
+            layers.append(cost(name, "backbone", 0, level, _beside(network, name)))
+    for name, layer in sparse.items():
+        extra = _beside(network, name) if layer.kind == "fusion" else 0
+        layers.append(cost(name, layer.kind, layer.stage, layer.level, extra))
+    for head in range(network.num_heads):
+        layers.append(cost(f"heads.{head}", "head", network.levels - 1 - head, head))
+    return Complexity(sizes[0], tuple(layers), sum(counted.values()), sum(alive.values()))
+
+
+def _connections(module: Any) -> int:
+    return int(module.weight.shape[0] * module.weight.shape[1])
+
+
+def _beside(network: E2ENet, conv: str) -> int:
+    """Parameters of a block beside its kernels: bias and norm."""
+    block = network.get_submodule(conv.rpartition(".")[0])
+    return sum(p.numel() for p in block.parameters()) - block.conv.weight.numel()  # type: ignore

@@ -1,0 +1,1 @@
+"""Other people's formats: each in a file of its own, imported where it is used."""
