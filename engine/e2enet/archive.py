@@ -28,7 +28,7 @@ def extract_checked(archive: Path, folder: Path) -> None:
     name and renamed.
 
     Raises:
-        BadInput: It is no zip, holds no model, or something in it does not add up; nothing was written.
+        BadInput: It is no zip, holds no model, or something in it is wrong; nothing was written.
     """
     try:
         with zipfile.ZipFile(archive) as opened:

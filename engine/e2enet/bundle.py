@@ -130,7 +130,7 @@ class Bundle:
         """The network in eval mode on the CPU, and its live connections.
 
         Raises:
-            BadInput: The weights are damaged or do not fit the network; names the first that differs.
+            BadInput: The weights are damaged or do not fit the network; names what differs first.
         """
         from e2enet.dsff import Connections
         from e2enet.networks import build_network
@@ -139,7 +139,7 @@ class Bundle:
         try:
             network = build_network(description["kind"], description["arguments"])
         except (ValueError, KeyError, TypeError) as error:
-            raise _damaged(self.path / MODEL, f"describes no network that can be built: {error}")
+            raise _damaged(self.path / MODEL, f"describes no network that can be built: {error}") from error
         tensors, masks = _expand(_read_weights(self.path / WEIGHTS), network, self.path / WEIGHTS)
         expected = network.state_dict()
         for name in [*expected, *tensors]:
@@ -216,8 +216,8 @@ def write_bundle(
 def model_folders() -> list[Path]:
     """Where models are looked for by name, in this order.
 
-    $E2ENET_MODELS (several separated as in $PATH), the user's data folder, and `Resources/Models` of
-    the source tree or the installed extension around this package.
+    $E2ENET_MODELS (several separated as in $PATH), the user's data folder, and `Resources/Models`
+    of the source tree or the installed extension around this package.
     """
     folders = [Path(part) for part in os.environ.get("E2ENET_MODELS", "").split(os.pathsep) if part]
     folders.append(user_folder("data") / "models")

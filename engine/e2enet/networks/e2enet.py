@@ -31,7 +31,7 @@ class SparseLayer:
         kind: "fusion" for a (1, 3, 3) convolution of a node, "up" for its transposed convolution.
         stage, level: The node, with stage >= 1 and level 0 at full resolution.
         block: Position in the node; the second block of a last node reads only the first.
-        module: Holds `weight`; axes (output, input, …) for "fusion", (input, output, …) for "up".
+        module: Holds `weight`; axes (output, input, ...) for "fusion", (input, output, ...) for "up".
         flows: Input-map range (start, stop) of each flow; empty for a second block.
     """
 
@@ -44,12 +44,12 @@ class SparseLayer:
     flows: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
-    def output_axis(self) -> int:
-        return 0 if self.kind == "fusion" else 1
-
-    @property
     def weight(self) -> nn.Parameter:
         return cast(nn.Parameter, self.module.weight)
+
+    @property
+    def output_axis(self) -> int:
+        return 0 if self.kind == "fusion" else 1
 
 
 class SliceConv(nn.Module):
@@ -97,7 +97,7 @@ class Block(nn.Module):
         self.norm = InstanceNormLeakyReLU(out_channels)
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        """Take maps (B, C_j, D, H, W) out of the list, so that each is freed once it is read."""
+        """Take maps (B, C_j, D, H, W) out of the list, so that each can be freed once it is read."""
         x = shift_concat(maps, self.shift_groups, self.depth_stride)
         maps.clear()
         return self.norm(self.conv(x))  # type: ignore[no-any-return]
@@ -194,9 +194,9 @@ class E2ENet(nn.Module):
 
         c = self.channels
         self.backbone = nn.ModuleList()
-        for level in range(self.levels):
-            first = block(c[level - 1], c[level], self.strides[level - 1]) if level else None
-            first = first or block(self.in_channels, c[0])
+        self.backbone.append(nn.ModuleList([block(self.in_channels, c[0]), block(c[0], c[0])]))
+        for level, stride in enumerate(self.strides, start=1):
+            first = block(c[level - 1], c[level], stride)
             self.backbone.append(nn.ModuleList([first, block(c[level], c[level])]))
         self.ups = nn.ModuleDict()
         self.nodes = nn.ModuleDict()
@@ -207,11 +207,11 @@ class E2ENet(nn.Module):
             if stage + level == self.levels - 1:
                 blocks.append(block(c[level], c[level]))
             self.nodes[key] = nn.ModuleList(blocks)
-        self.heads = nn.ModuleList(
-            nn.Conv3d(c[level], self.num_classes, 1, bias=False) for level in range(self.num_heads)
-        )
-        for head in self.heads:
-            nn.init.kaiming_normal_(head.weight, a=0.01)  # type: ignore[arg-type]
+        self.heads = nn.ModuleList()
+        for level in range(self.num_heads):
+            head = nn.Conv3d(c[level], self.num_classes, 1, bias=False)
+            nn.init.kaiming_normal_(head.weight, a=0.01)
+            self.heads.append(head)
 
     def lattice(self) -> list[tuple[int, int]]:
         """(stage, level) of every fused node, in the order in which they are computed.
@@ -225,6 +225,10 @@ class E2ENet(nn.Module):
             for level in reversed(range(self.levels - stage))
         ]
 
+    def node(self, stage: int, level: int) -> list[Block]:
+        """The blocks of a fused node: two on the last diagonal, else one."""
+        return list(cast(Any, self.nodes[f"{stage}_{level}"]))
+
     def flow_widths(self, level: int) -> dict[str, int]:
         """Number of input maps of each flow into a node of this level, in concatenation order."""
         widths = {"forward": self.channels[level], "upward": self.channels[level]}
@@ -237,7 +241,7 @@ class E2ENet(nn.Module):
         layers = []
         for stage, level in self.lattice():
             key = f"{stage}_{level}"
-            for index, block in enumerate(cast(nn.ModuleList, self.nodes[key])):
+            for index, block in enumerate(self.node(stage, level)):
                 flows: dict[str, tuple[int, int]] = {}
                 if index == 0:
                     start = 0
@@ -245,11 +249,9 @@ class E2ENet(nn.Module):
                         flows[flow] = (start, start + width)
                         start += width
                 name = f"nodes.{key}.{index}.conv"
-                conv = cast(Block, block).conv
-                layers.append(SparseLayer(name, "fusion", stage, level, index, conv, flows))
-            flows = {"upward": (0, self.channels[level + 1])}
-            up = cast(UpConv, self.ups[key])
-            layers.append(SparseLayer(f"ups.{key}", "up", stage, level, 0, up, flows))
+                layers.append(SparseLayer(name, "fusion", stage, level, index, block.conv, flows))
+            up = {"upward": (0, self.channels[level + 1])}
+            layers.append(SparseLayer(f"ups.{key}", "up", stage, level, 0, self.ups[key], up))
         return {layer.name: layer for layer in layers}
 
     def check_size(self, size: Sequence[int]) -> None:
@@ -279,10 +281,8 @@ class E2ENet(nn.Module):
         maps: list[Tensor] = []
         x = image
         for blocks in self.backbone:
-            flows = [x]
             for block in cast(nn.ModuleList, blocks):
-                flows = [block(flows)]
-            x = flows.pop()
+                x = block([x])
             maps.append(x)
         del x
 
@@ -295,9 +295,10 @@ class E2ENet(nn.Module):
                 flows.append(_down(maps[level - 1], self.strides[level - 1]))
             else:
                 maps.clear()
-            for block in cast(nn.ModuleList, self.nodes[key]):
-                flows = [block(flows)]
-            y = flows.pop()
+            first, *others = self.node(stage, level)
+            y = first(flows)
+            for block in others:
+                y = block([y])
             if stage + level == self.levels - 1 and level < self.num_heads:
                 logits[level] = self.heads[level](y)
             following.insert(0, y)

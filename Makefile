@@ -1,0 +1,46 @@
+# make demo   segments the sample head with the shipped model
+# make test   runs every test
+# Both set themselves up: python3 (3.10 or later) with venv is all they need.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c engine/constraints.txt
+
+.PHONY: demo test bench lint clean
+
+demo: $(VENV)/engine.stamp
+	$(BIN)/python engine/demo.py
+
+test: $(VENV)/test.stamp
+	$(BIN)/python -m pytest Testing
+
+bench: $(VENV)/bench.stamp
+	$(BIN)/python engine/benchmarks/run.py
+
+lint: $(VENV)/lint.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) demo bench.json
+
+$(VENV)/engine.stamp: engine/pyproject.toml engine/constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) -e ./engine
+	@touch $@
+
+$(VENV)/test.stamp: $(VENV)/engine.stamp
+	$(PIP) -e './engine[test]'
+	@touch $@
+
+# Without its dependencies: they bring torchvision, which does not go with a CPU build of torch,
+# and the plain U-Net that we measure against needs none of them.
+$(VENV)/bench.stamp: $(VENV)/engine.stamp engine/benchmarks/requirements.txt
+	$(PIP) --no-deps -r engine/benchmarks/requirements.txt
+	@touch $@
+
+$(VENV)/lint.stamp: $(VENV)/test.stamp
+	$(PIP) -e './engine[lint]'
+	@touch $@
