@@ -31,7 +31,8 @@ class SparseLayer:
         kind: "fusion" for a (1, 3, 3) convolution of a node, "up" for its transposed convolution.
         stage, level: The node, with stage >= 1 and level 0 at full resolution.
         block: Position in the node; the second block of a last node reads only the first.
-        module: Holds `weight`; axes (output, input, ...) for "fusion", (input, output, ...) for "up".
+        module: Holds `weight`, with axes (output, input, ...) for "fusion" and (input, output, ...)
+            for "up".
         flows: Input-map range (start, stop) of each flow; empty for a second block.
     """
 
@@ -97,7 +98,7 @@ class Block(nn.Module):
         self.norm = InstanceNormLeakyReLU(out_channels)
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        """Take maps (B, C_j, D, H, W) out of the list, so that each can be freed once it is read."""
+        """Empty the list of maps (B, C_j, D, H, W), so that each can be freed once it is read."""
         x = shift_concat(maps, self.shift_groups, self.depth_stride)
         maps.clear()
         return self.norm(self.conv(x))  # type: ignore[no-any-return]
