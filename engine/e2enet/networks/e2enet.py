@@ -282,8 +282,10 @@ class E2ENet(nn.Module):
         maps: list[Tensor] = []
         x = image
         for blocks in self.backbone:
+            flows = [x]
             for block in cast(nn.ModuleList, blocks):
-                x = block([x])
+                flows = [block(flows)]  # the list alone holds what is freed once it is read
+            x = flows.pop()
             maps.append(x)
         del x
 
@@ -296,10 +298,9 @@ class E2ENet(nn.Module):
                 flows.append(_down(maps[level - 1], self.strides[level - 1]))
             else:
                 maps.clear()
-            first, *others = self.node(stage, level)
-            y = first(flows)
-            for block in others:
-                y = block([y])
+            for block in self.node(stage, level):
+                flows = [block(flows)]
+            y = flows.pop()
             if stage + level == self.levels - 1 and level < self.num_heads:
                 logits[level] = self.heads[level](y)
             following.insert(0, y)

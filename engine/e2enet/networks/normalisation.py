@@ -35,7 +35,10 @@ class InstanceNormLeakyReLU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.is_cpu:
             return _PerSample.apply(x, self.weight, self.bias, self.eps, self.slope)  # type: ignore
-        x = F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
+        # Not F.instance_norm, which refuses maps of a single voxel: the coarsest of a small patch.
+        x = torch.instance_norm(
+            x, self.weight, self.bias, None, None, True, 0.0, self.eps, torch.backends.cudnn.enabled
+        )
         return F.leaky_relu_(x, self.slope)
 
 
