@@ -29,6 +29,8 @@ def open_image(path: Path) -> sitk.Image:
         return dicom.read_folder(path)
     if not path.exists():
         raise BadInput(f"{path} does not exist.", code="missing-file")
+    if path.name.lower().endswith((".mha", ".mhd")):
+        _check_metaimage(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(os.fspath(path))
     try:
@@ -39,8 +41,7 @@ def open_image(path: Path) -> sitk.Image:
     if dicom.is_single_slice(reader):
         return dicom.read_series_of(path)
     _check_header(reader, path)
-    if reader.HasMetaDataKey("nifti_type"):
-        _check_complete(reader, path)
+    check_complete(path, reader)
     if reader.GetDimension() > 3:
         # A fourth axis of length one is a 3D image in disguise.
         reader.SetExtractSize([*reader.GetSize()[:3], *[0] * (reader.GetDimension() - 3)])
@@ -49,6 +50,27 @@ def open_image(path: Path) -> sitk.Image:
             return reader.Execute()
     except (RuntimeError, MemoryError) as error:
         raise _unreadable(path, error) from error
+
+
+def _check_metaimage(path: Path) -> None:
+    """Refuse a MetaImage header on which the library would end the whole process."""
+    with open(path, "rb") as stream:
+        header = stream.read(1 << 16).split(b"ElementDataFile")[0]
+    lines = [line.partition(b"=") for line in header.splitlines()]
+    fields = {name.strip(): value.strip() for name, _, value in lines}
+    try:
+        dimensions = int(fields[b"NDims"])
+        sizes = [int(n) for n in fields[b"DimSize"].split()]
+        whole = 1 <= dimensions <= 10 and len(sizes) == dimensions and min(sizes) > 0
+        whole = whole and int(fields.get(b"ElementNumberOfChannels", 1)) > 0
+    except (KeyError, ValueError):
+        whole = False
+    if not whole:
+        raise BadInput(
+            f"{path.name} has a damaged header: its number of dimensions or its size is wrong.",
+            help="Export the image again.",
+            code="bad-header",
+        )
 
 
 def _check_header(reader: sitk.ImageFileReader, path: Path) -> None:
@@ -94,8 +116,24 @@ def _check_header(reader: sitk.ImageFileReader, path: Path) -> None:
             )
 
 
-def _check_complete(reader: sitk.ImageFileReader, path: Path) -> None:
-    """Refuse a NIfTI file that ends too early: the library fills the rest with zeros."""
+def check_complete(path: Path, reader: sitk.ImageFileReader | None = None) -> None:
+    """Refuse a NIfTI file that ends too early: the library reads zeros, or writes no more.
+
+    Args:
+        path: any image file; other formats pass, their library notices itself.
+        reader: stands on the file and has read its information, if there is one already.
+
+    Raises:
+        BadInput: the file ends too early or its compression is broken.
+        RuntimeError: not an image, without a reader.
+    """
+    if reader is None:
+        reader = sitk.ImageFileReader()
+        reader.SetFileName(os.fspath(path))
+        with quiet():
+            reader.ReadImageInformation()
+    if not reader.HasMetaDataKey("nifti_type"):
+        return
     data = path
     if path.name.lower().endswith((".hdr", ".hdr.gz")):
         stem = path.name[: path.name.lower().rindex(".hdr")]
@@ -112,7 +150,7 @@ def _check_complete(reader: sitk.ImageFileReader, path: Path) -> None:
         held = -1
     if held < needed:
         raise BadInput(
-            f"{data.name} is damaged: it ends too early or its compression is broken.",
+            f"{path.name} is damaged: its data end too early or its compression is broken.",
             help="Copy or download it again.",
             code="damaged-file",
         )

@@ -17,7 +17,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..events import BadInput, Reporter
-from .files import open_image
+from .files import check_complete, open_image
 from .silence import quiet
 from .triples import three, times
 
@@ -128,7 +128,8 @@ def read_image(path: str | os.PathLike, *, reporter: Reporter | None = None) -> 
     NaN and infinite voxels do not stop the reading, because masked images are often stored so:
     NaN and -Inf become the lowest finite value, or 0 where nothing is below 0 (air in CT,
     background in MR), +Inf becomes the highest finite value, and a warning says how many. Values
-    of 1e15 and more count as infinite.
+    of 1e15 and more count as infinite. (In NIfTI files the reading library itself turns NaN and
+    Inf into 0, without a word.)
 
     Args:
         path: a file in any format SimpleITK reads, a DICOM folder with one series, or one file
@@ -144,7 +145,7 @@ def read_image(path: str | os.PathLike, *, reporter: Reporter | None = None) -> 
     """
     path = Path(path)
     image = open_image(path)
-    array, warnings = _finite(sitk.GetArrayFromImage(image), path)
+    array, warnings = _finite(sitk.GetArrayViewFromImage(image), path)
     if reporter is not None:
         for code, message in warnings:
             reporter.warning(code, message)
@@ -252,8 +253,9 @@ def write_image(path: str | os.PathLike, array: np.ndarray, grid: Grid) -> None:
     try:
         with quiet():
             sitk.WriteImage(grid.image(array), os.fspath(temporary), useCompression=True)
+        check_complete(temporary)
         os.replace(temporary, path)
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, BadInput) as error:
         raise BadInput(
             f"{path.name} cannot be written into {path.parent}.",
             help="Check that there is space on the disk and that the folder may be written to.",
@@ -266,12 +268,12 @@ def write_image(path: str | os.PathLike, array: np.ndarray, grid: Grid) -> None:
 def _finite(array: np.ndarray, path: Path) -> tuple[np.ndarray, tuple[tuple[str, str], ...]]:
     """Array as float32 with every voxel finite, and the warnings."""
     with np.errstate(over="ignore"):
-        array = array.astype(np.float32, copy=False)
-    # Comparing with < is false for NaN.
+        array = array.astype(np.float32)
+    # A NaN makes both extremes NaN and every comparison false.
+    if array.min() > -_LARGEST_VALUE and array.max() < _LARGEST_VALUE:
+        return array, ()
     finite = np.abs(array) < _LARGEST_VALUE
     wrong = int(array.size - np.count_nonzero(finite))
-    if not wrong:
-        return array, ()
     if wrong == array.size:
         raise BadInput(
             f"{path.name} holds no finite voxel (all are NaN or infinite).",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import sys
@@ -27,11 +28,14 @@ from .parallel import map_cases
 from .plan import ChannelPlan, Plan
 from .preprocessed import PreprocessedCase, PreprocessedDataset, read_case_record
 from .resampling import coarse_axis, new_shape, resample_image, resample_label
-from .triples import three
+from .triples import three, times
 
 POINTS_PER_LABEL = 10000
 # Part of every cache key: raise it when the arrays that this file makes change.
 _VERSION = 1
+# No sensible image is resampled by more, or to more.
+_LARGEST_FACTOR = 50
+_LARGEST_VOXELS = 3 << 29
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,7 @@ def prepare(volumes: Sequence[Volume], plan: Plan) -> Prepared:
     source_shape = three(crop[k][1] - crop[k][0] for k in transpose)
     shape = new_shape(source_shape, source_spacing, plan.spacing)
     nearest = coarse_axis(source_spacing, plan.spacing)
+    _check_size(volumes[0], source_shape, shape)
 
     cropped = np.stack([volume.array[inside].transpose(transpose) for volume in turned])
     normalise(cropped, plan.channels, mask[inside].transpose(transpose))
@@ -316,6 +321,17 @@ def _check_channels(volumes: Sequence[Volume], plan: Plan) -> None:
             f"({', '.join(expected)}), but {len(volumes)} given ({given}).",
             help="Give one file a channel, in this order.",
             code="channel-count",
+        )
+
+
+def _check_size(volume: Volume, source: Sequence[int], shape: Sequence[int]) -> None:
+    factors = [new / old for new, old in zip(shape, source, strict=True)]
+    if max(factors) > _LARGEST_FACTOR or math.prod(shape) > _LARGEST_VOXELS:
+        raise BadInput(
+            f"{volume.name} has a spacing of {times(volume.grid.spacing_xyz)} mm, which would "
+            f"make {times(shape)} voxels of it for the model.",
+            help="Correct the spacing in its header, or crop the image.",
+            code="implausible-spacing",
         )
 
 

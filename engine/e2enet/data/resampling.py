@@ -10,6 +10,7 @@ does, because nothing sensible can be interpolated between distant slices.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -17,6 +18,8 @@ import numpy as np
 from .triples import three
 
 _ANISOTROPIC = 3.0
+# Voxels worked on at once.
+_PART = 1 << 22
 # Fractions t of a step past the left voxel -> [(offset, weights)].
 Kernel = Callable[[np.ndarray], list[tuple[int, np.ndarray]]]
 
@@ -100,16 +103,30 @@ def _each_axis(
             index = np.clip(np.floor(at + 0.5 - 1e-9).astype(int), 0, n_in - 1)
             array = np.take(array, index, axis=first + axis)
             continue
-        base = np.floor(at).astype(int)
-        total: np.ndarray | None = None
-        for offset, weight in kernel(at - base):
-            index = np.clip(base + offset, 0, n_in - 1)
-            weight = weight.astype(np.float32).reshape([-1] + [1] * (2 - axis))
-            part = np.take(array, index, axis=first + axis) * weight
-            total = part if total is None else np.add(total, part, out=total)
-        assert total is not None
-        array = total
+        array = _interpolate(array, first + axis, at, kernel)
     return array
+
+
+def _interpolate(array: np.ndarray, axis: int, at: np.ndarray, kernel: Kernel) -> np.ndarray:
+    """Interpolate along one axis at positions `at`, in parts so that little is held at once."""
+    shape = (*array.shape[:axis], len(at), *array.shape[axis + 1 :])
+    # Always another of the three spatial axes, to walk along.
+    walk = array.ndim - 2 if axis == array.ndim - 3 else array.ndim - 3
+    rows = max(1, _PART * shape[walk] // max(1, math.prod(shape)))
+    base = np.floor(at).astype(int)
+    taps = []
+    for offset, weight in kernel(at - base):
+        index = np.clip(base + offset, 0, array.shape[axis] - 1)
+        column = weight.astype(np.float32).reshape([-1] + [1] * (array.ndim - 1 - axis))
+        taps.append((index, column))
+    result = np.empty(shape, np.float32)
+    for start in range(0, shape[walk], rows):
+        part = (slice(None),) * walk + (slice(start, start + rows),)
+        source, target = array[part], result[part]
+        target[...] = 0
+        for index, column in taps:
+            target += np.take(source, index, axis=axis) * column
+    return result
 
 
 def _linear(t: np.ndarray) -> list[tuple[int, np.ndarray]]:
