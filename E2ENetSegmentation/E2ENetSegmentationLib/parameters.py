@@ -1,0 +1,124 @@
+"""What the engine is asked: each class says whether it is complete and renders its command line."""
+
+from dataclasses import dataclass, field
+
+from .i18n import tr as _
+
+QUICK, THOROUGH = "quick", "thorough"
+
+
+@dataclass(frozen=True)
+class SegmentParameters:
+    """Arguments of `e2enet segment`.
+
+    Attributes:
+        inputs: One image file a channel.
+        model: Name or path of the bundle.
+        output: The label map to write.
+        device: "auto", "cpu", "cuda:N" or "mps".
+        mirroring: Average over mirrored images: slower, a little better.
+        roi: A markups file (.mrk.json) with the region the work is limited to, or "".
+    """
+
+    inputs: tuple
+    model: str
+    output: str
+    device: str = "auto"
+    mirroring: bool = False
+    roi: str = ""
+
+    def isValid(self):
+        """(True, "") or (False, why not)."""
+        if not self.inputs or not all(self.inputs):
+            return False, _("Choose a volume.")
+        if not self.model:
+            return False, _("Choose a model.")
+        if not self.output:
+            return False, _("There is no place for the result.")
+        return True, ""
+
+    def toArguments(self) -> list:
+        arguments = ["segment", *map(str, self.inputs), "--model", self.model]
+        arguments += ["--output", self.output, "--device", self.device]
+        arguments += ["--tta" if self.mirroring else "--no-tta"]
+        if self.roi:
+            arguments += ["--roi", self.roi]
+        return [*arguments, "--progress", "json"]
+
+
+@dataclass(frozen=True)
+class TrainParameters:
+    """Arguments of `e2enet train`.
+
+    Attributes:
+        dataset: A folder in nnU-Net's raw layout.
+        output: The bundle to write.
+        start: Name or path of the bundle to start from, or "" for scratch.
+        epochs, iterations: Length of the training and of an epoch.
+        learningRate: Initial learning rate.
+        sparsity: Share of connections that are dead; only from scratch, a bundle keeps its own.
+        evolveEvery: Iterations between evolutions; 0 leaves it to the engine.
+        fold: "all", or "0" to "4" for one of five folds.
+        resume: Go on from the checkpoint in the run folder.
+        extra: Further arguments, for tests and experts.
+    """
+
+    dataset: str
+    output: str
+    start: str = ""
+    epochs: int = 20
+    iterations: int = 50
+    learningRate: float = 0.001
+    sparsity: float = 0.8
+    evolveEvery: int = 0
+    fold: str = "all"
+    device: str = "auto"
+    resume: bool = False
+    extra: tuple = field(default=())
+
+    def isValid(self):
+        """(True, "") or (False, why not)."""
+        checks = [
+            (self.dataset, _("Choose training cases or a dataset folder.")),
+            (self.output, _("Give the new model a name.")),
+            (self.epochs >= 1, _("A training has at least one epoch.")),
+            (self.iterations >= 1, _("An epoch has at least one iteration.")),
+            (self.learningRate > 0, _("The learning rate is above zero.")),
+            (0 <= self.sparsity < 1, _("The sparsity is at least 0 and below 1.")),
+        ]
+        for passed, reason in checks:
+            if not passed:
+                return False, reason
+        return True, ""
+
+    def toArguments(self) -> list:
+        arguments = ["train", self.dataset, "--output", self.output]
+        if self.start:
+            arguments += ["--from", self.start]
+        else:
+            arguments += ["--sparsity", f"{self.sparsity:g}"]
+        arguments += ["--fold", self.fold, "--epochs", str(self.epochs)]
+        arguments += ["--iterations-per-epoch", str(self.iterations)]
+        arguments += ["--lr", f"{self.learningRate:g}", "--device", self.device]
+        if self.evolveEvery:
+            arguments += ["--evolve-every", str(self.evolveEvery)]
+        if self.resume:
+            arguments += ["--resume"]
+        return [*arguments, *map(str, self.extra), "--progress", "json"]
+
+
+def effortDefaults(effort: str, fromScratch: bool) -> dict:
+    """Epochs, iterations and learning rate of the two choices.
+
+    From scratch the recipe's own rate (0.01, nnU-Net's); fine-tuning starts lower, so that what was
+    learnt is not washed out.
+    """
+    rate = 0.01 if fromScratch else 0.001
+    epochs = {
+        (QUICK, False): 20,
+        (THOROUGH, False): 100,
+        (QUICK, True): 50,
+        (THOROUGH, True): 500,
+    }[effort, fromScratch]
+    iterations = 50 if effort == QUICK else 100
+    return {"epochs": epochs, "iterations": iterations, "learningRate": rate}

@@ -1,0 +1,106 @@
+"""The panels' host in tests: time stands still until a test pumps it, dialogs answer as told."""
+
+from __future__ import annotations
+
+import time
+
+from .widgets import FakeWidget
+
+
+class FakeTimer:
+    def __init__(self, callback) -> None:
+        self.callback, self.active = callback, False
+
+    def start(self) -> None:
+        self.active = True
+
+    def stop(self) -> None:
+        self.active = False
+
+
+class FakeHost:
+    """Same methods as `E2ENetSegmentationLib.host.SlicerHost`."""
+
+    def __init__(self) -> None:
+        self.timers = []
+        self.settings = {}
+        self.answers = []  # for the next dialogs
+        self.asked = []
+        self.opened = []
+        self.shown = []
+        self.charts = []
+
+    def timer(self, milliseconds, callback):
+        self.timers.append(FakeTimer(callback))
+        return self.timers[-1]
+
+    def pump(self, until, seconds: float = 120.0) -> None:
+        """Let time pass: fire the running timers until `until()`.
+
+        Raises:
+            AssertionError: It took longer than `seconds`.
+        """
+        end = time.monotonic() + seconds
+        while not until():
+            if time.monotonic() > end:
+                raise AssertionError("nothing happened in time")
+            for timer in list(self.timers):
+                if timer.active:
+                    timer.callback()
+            time.sleep(0.02)
+
+    def setting(self, key, default=""):
+        return self.settings.get(key, default)
+
+    def setSetting(self, key, value):
+        self.settings[key] = str(value)
+
+    def confirm(self, text):
+        self.asked.append(text)
+        return self.answers.pop(0) if self.answers else False
+
+    def openFile(self, title, pattern):
+        return self.answers.pop(0) if self.answers else ""
+
+    saveFile = lambda self, title, name, pattern: self.openFile(title, pattern)  # noqa: E731
+    openFolder = lambda self, title: self.openFile(title, "")  # noqa: E731
+
+    def volumeSelector(self, container, text):
+        selector = FakeWidget("qMRMLNodeComboBox", text)
+        container._items.append((text, selector))
+        return selector
+
+    def clearForm(self, container):
+        container._items = []
+
+    def fillTable(self, table, rows, *, editable=(), checkable=()):
+        table._rows = [list(row) for row in rows]
+        table._props["rowCount"] = len(rows)
+        table._row = min(table._row, len(rows) - 1)
+
+    def tableText(self, table, row, column):
+        return str(table._rows[row][column])
+
+    def tableChecked(self, table, row, column):
+        return bool(table._rows[row][column])
+
+    def showMarkdown(self, browser, text):
+        browser.setMarkdown(text)
+
+    def processEvents(self):
+        pass
+
+    def showVolume(self, volumeNode):
+        self.shown.append(volumeNode)
+
+    def centre3D(self):
+        pass
+
+    def openStatistics(self, segmentationNode, volumeNode):
+        self.opened.append(("SegmentStatistics", segmentationNode, volumeNode))
+
+    def openEditor(self, segmentationNode, volumeNode):
+        self.opened.append(("SegmentEditor", segmentationNode, volumeNode))
+
+    def showPlot(self, chartNode):
+        self.charts.append(chartNode)

@@ -1,0 +1,40 @@
+"""Volumes made for the tests."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def axes(kind: str) -> np.ndarray:
+    """IJK to RAS of a made volume: "plain", "oblique" or "left-handed" (and oblique)."""
+    matrix = np.diag([1.0, 1.25, 1.5, 1.0])
+    if kind != "plain":
+        rotation = np.linalg.qr(np.random.default_rng(5).normal(size=(3, 3)))[0]
+        if np.linalg.det(rotation) < 0:
+            rotation[:, 0] *= -1
+        if kind == "left-handed":
+            rotation[:, 2] *= -1
+        matrix[:3, :3] = rotation @ matrix[:3, :3]
+    matrix[:3, 3] = (11.25, -20.5, 30.123456)
+    return matrix
+
+
+def phantom():
+    """Image (z, y, x) int16 and its labels: a bright sphere (1) and a brighter cube (2)."""
+    z, y, x = np.indices((18, 24, 28))
+    labels = np.zeros(z.shape, np.uint8)
+    labels[(z - 8) ** 2 + (y - 8) ** 2 + (x - 8) ** 2 < 25] = 1
+    labels[6:11, 14:20, 16:22] = 2
+    noise = np.random.default_rng(3).normal(0, 20, z.shape)
+    return (np.array([100, 300, 500])[labels] + noise).astype(np.int16), labels
+
+
+def add_volume(scene, kind: str = "plain", name: str = "Phantom", array=None):
+    """A made volume in the scene."""
+    import slicer
+
+    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+    slicer.util.updateVolumeFromArray(node, phantom()[0] if array is None else array)
+    node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(axes(kind)))
+    node.CreateDefaultDisplayNodes()
+    return node

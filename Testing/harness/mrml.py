@@ -1,0 +1,31 @@
+"""A scene of the `slicer-core` wheel that does what the module's logic asks of Slicer."""
+
+from __future__ import annotations
+
+import types
+
+
+def start():
+    """Set `slicer.mrmlScene` and `slicer.modules`; returns the application logic."""
+    import slicer
+
+    scene = slicer.vtkMRMLScene()
+    application = slicer.vtkSlicerApplicationLogic()
+    application.SetMRMLScene(scene)
+    colors = application.GetColorLogic()
+    colors.SetMRMLScene(scene)
+    colors.AddDefaultColorNodes()
+    application.SetModuleLogic("Colors", colors)
+    remote = slicer.vtkMRMLRemoteIOLogic()
+    remote.SetMRMLScene(scene)
+    remote.AddDataIOToScene()  # storage nodes need it
+    slicer.mrmlScene, slicer.modules = scene, types.SimpleNamespace()
+    for name, kind in (
+        ("segmentations", "vtkSlicerSegmentationsModuleLogic"),
+        ("volumes", "vtkSlicerVolumesLogic"),
+    ):
+        logic = getattr(slicer, kind)()
+        logic.SetMRMLApplicationLogic(application)
+        logic.SetMRMLScene(scene)
+        setattr(slicer.modules, name, types.SimpleNamespace(logic=lambda logic=logic: logic))
+    return types.SimpleNamespace(application=application, remote=remote)

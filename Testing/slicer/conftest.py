@@ -1,0 +1,105 @@
+"""The module on the real MRML core; skips as a whole where `slicer-core` is not installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+MODULE = REPOSITORY / "E2ENetSegmentation"
+sys.path[:0] = [str(REPOSITORY / "Testing"), str(MODULE)]
+
+# pytest makes a package of this folder's name while it loads this file; the wheel's must win.
+if not hasattr(sys.modules.get("slicer"), "vtkMRMLScene"):
+    sys.modules.pop("slicer", None)
+if importlib.util.find_spec("slicer_core") is None:
+    collect_ignore_glob = ["test_*.py"]
+
+
+else:
+    import slicer  # noqa: F401
+
+
+def pytest_report_header() -> str:
+    if importlib.util.find_spec("slicer_core") is None:
+        return "Testing/slicer: left out, the wheel slicer-core is not installed"
+    return "Testing/slicer: real MRML core of slicer-core"
+
+
+def _engine_fixtures():
+    spec = importlib.util.spec_from_file_location(
+        "engine_fixtures", REPOSITORY / "Testing" / "engine" / "conftest.py"
+    )
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+_engine = _engine_fixtures()
+shared = _engine.shared
+tiny_bundle = _engine.tiny_bundle
+tiny_dataset = _engine.tiny_dataset
+_own_folders = _engine._own_folders
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interpreter(_own_folders):
+    """The engine's process runs in the interpreter of the tests."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("E2ENET_PYTHON", sys.executable)
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="session")
+def mrml():
+    from harness import mrml
+
+    return mrml.start()
+
+
+@pytest.fixture
+def scene(mrml):
+    import slicer
+
+    slicer.mrmlScene.Clear(False)
+    return slicer.mrmlScene
+
+
+@pytest.fixture
+def models(tiny_bundle, monkeypatch):
+    """The tiny bundle can be chosen by name."""
+    monkeypatch.setenv("E2ENET_MODELS", str(tiny_bundle.parent))
+    return tiny_bundle
+
+
+@pytest.fixture
+def stub(monkeypatch):
+    """Sets the stub engine in the place of the real one; call it with what it shall do."""
+    from E2ENetSegmentationLib import enginerun
+
+    def choose(mode: str = "") -> None:
+        command = [sys.executable, str(REPOSITORY / "Testing" / "harness" / "stub_engine.py")]
+        monkeypatch.setenv("E2ENET_STUB", mode)
+        monkeypatch.setattr(
+            enginerun, "engineCommand", lambda arguments: [*command, *map(str, arguments)]
+        )
+
+    choose()
+    return choose
+
+
+@pytest.fixture
+def left_behind(tmp_path, monkeypatch):
+    """A temporary folder for the runs; call it for what lies in it."""
+    import tempfile
+
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return lambda: sorted(os.listdir(folder))

@@ -1,0 +1,208 @@
+"""One segmentation from the volume to the segmentation, on the real MRML core."""
+
+import numpy as np
+import pytest
+import slicer
+from E2ENetSegmentationLib import paths, volumes
+from E2ENetSegmentationLib.core import Core
+from E2ENetSegmentationLib.refusal import Refused
+from harness.made import add_volume, axes, phantom
+
+
+def segment_array(node, segment_index, volume):
+    segmentation = node.GetSegmentation()
+    identifier = segmentation.GetNthSegmentID(segment_index)
+    return slicer.util.arrayFromSegmentBinaryLabelmap(node, identifier, volume).astype(bool)
+
+
+@pytest.mark.parametrize("kind", ["plain", "oblique", "left-handed"])
+def test_result_lies_where_the_labels_are(scene, models, stub, left_behind, kind):
+    volume = add_volume(scene, kind)
+    node = Core().segment(volume, "tiny")
+    _image, labels = phantom()
+    segmentation = node.GetSegmentation()
+    assert [segmentation.GetNthSegment(i).GetName() for i in range(2)] == ["sphere", "cube"]
+    found = segmentation.GetNthSegment(0).GetColor()
+    assert np.allclose(found, np.array([216, 101, 79]) / 255, atol=1e-6)
+    for index in range(2):
+        assert (segment_array(node, index, volume) == (labels == index + 1)).all()
+    assert np.abs(volumes.ijkToRas(volume) - axes(kind)).max() < 1e-6
+    geometry = segmentation.GetConversionParameter("Reference image geometry").split(";")
+    assert np.abs(np.array(geometry[:16], float).reshape(4, 4) - axes(kind)).max() < 1e-6
+    assert node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole()) is volume
+    assert left_behind() == []
+
+
+def test_terminology_is_slicers(scene, models, stub):
+    node = Core().segment(add_volume(scene), "tiny")
+    text = node.GetSegmentation().GetNthSegment(0).GetTerminology()
+    entry = slicer.vtkSlicerTerminologyEntry()
+    assert slicer.vtkSlicerTerminologiesModuleLogic.DeserializeTerminologyEntry(text, entry)
+    assert entry.GetCategoryObject().GetCodeValue() == "85756007"
+    assert entry.GetTypeObject().GetCodeMeaning() == "Tissue"
+    assert not entry.GetTypeModifierObject().GetCodeValue()
+
+
+def test_standard_names(scene, models, stub):
+    node = Core().segment(add_volume(scene), "tiny", standardNames=True)
+    assert node.GetSegmentation().GetNthSegment(0).GetName() == "Tissue"
+
+
+def test_3d_display_can_be_left_out(scene, models, stub):
+    shown = Core().segment(add_volume(scene), "tiny")
+    hidden = Core().segment(add_volume(scene), "tiny", show3D=False)
+    assert shown.GetSegmentation().ContainsRepresentation("Closed surface")
+    assert not hidden.GetSegmentation().ContainsRepresentation("Closed surface")
+    assert not hidden.GetDisplayNode().GetVisibility3D()
+
+
+def test_linear_transform_is_followed(scene, models, stub):
+    volume = add_volume(scene, "oblique")
+    transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    matrix = np.eye(4)
+    matrix[:3, 3] = (5, 6, 7)
+    transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(matrix))
+    volume.SetAndObserveTransformNodeID(transform.GetID())
+    node = Core().segment(volume, "tiny")
+    assert node.GetParentTransformNode() is transform
+    assert (segment_array(node, 0, volume) == (phantom()[1] == 1)).all()
+
+
+def test_output_keeps_what_a_person_made(scene, models, stub):
+    volume = add_volume(scene)
+    node = Core().segment(volume, "tiny")
+    node.GetSegmentation().AddEmptySegment("mine", "mine")
+    again = Core().segment(volume, "tiny", outputNode=node)
+    names = [again.GetSegmentation().GetNthSegment(i).GetName() for i in range(3)]
+    assert again is node
+    assert sorted(names) == ["cube", "mine", "sphere"]
+
+
+def test_structure_that_is_not_found_is_an_empty_segment(scene, models, stub):
+    image = np.minimum(phantom()[0], 350)
+    node = Core().segment(add_volume(scene, array=image), "tiny")
+    assert node.GetSegmentation().GetNumberOfSegments() == 2
+
+
+def test_placed_beside_its_volume(scene, models, stub):
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    volume = add_volume(scene)
+    study = hierarchy.CreateStudyItem(hierarchy.GetSceneItemID(), "Study")
+    hierarchy.CreateItem(study, volume)
+    node = Core().segment(volume, "tiny")
+    assert hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)) == study
+
+
+def test_nothing_else_stays_in_the_scene(scene, models, stub):
+    volume = add_volume(scene)
+    slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    before = scene.GetNumberOfNodes()
+    Core().segment(volume, "tiny")
+    # the segmentation, its display node, and nothing more
+    assert scene.GetNumberOfNodes() == before + 2
+
+
+@pytest.mark.parametrize(
+    ("mode", "sentence"),
+    [
+        ("refuse", "The image is odd. Take another."),
+        ("crash", "stopped unexpectedly"),
+        ("killed", "ended from outside"),
+        ("lacking", "lacks a Python package"),
+        ("nothing", "cannot be read"),
+        ("othergrid", "does not lie on the grid"),
+        ("otherlabel", "labels that the model does not name: 7"),
+        ("cancelled", "Cancelled"),
+    ],
+)
+def test_a_failing_engine_leaves_the_scene_alone(scene, models, stub, left_behind, mode, sentence):
+    volume = add_volume(scene)
+    before = scene.GetNumberOfNodes()
+    stub(mode)
+    with pytest.raises(Refused, match=sentence):
+        Core().segment(volume, "tiny")
+    assert scene.GetNumberOfNodes() == before
+    assert left_behind() == []
+
+
+def bad_volume(scene, what):
+    if what == "none":
+        return None
+    if what == "empty":
+        return scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Empty")
+    if what == "vector":
+        node = scene.AddNewNodeByClass("vtkMRMLVectorVolumeNode", "Colours")
+        slicer.util.updateVolumeFromArray(node, np.zeros((4, 5, 6, 3), np.uint8))
+        return node
+    if what == "bent":
+        node = add_volume(scene)
+        bend = scene.AddNewNodeByClass("vtkMRMLBSplineTransformNode", "Bend")
+        node.SetAndObserveTransformNodeID(bend.GetID())
+        return node
+    raise KeyError(what)
+
+
+@pytest.mark.parametrize(
+    ("what", "sentence"),
+    [
+        ("none", "Choose a volume for MRI"),
+        ("empty", "Empty has no voxels"),
+        ("vector", "several values a voxel"),
+        ("bent", "non-linear transform Bend"),
+    ],
+)
+def test_bad_volumes(scene, models, stub, left_behind, what, sentence):
+    with pytest.raises(Refused, match=sentence):
+        Core().segment(bad_volume(scene, what), "tiny")
+    assert left_behind() == []
+
+
+def test_channels_on_different_grids(scene):
+    first, second = add_volume(scene, name="T1"), add_volume(scene, "oblique", name="T2")
+    with pytest.raises(Refused, match="T2 does not lie on the grid of T1"):
+        volumes.checkVolumes([first, second], ["T1", "T2"])
+    volumes.checkVolumes([first, add_volume(scene)], ["T1", "T2"])
+
+
+def test_full_disk(scene, models, stub, left_behind, monkeypatch):
+    import shutil
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 10, 0))
+    with pytest.raises(Refused, match="is full"):
+        Core().segment(add_volume(scene), "tiny")
+    assert left_behind() == []
+
+
+def test_volume_removed_while_running(scene, models, stub):
+    import time
+
+    from E2ENetSegmentationLib.segmentrun import SegmentRequest
+
+    volume = add_volume(scene)
+    core = Core()
+    run = core.startSegmentation(SegmentRequest([volume], core.store.open("tiny")))
+    scene.RemoveNode(volume)
+
+    def finish():
+        while run.poll():
+            time.sleep(0.02)
+
+    with pytest.raises(Refused, match="was removed"):
+        finish()
+
+
+def test_missing_engine(scene, models, monkeypatch, left_behind):
+    volume, core = add_volume(scene), Core()
+    model = core.store.open("tiny")
+    monkeypatch.setattr(paths, "ENGINE_FOLDERS", ("nowhere",))
+    from E2ENetSegmentationLib.segmentrun import SegmentRequest
+
+    with pytest.raises(Refused, match="is missing beside the module"):
+        core.startSegmentation(SegmentRequest([volume], model))
+    assert left_behind() == []
+
+
+def test_interpreter_that_is_none(monkeypatch):
+    monkeypatch.setenv("E2ENET_PYTHON", "/no/such/python")
+    with pytest.raises(Refused, match="is no program"):
+        paths.pythonExecutable()
