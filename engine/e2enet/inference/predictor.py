@@ -249,7 +249,7 @@ class Predictor:
             ) from error
         self.reporter.warning(
             "out-of-memory-cpu",
-            f"{device_name(self.device)} ran out of memory; going on with the CPU, which is slower.",
+            f"{device_name(self.device)} ran out of memory; going on with the CPU (slower).",
         )
         used, self.device, self._half = self.device, torch.device("cpu"), False
         self.network.to(self.device)

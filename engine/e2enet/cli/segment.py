@@ -1,0 +1,138 @@
+"""`e2enet segment`: label maps from images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from e2enet.cli.app import Debug, Progress, ProgressStyle, run
+from e2enet.events import BadInput, Reporter
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def register(app: typer.Typer) -> None:
+    app.command(name="segment")(segment)
+
+
+def segment(
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="INPUT...",
+            help="An image file, the files of one case's channels in the model's order, a DICOM "
+            "folder, or a folder of cases.",
+            show_default=False,
+        ),
+    ],
+    model: Annotated[
+        str, typer.Option(help="A model's name (see e2enet models) or path.", show_default=False)
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The segmentation's file name, such as out.nii.gz; for a folder "
+            "of cases a folder.",
+            show_default=False,
+        ),
+    ],
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    tta: Annotated[
+        bool,
+        typer.Option(
+            "--tta/--no-tta",
+            help="Average over mirrored images: a little better, up to 8 times slower.",
+        ),
+    ] = False,
+    roi: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Segment only this region: x0,y0,z0,x1,y1,z1 in mm (LPS, as in DICOM), or a "
+            "markups ROI of 3D Slicer (.mrk.json). For a model with a locator, NAME:REGION says "
+            "which of its regions that is, and may be given several times.",
+            show_default=False,
+        ),
+    ] = None,
+    save_probabilities: Annotated[
+        bool, typer.Option("--save-probabilities", help="Also save each label's probability.")
+    ] = False,
+    progress: Progress = ProgressStyle.bar,
+    debug: Debug = False,
+) -> None:
+    """Segment images: a label map on the input's grid, volumes in mL, and a record of the run.
+
+    Beside OUTPUT lie NAME.volumes.csv and NAME.manifest.json. Not for clinical use.
+    """  # fmt: skip
+
+    def work(reporter: Reporter) -> None:
+        from e2enet.inference.cases import is_case_folder
+
+        options: dict[str, Any] = {
+            "output": output,
+            "device": device,
+            "tta": tta,
+            "roi": roi or None,
+            "save_probabilities": save_probabilities,
+            "reporter": reporter,
+        }
+        if len(inputs) == 1 and is_case_folder(inputs[0]):
+            from e2enet.inference.batch import segment_folder
+
+            outcome = segment_folder(inputs[0], model, **options)
+            reporter.result(**outcome)
+            _say_batch(outcome, progress)
+            return
+        from e2enet.inference.result import Outputs
+        from e2enet.inference.segmenter import segment as segment_one
+
+        result = segment_one(inputs, model, **options)
+        reporter.result(**result.describe(Outputs.of(output)))
+        _say(result.labels, Outputs.of(output), progress)
+
+    run(work, progress=progress, debug=debug)
+
+
+def _say(labels: Sequence[Any], outputs: Any, progress: ProgressStyle) -> None:
+    if progress is not ProgressStyle.bar:
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("Label", "Structure", "Volume (mL)")
+    table.columns[2].justify = "right"
+    for label in labels:
+        table.add_row(str(label.value), label.name, f"{label.volume_ml:.2f}")
+    console = Console()
+    console.print(table)
+    console.print(f"{outputs.segmentation}", highlight=False, soft_wrap=True)
+
+
+def _say_batch(outcome: dict[str, list[dict[str, Any]]], progress: ProgressStyle) -> None:
+    done, failed = outcome["cases"], outcome["failed"]
+    if progress is ProgressStyle.bar and done:
+        from rich.console import Console
+        from rich.table import Table
+
+        # Cases can differ in their labels: a crop has no sides.
+        names = list(dict.fromkeys(label["name"] for case in done for label in case["labels"]))
+        table = Table("Case", *(f"{name} (mL)" for name in names))
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for case in done:
+            volumes = {label["name"]: f"{label['volume_ml']:.2f}" for label in case["labels"]}
+            table.add_row(case["case"], *(volumes.get(name, "") for name in names))
+        Console().print(table)
+    if failed:
+        listed = "; ".join(f"{one['case']}: {one['message']}" for one in failed[:5])
+        more = f" (and {len(failed) - 5} more)" if len(failed) > 5 else ""
+        raise BadInput(
+            f"{len(failed)} of {len(done) + len(failed)} cases could not be segmented: "
+            f"{listed}{more}",
+            help="The others are done." if done else "",
+            code="cases-failed",
+        )

@@ -1,0 +1,1 @@
+"""How well label maps agree with references."""

@@ -1,0 +1,28 @@
+"""From an image and a model to a label map.
+
+Example:
+    >>> from e2enet.inference import segment  # doctest: +SKIP
+    >>> result = segment("head.nii.gz", "hippocampus-mr")  # doctest: +SKIP
+    >>> result.volumes_ml  # doctest: +SKIP
+    {'Left Anterior': 1.52, ...}
+    >>> result.save("hippocampi.nii.gz")  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .result import Result
+    from .segmenter import Segmenter, segment
+
+__all__ = ["Result", "Segmenter", "segment"]
+
+
+def __getattr__(name: str) -> Any:
+    # Lazily: training uses the predictor and needs none of the rest.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import result, segmenter
+
+    return getattr(result if name == "Result" else segmenter, name)
