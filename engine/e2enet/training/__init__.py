@@ -1,0 +1,1 @@
+"""Training: loss, schedules, checkpoints, curves, fine-tuning and the trainer."""

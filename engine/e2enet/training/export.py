@@ -1,0 +1,196 @@
+"""From a finished run to a bundle: model.json, the fusion history and a README."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import shlex
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import e2enet
+from e2enet.bundle import Bundle, write_bundle
+from e2enet.data.plan import Plan
+from e2enet.events import BadInput
+from e2enet.training.settings import Run, Settings, option
+from e2enet.training.trainer import Trainer
+
+# Distinct at a glance and on grey: Paul Tol's "bright" and "vibrant" schemes.
+PALETTE = (
+    (68, 119, 170), (238, 102, 119), (34, 136, 51), (204, 187, 68), (102, 204, 238),
+    (170, 51, 119), (238, 119, 51), (0, 153, 136), (51, 187, 238), (204, 51, 17),
+)  # fmt: skip
+_METADATA = (
+    "title", "labels", "modality", "anatomy", "locator", "licence", "citation", "channels", "files",
+)  # fmt: skip
+
+
+def load_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What model.json should say beside what the training knows.
+
+    A JSON object with any of title, modality, anatomy, licence, citation, locator, channels
+    (replaces the names), labels ({name: {"color": …, "terminology": …, "name": …}}), and files
+    ({name in the bundle: path relative to the JSON file}).
+
+    Raises:
+        BadInput: not readable, or an unknown field.
+    """
+    path = Path(path)
+    try:
+        record = json.loads(path.read_text(encoding="utf-8-sig"))
+        if not isinstance(record, dict):
+            raise ValueError("not an object")
+    except (OSError, ValueError) as error:
+        raise BadInput(
+            f"--metadata {path} cannot be read: {error}.", code="bad-metadata"
+        ) from error
+    for name in record:
+        if name not in _METADATA:
+            raise BadInput(
+                f'--metadata {path} holds the unknown field "{name}".',
+                help=f"Known are {', '.join(_METADATA)}.",
+                code="bad-metadata",
+            )
+    files = {name: os.path.abspath(path.parent / p) for name, p in record.get("files", {}).items()}
+    for file in files.values():
+        if not os.path.isfile(file):
+            raise BadInput(f"{file}, named in {path}, does not exist.", code="bad-metadata")
+    return {**record, "files": files}
+
+
+def export_bundle(
+    output: Path, *, run: Run, trainer: Trainer, plan: Plan, metadata: dict[str, Any]
+) -> Bundle:
+    """Write the bundle of a finished training."""
+    meta = {name: value for name, value in metadata.items() if name not in ("labels", "files")}
+    command = command_line(run, output)
+    model = {
+        "name": output.name,
+        "title": output.name,
+        "plan": plan.to_dict(),
+        "labels": _labels(run.dataset["labels"], metadata.get("labels") or {}),
+        "channels": [{"name": name} for name in run.dataset["channels"]],
+        "modality": "CT" if any(c.normalisation == "ct" for c in plan.channels) else "",
+        "anatomy": "",
+        "locator": None,
+        "licence": "",
+        "citation": "",
+        **meta,
+        "provenance": _provenance(run, trainer, command),
+    }
+    history = {
+        "total_iterations": trainer.recipe.total,
+        "period": trainer.evolution.period,
+        "history": trainer.evolution.history,
+    }
+    trainer.network.eval()
+    return write_bundle(
+        output,
+        network=trainer.network,
+        connections=trainer.connections,
+        model=model,
+        history=history,
+        readme=_readme(model, command),
+        extra={name: Path(file) for name, file in (metadata.get("files") or {}).items()},
+    )
+
+
+def command_line(run: Run, output: Path) -> str:
+    """The command that makes this model again, with names instead of this machine's paths."""
+    words = ["e2enet", "train", run.dataset["name"], "--output", output.name]
+    if run.source:
+        words += ["--from", run.source["name"]]
+    for field in fields(Settings):
+        value = getattr(run.settings, field.name)
+        if value != field.default:
+            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            words += [option(field.name), text]
+    return shlex.join(words)
+
+
+def _labels(names: dict[str, int], metadata: dict[str, Any]) -> list[dict[str, Any]]:
+    labels = []
+    for name, value in sorted(names.items(), key=lambda item: item[1]):
+        if value:
+            entry = {
+                "value": value,
+                "name": name,
+                "color": list(PALETTE[(value - 1) % len(PALETTE)]),
+                "terminology": {},
+            }
+            labels.append({**entry, **metadata.get(name, {})})
+    return labels
+
+
+def _provenance(run: Run, trainer: Trainer, command: str) -> dict[str, Any]:
+    last = trainer.rows[-1]
+    settings = run.settings
+    return {
+        "run_id": run.run_id,
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "command": command,
+        "data": {"dataset": run.dataset["name"], "cases": len(run.dataset["cases"])},
+        "fold": settings.fold,
+        "epochs": settings.epochs,
+        "iterations": trainer.recipe.total,
+        "seconds": round(sum(row["seconds"] for row in trainer.rows)),
+        "sparsity": round(1 - trainer.connections.density, 4),
+        "from": run.source,
+        "metrics": {
+            "online_dice": last["dice"],
+            "held_out": settings.fold != "all",
+            "loss": last["loss"],
+        },
+        "versions": {
+            "e2enet": e2enet.__version__,
+            "torch": str(torch.__version__),
+            "python": platform.python_version(),
+        },
+    }
+
+
+def _readme(model: dict[str, Any], command: str) -> str:
+    provenance = model["provenance"]
+    measured = "held-out" if provenance["metrics"]["held_out"] else "training"
+    rows = "\n".join(
+        f"| {label['value']} | {label['name']} | "
+        f"{_dice(provenance['metrics']['online_dice'].get(label['name']))} |"
+        for label in model["labels"]
+    )
+    about = "".join(
+        f"{title}: {model[key]}\n\n"
+        for title, key in (("Licence", "licence"), ("Please cite", "citation"))
+        if model[key]
+    )
+    return (
+        f"""# {model["title"]}
+
+An E2ENet model (feature sparsity {provenance["sparsity"]:g}) for
+{", ".join(channel["name"] for channel in model["channels"])}, trained on
+{provenance["data"]["cases"]} cases of {provenance["data"]["dataset"]} in
+{provenance["iterations"]} iterations.
+
+| value | label | online Dice ({measured} patches) |
+| --- | --- | --- |
+{rows}
+
+Segment an image with it:
+
+    e2enet segment IMAGE --model {model["name"]} --output segmentation.nii.gz
+
+Made by:
+
+    {command}
+
+{about}""".rstrip()
+        + "\n"
+    )
+
+
+def _dice(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"

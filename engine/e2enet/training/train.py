@@ -1,0 +1,287 @@
+"""From a dataset to a bundle: the work behind `e2enet train`.
+
+A run keeps its state in `OUTPUT.run` beside the bundle: `run.json` (what was chosen), `plan.json`,
+`checkpoint.safetensors`, `metrics.csv`, `curves.png`. Writing "pause" into `OUTPUT.run/control`
+ends the process at the next iteration with everything saved; `resume=True` goes on.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from e2enet.bundle import Bundle
+from e2enet.data.datasets import Dataset, read_dataset, split
+from e2enet.data.patches import VALIDATION, PatchSampler
+from e2enet.data.plan import Plan
+from e2enet.data.preprocessed import PreprocessedDataset
+from e2enet.dsff import Connections, Evolution, default_period
+from e2enet.events import BadInput, Reporter
+from e2enet.inference.device import choose_device
+from e2enet.networks import E2ENet
+from e2enet.training.export import export_bundle, load_metadata
+from e2enet.training.finetune import transfer
+from e2enet.training.planning import network_arguments, planned, tuned
+from e2enet.training.settings import RUN, Run, Settings
+from e2enet.training.trainer import CHECKPOINT, CONTROL, Recipe, Trainer
+
+PLAN = "plan.json"
+ZETA, FINE_TUNING_ZETA = 0.5, 0.1
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How a call of `train` ended.
+
+    Args:
+        state: "finished", "paused" or "stopped".
+        run: the run's folder.
+        bundle: the model, once finished.
+        dice: online Dice per label of the last epoch.
+    """
+
+    state: str
+    run: Path
+    bundle: Path | None
+    dice: dict[str, float | None]
+
+
+def train(
+    dataset: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    base: str | os.PathLike[str] | None = None,
+    plan: str | os.PathLike[str] | None = None,
+    metadata: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    device: str = "auto",
+    workers: int | None = None,
+    reporter: Reporter | None = None,
+    **given: Any,
+) -> Trained:
+    """Train a model, or go on with a run that was paused or killed.
+
+    Args:
+        dataset: folder in nnU-Net's raw layout.
+        output: the bundle to write; must not exist.
+        base: name or path of a bundle to fine-tune. Its masks, S and plan are kept, the
+            normalisation too: its first layer has learned the scale of those intensities.
+        plan: JSON file to use instead of planning.
+        metadata: JSON file with what model.json should say about licence, colours, codes …
+        resume: go on in OUTPUT.run. Settings that are not given are as they were.
+        device: auto, cpu, cuda, cuda:N or mps.
+        workers: processes for reading and for patches; no effect on the result.
+        reporter: gets progress ("fingerprint", "preprocessing", "training"), the metric "epoch"
+            and the result.
+        given: the settings of `Settings` by name; None means not given.
+
+    Raises:
+        BadInput: something given cannot be used; nothing that was there is overwritten.
+    """
+    reporter = reporter or Reporter()
+    output = Path(output)
+    folder = output.with_name(output.name + ".run")
+    chosen = choose_device(device)
+    info = read_dataset(dataset)
+    source = Bundle.open(base) if base is not None else None
+    extra = load_metadata(metadata) if metadata is not None else {}
+    identity = _identity(info)
+    origin = {"name": source.name, "weights_sha256": source.weights_sha256()} if source else None
+
+    if (folder / RUN).exists():
+        if not resume:
+            raise BadInput(
+                f"{folder} holds a training that was started before.",
+                help="Go on with it with --resume, or choose another --output.",
+                code="run-exists",
+            )
+        run = Run.load(folder)
+        run.check(given, dataset=identity, source=origin)
+        if finished := _finished(output, run):
+            reporter.result(state="finished", bundle=str(output), run=str(folder), dice=finished)
+            return Trained("finished", folder, output, finished)
+        _refuse_existing(output)
+        if run.source and not source and not (folder / CHECKPOINT).exists():
+            raise BadInput(
+                f"The run in {folder} has not begun yet and needs the bundle it starts from.",
+                help=f"Give --from {run.source['name']} again.",
+                code="needs-from",
+            )
+        settings = run.settings
+        use = Plan.load(folder / PLAN)
+        if plan is not None and Plan.load(plan) != use:
+            raise BadInput(
+                f"--plan {plan} differs from the plan that the run in {folder} was started with.",
+                help="Resume without --plan, or start anew with another --output.",
+                code="other-settings",
+            )
+    else:
+        if resume:
+            raise BadInput(
+                f"There is no training to resume in {folder}.",
+                help="Leave --resume out to start one.",
+                code="no-run",
+            )
+        _refuse_existing(output)
+        settings = Settings.of(given)
+        split(info.case_names, settings.fold)
+        run = None
+        make = tuned if source else planned
+        use = make(info, settings, source=source, plan=plan, workers=workers, reporter=reporter)
+    cases = _preprocessed(info, use, workers=workers, reporter=reporter)
+    if run is None:
+        folder.mkdir(parents=True, exist_ok=True)
+        use.save(folder / PLAN)
+        run = Run.start(
+            folder,
+            settings,
+            network=network_arguments(info, use, settings, source),
+            dataset=identity,
+            source=origin,
+            metadata=extra,
+        )
+    (folder / CONTROL).unlink(missing_ok=True)  # an order to the process before this one
+
+    trainer = _trainer(
+        run, info, cases, use, source, device=chosen, workers=workers, reporter=reporter
+    )
+    state = trainer.run()
+    dice = trainer.rows[-1]["dice"] if trainer.rows else {}
+    if state != "finished":
+        reporter.result(state=state, run=str(folder), iteration=trainer.iteration)
+        return Trained(state, folder, None, dice)
+    export_bundle(output, run=run, trainer=trainer, plan=use, metadata=extra or run.metadata)
+    reporter.result(state="finished", bundle=str(output), run=str(folder), dice=dice)
+    return Trained("finished", folder, output, dice)
+
+
+def _trainer(
+    run: Run,
+    info: Dataset,
+    cases: PreprocessedDataset,
+    plan: Plan,
+    source: Bundle | None,
+    *,
+    device: torch.device,
+    workers: int | None,
+    reporter: Reporter,
+) -> Trainer:
+    from e2enet.data.augmentation import Augmentation
+
+    settings = run.settings
+    resume = (run.folder / CHECKPOINT).exists()
+    training, held_out = split(info.case_names, settings.fold)
+    network, connections = _network(run, None if resume else source, reporter)
+    recipe = Recipe(
+        epochs=settings.epochs,
+        iterations_per_epoch=settings.iterations_per_epoch,
+        validation_iterations=max(1, settings.iterations_per_epoch // 5),
+        lr=settings.lr,
+    )
+    period = settings.evolve_every
+    if period is None:
+        period = 0 if run.source else default_period(recipe.total)
+    evolution = Evolution(
+        connections,
+        total_iterations=recipe.total,
+        period=period,
+        zeta_start=FINE_TUNING_ZETA if run.source else ZETA,
+        seed=settings.seed,
+    )
+    if not held_out:
+        reporter.warning(
+            "no-held-out-cases",
+            "Every case trains, so the Dice shown is that of training cases without augmentation.",
+        )
+
+    def sampler(names: tuple[str, ...], **more: Any) -> PatchSampler:
+        return PatchSampler(
+            cases=tuple(cases[name] for name in names),
+            patch=plan.patch,
+            batch_size=plan.batch_size,
+            seed=settings.seed,
+            **more,
+        )
+
+    trainer = Trainer(
+        network=network,
+        connections=connections,
+        evolution=evolution,
+        training=sampler(training, augment=Augmentation(plan)),
+        validation=sampler(held_out or training, stream=VALIDATION),
+        recipe=recipe,
+        labels={name: value for name, value in info.labels.items() if value},
+        folder=run.folder,
+        device=device,
+        workers=_patch_workers(workers, device),
+        reporter=reporter,
+    )
+    if resume:
+        trainer.restore()
+    return trainer
+
+
+def _network(run: Run, source: Bundle | None, reporter: Reporter) -> tuple[E2ENet, Connections]:
+    seed = run.settings.seed
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = E2ENet(**run.network)
+    if source is None:  # a new model, or one whose checkpoint replaces these masks
+        return network, Connections.random(network, run.settings.sparsity, seed=seed)
+    trained, connections = source.load_network()
+    moved = transfer(trained, connections, network, seed=seed)
+    if moved.reinitialised:
+        reporter.warning(
+            "re-initialised",
+            f"{len(moved.kept)} tensors of {source.name} were taken over; these do not fit and "
+            f"start anew: {', '.join(moved.reinitialised)}.",
+        )
+    return network, moved.connections
+
+
+def _preprocessed(
+    info: Dataset, plan: Plan, *, workers: int | None, reporter: Reporter
+) -> PreprocessedDataset:
+    from e2enet.data.preprocessing import cache_folder, preprocess_dataset
+
+    return preprocess_dataset(
+        info, plan, cache_folder(info, plan), workers=workers, reporter=reporter
+    )
+
+
+def _patch_workers(workers: int | None, device: torch.device) -> int:
+    """Patches cost a few per cent of a step on a CPU, and workers would take its cores."""
+    if workers is not None:
+        return workers
+    return 0 if device.type == "cpu" else min(12, max(1, (os.cpu_count() or 2) - 1))
+
+
+def _identity(info: Dataset) -> dict[str, Any]:
+    return {
+        "name": info.name,
+        "labels": dict(info.labels),
+        "channels": list(info.channel_names),
+        "cases": list(info.case_names),
+    }
+
+
+def _finished(output: Path, run: Run) -> dict[str, Any] | None:
+    """The Dice in the bundle at `output` if it is the product of this run."""
+    try:
+        provenance = Bundle.open(output).model.get("provenance") or {}
+    except BadInput:
+        return None
+    return provenance["metrics"]["online_dice"] if provenance.get("run_id") == run.run_id else None
+
+
+def _refuse_existing(output: Path) -> None:
+    if output.exists():
+        raise BadInput(
+            f"{output} already exists and is not overwritten.",
+            help="Choose another --output.",
+            code="exists",
+        )
