@@ -25,20 +25,19 @@ PALETTE = (
     (68, 119, 170), (238, 102, 119), (34, 136, 51), (204, 187, 68), (102, 204, 238),
     (170, 51, 119), (238, 119, 51), (0, 153, 136), (51, 187, 238), (204, 51, 17),
 )  # fmt: skip
-_METADATA = (
-    "title", "labels", "modality", "anatomy", "locator", "licence", "citation", "channels", "files",
-)  # fmt: skip
+# What the training itself knows better than any file.
+_OWN = ("schema_version", "network", "plan", "provenance")
 
 
 def load_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     """What model.json should say beside what the training knows.
 
-    A JSON object with any of title, modality, anatomy, licence, citation, locator, channels
-    (replaces the names), labels ({name: {"color": …, "terminology": …, "name": …}}), and files
-    ({name in the bundle: path relative to the JSON file}).
+    A JSON object in the form of model.json with any of its fields (name, title, modality, anatomy,
+    licence, citation, locator …); entries of "labels" are merged by value. "files" names further
+    files for the bundle: {name in the bundle: path relative to the JSON file}.
 
     Raises:
-        BadInput: not readable, or an unknown field.
+        BadInput: not readable, or a field that the training writes.
     """
     path = Path(path)
     try:
@@ -49,11 +48,19 @@ def load_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise BadInput(
             f"--metadata {path} cannot be read: {error}.", code="bad-metadata"
         ) from error
-    for name in record:
-        if name not in _METADATA:
+    labels = record.get("labels", [])
+    if not isinstance(labels, list) or any(
+        not isinstance(entry, dict) or "value" not in entry for entry in labels
+    ):
+        raise BadInput(
+            f'--metadata {path}: "labels" must be a list of objects with a "value".',
+            code="bad-metadata",
+        )
+    for name in _OWN:
+        if name in record:
             raise BadInput(
-                f'--metadata {path} holds the unknown field "{name}".',
-                help=f"Known are {', '.join(_METADATA)}.",
+                f'--metadata {path} holds "{name}", which the training writes.',
+                help="Take it out.",
                 code="bad-metadata",
             )
     files = {name: os.path.abspath(path.parent / p) for name, p in record.get("files", {}).items()}
@@ -73,7 +80,7 @@ def export_bundle(
         "name": output.name,
         "title": output.name,
         "plan": plan.to_dict(),
-        "labels": _labels(run.dataset["labels"], metadata.get("labels") or {}),
+        "labels": _labels(run.dataset["labels"], metadata.get("labels", [])),
         "channels": [{"name": name} for name in run.dataset["channels"]],
         "modality": "CT" if any(c.normalisation == "ct" for c in plan.channels) else "",
         "anatomy": "",
@@ -113,7 +120,8 @@ def command_line(run: Run, output: Path) -> str:
     return shlex.join(words)
 
 
-def _labels(names: dict[str, int], metadata: dict[str, Any]) -> list[dict[str, Any]]:
+def _labels(names: dict[str, int], metadata: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    known = {entry["value"]: entry for entry in metadata}
     labels = []
     for name, value in sorted(names.items(), key=lambda item: item[1]):
         if value:
@@ -123,7 +131,7 @@ def _labels(names: dict[str, int], metadata: dict[str, Any]) -> list[dict[str, A
                 "color": list(PALETTE[(value - 1) % len(PALETTE)]),
                 "terminology": {},
             }
-            labels.append({**entry, **metadata.get(name, {})})
+            labels.append({**entry, **known.get(value, {})})
     return labels
 
 
