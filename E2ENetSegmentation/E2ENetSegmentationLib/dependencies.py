@@ -109,7 +109,7 @@ class Dependencies:
             raise Refused(
                 _("PyTorch is missing, and so is the PyTorch extension that installs it."),
                 _(
-                    "Install the extension PyTorch with the Extensions Manager and start Slicer again."
+                    "Install the extension PyTorch in the Extensions Manager, restart Slicer."
                 ),
                 "dependency",
             ) from None

@@ -58,7 +58,9 @@ def voxelBox(roiNode, volumeNode):
     Raises:
         Refused: The ROI has no size or lies outside the volume.
     """
-    size = np.array(roiNode.GetSizeWorld())
+    size = [0.0, 0.0, 0.0]
+    roiNode.GetSizeWorld(size)
+    size = np.array(size)
     if not (size > 0).all():
         raise Refused(_("The region {name} has no size.").format(name=roiNode.GetName()))
     toWorld = slicer.util.arrayFromVTKMatrix(roiNode.GetObjectToWorldMatrix())

@@ -158,20 +158,35 @@ class SegmentRun:
         if output is not None and output.GetScene() is None:
             output = None
         array = volumes.readLabels(self._output, volumeNode)
+        labels = self._labels()
         node = segmentations.importLabels(
             array,
             volumeNode,
-            request.model.labels,
+            labels,
             modelName=request.model.name,
             outputNode=output,
             standardNames=request.standardNames,
             show3D=request.show3D,
         )
-        rows = segmentations.volumesTable(
-            array, volumeNode, request.model.labels, request.standardNames
-        )
+        rows = segmentations.volumesTable(array, volumeNode, labels, request.standardNames)
         self.result = SegmentResult(node, volumeNode, rows, self._engine.warnings)
         request.accept(self.result)
+
+    def _labels(self) -> list:
+        """The labels of this very result: a located structure has sides, a crop has none."""
+        found = self._engine.result.get("labels")
+        if not found:
+            return self.request.model.labels
+        make = paths.engineModule("bundle").Label
+        return [
+            make(
+                int(label["value"]),
+                str(label["name"]),
+                tuple(label["color"]),
+                dict(label.get("terminology") or {}),
+            )
+            for label in found
+        ]
 
     def _clean(self) -> None:
         if self._folder is not None:

@@ -23,6 +23,7 @@ def start():
     for name, kind in (
         ("segmentations", "vtkSlicerSegmentationsModuleLogic"),
         ("volumes", "vtkSlicerVolumesLogic"),
+        ("sequences", "vtkSlicerSequencesLogic"),
     ):
         logic = getattr(slicer, kind)()
         logic.SetMRMLApplicationLogic(application)

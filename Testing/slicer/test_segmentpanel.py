@@ -1,0 +1,356 @@
+"""The Segment tab in the thin harness, driven as a person would, over the real scene."""
+
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import slicer
+from E2ENetSegmentationLib import dependencies, paths
+from E2ENetSegmentationLib.core import Core
+from E2ENetSegmentationLib.segmentpanel import SegmentPanel
+from harness.host import FakeHost
+from harness.made import add_volume, phantom
+from harness.widgets import Ui
+
+RESOURCES = Path(paths.LIB).parent / "Resources"
+
+
+class Tab:
+    """The panel with its widgets and its host."""
+
+    def __init__(self, host=None, parameters=None):
+        self.ui, self.host = Ui(RESOURCES / "UI" / "SegmentTab.ui"), host or FakeHost()
+        checks = dependencies.Dependencies(RESOURCES, self.host)
+        self.panel = SegmentPanel(self.ui, Core(), self.host, checks)
+        self.parameters = parameters or SimpleNamespace(model="", extraVolumes=[])
+        self.panel.setParameterNode(self.parameters)
+        if self.panel.models:
+            self.panel.selectModel("tiny")
+
+    def choose(self, volume):
+        self.ui.inputSelector.setCurrentNode(volume)
+        self.panel.update()
+
+    def wait(self):
+        self.host.pump(lambda: not self.panel.running)
+
+    def segment(self):
+        self.ui.segmentButton.click()
+        self.wait()
+
+    @property
+    def usable(self):
+        """Segment can be clicked again, and nothing is left running."""
+        return self.ui.segmentButton.enabled and not self.ui.cancelButton.enabled
+
+
+@pytest.fixture
+def tab(scene, models, stub, left_behind):
+    return Tab()
+
+
+def segmentations(scene):
+    return scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode")
+
+
+def test_pick_and_click(tab, scene, left_behind):
+    ui = tab.ui
+    assert not ui.segmentButton.enabled
+    assert ui.segmentButton.toolTip == "Choose a volume first."
+    volume = add_volume(scene)
+    tab.choose(volume)
+    assert ui.segmentButton.enabled
+    ui.segmentButton.click()
+    assert ui.cancelButton.enabled
+    assert ui.progressBar.visible
+    assert not ui.segmentButton.enabled
+    tab.host.pump(lambda: ui.statusLabel.text.startswith("Segmenting"))
+    assert ui.progressBar.value >= 25
+    tab.wait()
+    assert ui.statusLabel.text == "Done: Phantom segmentation. Only a stub."
+    assert tab.usable
+    assert not ui.progressBar.visible
+    assert ui.resultsWidget.visible
+    counted = [(phantom()[1] == value).sum() * 1.0 * 1.25 * 1.5 / 1000 for value in (1, 2)]
+    assert ui.resultsTable._rows == [
+        ["sphere", f"{counted[0]:.2f}"],
+        ["cube", f"{counted[1]:.2f}"],
+    ]
+    assert ui.outputSelector.currentNode() is tab.panel.result.segmentationNode
+    assert tab.host.shown == [volume]
+    assert "not an event {" in ui.logText.plainText
+    assert left_behind() == []
+    ui.statisticsButton.click()
+    ui.editorButton.click()
+    assert [entry[0] for entry in tab.host.opened] == ["SegmentStatistics", "SegmentEditor"]
+
+
+def test_second_run_is_pick_and_click(tab, scene):
+    tab.choose(add_volume(scene, name="First"))
+    tab.segment()
+    first = tab.panel.result.segmentationNode
+    tab.choose(add_volume(scene, name="Second"))
+    assert tab.ui.outputSelector.currentNode() is None  # the first result is not overwritten
+    tab.segment()
+    assert tab.panel.result.segmentationNode is not first
+    assert segmentations(scene) == 2
+
+
+def test_choices_are_kept(tab, scene, models):
+    tab.ui.mirroringCheckBox.click()
+    tab.ui.deviceComboBox.currentIndex = 1
+    again = Tab(host=tab.host)
+    assert tab.host.settings["mirroring"] == "1"
+    assert again.ui.deviceComboBox.currentText == "CPU"
+    assert again.panel.model.name == "tiny"
+
+
+def test_cancel_and_start_again(tab, scene, stub, left_behind):
+    tab.choose(add_volume(scene))
+    stub("hang")
+    tab.ui.segmentButton.click()
+    tab.host.pump(lambda: tab.ui.statusLabel.text.startswith("Segmenting"))
+    process = tab.panel._run._engine._process
+    tab.ui.cancelButton.click()
+    assert process.exitCode not in (None, 0)
+    assert tab.ui.statusLabel.text == "Cancelled."
+    assert tab.usable
+    assert left_behind() == []
+    assert segmentations(scene) == 0
+    stub("")
+    tab.segment()
+    assert tab.ui.statusLabel.text.startswith("Done")
+
+
+def test_scene_closed_in_the_middle(tab, scene, stub, left_behind):
+    tab.choose(add_volume(scene))
+    stub("hang")
+    tab.ui.segmentButton.click()
+    tab.panel.sceneAboutToClose()
+    tab.panel.setParameterNode(None)
+    scene.Clear(False)
+    tab.panel.setParameterNode(tab.parameters)
+    assert tab.ui.statusLabel.text == "Cancelled, because the scene was closed."
+    assert not tab.panel.running
+    assert left_behind() == []
+    stub("")
+    tab.choose(add_volume(scene))
+    tab.segment()
+    assert tab.ui.statusLabel.text.startswith("Done")
+
+
+def test_slicer_exits_in_the_middle(tab, scene, stub, left_behind):
+    tab.choose(add_volume(scene))
+    stub("hang")
+    tab.ui.segmentButton.click()
+    process = tab.panel._run._engine._process
+    tab.panel.cleanup()
+    assert not process.running
+    assert left_behind() == []
+
+
+@pytest.mark.parametrize(
+    ("mode", "sentence"),
+    [
+        ("killed", "The engine was ended from outside"),
+        ("crash", "The engine stopped unexpectedly (exit status 1). The log says more."),
+        ("refuse", "The image is odd. Take another."),
+        ("othergrid", "The engine's result does not lie on the grid of Phantom."),
+    ],
+)
+def test_failures_are_one_sentence(tab, scene, stub, left_behind, mode, sentence):
+    tab.choose(add_volume(scene))
+    stub(mode)
+    tab.segment()
+    assert tab.ui.statusLabel.text.startswith(sentence)
+    assert sentence in tab.ui.logText.plainText
+    if mode == "crash":
+        assert "boom" in tab.ui.logText.plainText
+    assert tab.usable
+    assert segmentations(scene) == 0
+    assert left_behind() == []
+
+
+def test_an_unexpected_error_is_a_sentence_too(tab, scene, monkeypatch, left_behind):
+    from E2ENetSegmentationLib import segmentations as module
+
+    def broken(*args, **options):
+        raise KeyError("boom")
+
+    monkeypatch.setattr(module, "importLabels", broken)
+    tab.choose(add_volume(scene))
+    tab.segment()
+    assert tab.ui.statusLabel.text.startswith("Something unexpected happened: 'boom'.")
+    assert "Traceback" in tab.ui.logText.plainText
+    assert tab.usable
+    assert left_behind() == []
+
+
+def test_region_outside_the_volume(tab, scene):
+    tab.choose(add_volume(scene))
+    tab.ui.placeRoiButton.click()
+    node = tab.ui.roiSelector.currentNode()
+    assert node.IsA("vtkMRMLMarkupsROINode")
+    assert node.GetSize() == (16, 16, 16)  # the model's field of view
+    node.SetCenter(900, 0, 0)
+    tab.ui.segmentButton.click()
+    assert "lies outside Phantom" in tab.ui.statusLabel.text
+    assert tab.usable
+
+
+def test_region_reaches_the_engine(tab, scene, monkeypatch):
+    seen = []
+    from E2ENetSegmentationLib import enginerun
+
+    original = enginerun.engineCommand
+
+    def remember(arguments):
+        where = arguments[arguments.index("--roi") + 1]
+        seen.append(json.loads(Path(where).read_text()))
+        return original(arguments)
+
+    monkeypatch.setattr(enginerun, "engineCommand", remember)
+    tab.choose(add_volume(scene))
+    tab.ui.placeRoiButton.click()
+    tab.segment()
+    assert len(seen[0]["markups"]) == 1
+
+
+def test_volume_without_voxels(tab, scene):
+    tab.choose(scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Empty"))
+    tab.ui.segmentButton.click()
+    assert tab.ui.statusLabel.text == "Empty has no voxels."
+    assert tab.usable
+    tab.ui.placeRoiButton.click()
+    assert tab.ui.statusLabel.text == "Choose a volume with voxels first."
+
+
+def two_channels(models, folder):
+    copy = folder / "two"
+    shutil.copytree(models, copy)
+    content = json.loads((copy / "model.json").read_text())
+    content.update(name="two", title="Two", channels=[{"name": "T1"}, {"name": "T2"}])
+    content["locator"] = {"template": "x"}
+    (copy / "model.json").write_text(json.dumps(content))
+
+
+def test_one_selector_a_channel(scene, models, stub, tmp_path, monkeypatch):
+    two_channels(models, tmp_path)
+    monkeypatch.setenv("E2ENET_MODELS", f"{models.parent}:{tmp_path}")
+    tab = Tab()
+    assert not tab.ui.channelsWidget.visible
+    tab.panel.selectModel("two")
+    assert tab.ui.inputLabel.text == "T1:"
+    assert [text for text, _selector in tab.ui.channelsWidget._items] == ["T2:"]
+    assert tab.ui.roiSelector.noneDisplay == "Find it automatically"
+    tab.choose(add_volume(scene, name="A"))
+    tab.ui.segmentButton.click()
+    assert tab.ui.statusLabel.text == "Choose a volume for T2."
+    other = add_volume(scene, "oblique", name="B")
+    tab.ui.channelsWidget._items[0][1].setCurrentNode(other)
+    tab.ui.segmentButton.click()
+    assert "B does not lie on the grid of A." in tab.ui.statusLabel.text
+    second = add_volume(scene, name="C")
+    tab.ui.channelsWidget._items[0][1].setCurrentNode(second)
+    tab.segment()
+    assert tab.ui.statusLabel.text.startswith("Done")
+    assert tab.parameters.extraVolumes == [second]
+    tab.panel.selectModel("tiny")
+    assert not tab.ui.channelsWidget.visible
+    assert not tab.ui.batchButton.enabled
+
+
+def test_no_model_at_all(scene, stub, monkeypatch):
+    monkeypatch.setattr("E2ENetSegmentationLib.models.ModelStore.models", lambda self: [])
+    tab = Tab()
+    tab.choose(add_volume(scene))
+    assert not tab.ui.segmentButton.enabled
+    assert tab.ui.modelInfoLabel.text == "There is no model."
+
+
+def test_batch(tab, scene):
+    tab.choose(add_volume(scene, name="A"))
+    for node in (tab.ui.inputSelector.currentNode(), add_volume(scene, "oblique", name="B")):
+        tab.ui.batchSelector.setCheckState(node, 2)
+    tab.ui.batchButton.click()
+    tab.wait()
+    assert tab.ui.statusLabel.text.startswith("Done: 2 volumes.")
+    assert segmentations(scene) == 2
+    assert [row[0] for row in tab.ui.resultsTable._rows] == [
+        "A: sphere",
+        "A: cube",
+        "B: sphere",
+        "B: cube",
+    ]
+
+
+def sequence_of(scene, count):
+    sequence = scene.AddNewNodeByClass("vtkMRMLSequenceNode", "Beats")
+    for index in range(count):
+        volume = add_volume(scene, "oblique")
+        sequence.SetDataNodeAtValue(volume, str(index))
+        scene.RemoveNode(volume)
+    browser = scene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", "Browser")
+    browser.AddSynchronizedSequenceNode(sequence)
+    return sequence, browser
+
+
+def test_every_item_of_a_sequence(tab, scene, left_behind):
+    sequence, browser = sequence_of(scene, 2)
+    volumes = scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode")
+    tab.ui.sequenceSelector.setCurrentNode(sequence)
+    tab.ui.sequenceButton.click()
+    tab.wait()
+    assert tab.ui.statusLabel.text.startswith("Done: 2 volumes.")
+    results = slicer.util.getNodesByClass("vtkMRMLSequenceNode")[-1]
+    assert results.GetName() == "Beats segmentation"
+    assert results.GetNumberOfDataNodes() == 2
+    assert [results.GetNthIndexValue(i) for i in range(2)] == ["0", "1"]
+    assert results.GetNthDataNode(1).GetSegmentation().GetNumberOfSegments() == 2
+    assert browser.IsSynchronizedSequenceNode(results, True)
+    proxy = browser.GetProxyNode(results)
+    assert proxy.IsA("vtkMRMLSegmentationNode")
+    assert segmentations(scene) == 1
+    assert browser.GetProxyNode(sequence) is not None
+    assert scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == volumes
+    assert left_behind() == []
+
+
+def test_sequence_that_is_cancelled(tab, scene, stub):
+    sequence, _browser = sequence_of(scene, 2)
+    volumes = scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode")
+    stub("hang")
+    tab.ui.sequenceSelector.setCurrentNode(sequence)
+    tab.ui.sequenceButton.click()
+    tab.ui.cancelButton.click()
+    assert scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == volumes
+    assert tab.ui.statusLabel.text == "Cancelled."
+
+
+def test_empty_sequence(tab, scene):
+    tab.ui.sequenceSelector.setCurrentNode(
+        scene.AddNewNodeByClass("vtkMRMLSequenceNode", "Nothing")
+    )
+    tab.ui.sequenceButton.click()
+    assert tab.ui.statusLabel.text == "Nothing has no items."
+
+
+def test_no_to_an_installation(tab, scene, monkeypatch):
+    monkeypatch.delenv("E2ENET_PYTHON")
+    monkeypatch.setattr(dependencies, "TORCH_VERSION", ">=999")
+    tab.choose(add_volume(scene))
+    tab.ui.segmentButton.click()
+    assert "torch>=999" in tab.host.asked[0]
+    assert tab.ui.statusLabel.text.startswith("Without the packages torch>=999 nothing can be")
+    assert tab.usable
+
+
+def test_the_harness_finds_typos(tab):
+    with pytest.raises(AttributeError):
+        tab.ui.segmentButton.enable = True
+    with pytest.raises(KeyError):
+        tab.ui.segmentButton.connect("click()", print)
+    with pytest.raises(TypeError):
+        tab.ui.statusLabel.text = 3
