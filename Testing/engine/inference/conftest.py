@@ -19,7 +19,6 @@ def make_bundle(tiny_bundle, tmp_path_factory) -> Callable[..., Path]:
 
     def make(*, channels: Sequence[str] = ("MRI",), **changes: Any) -> Path:
         import torch
-
         from e2enet.bundle import write_bundle
         from e2enet.dsff import Connections
         from e2enet.networks import E2ENet

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-
 from e2enet.bundle import Bundle
 from e2enet.data.images import Grid, Volume
 from e2enet.data.plan import Plan

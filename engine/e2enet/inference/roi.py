@@ -45,9 +45,10 @@ class Roi:
         """
         matrix = np.reshape(grid.direction, (3, 3)) * np.asarray(grid.spacing_xyz)
         index = np.linalg.solve(matrix, (self.corners - np.asarray(grid.origin_xyz)).T).T
-        # A voxel reaches half its size to both sides of its centre.
-        low = np.floor(np.round(index.min(axis=0) + 0.5, 6)).astype(int)
-        high = np.ceil(np.round(index.max(axis=0) + 0.5, 6)).astype(int)
+        # A voxel reaches half its size to both sides of its centre. Headers hold single precision,
+        # so a thousandth of a voxel is no touch.
+        low = np.floor(np.round(index.min(axis=0) + 0.5, 3)).astype(int)
+        high = np.ceil(np.round(index.max(axis=0) + 0.5, 3)).astype(int)
         low, high = np.maximum(low, 0), np.minimum(high, grid.size_xyz)
         if (low >= high).any():
             corners = grid.corners()
