@@ -11,13 +11,25 @@ import shutil
 import stat
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from e2enet.events import BadInput
 
 MAX_BYTES = 4 << 30  # no model comes near; a zip bomb does
+MAX_MODEL_BYTES = 16 << 20  # model.json is read whole
 MAX_FILES = 1000
+
+# What zipfile raises for truncated, changed, encrypted and exotic archives.
+_UNREADABLE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    UnicodeDecodeError,
+)
 
 
 def extract_checked(archive: Path, folder: Path) -> None:
@@ -44,9 +56,12 @@ def extract_checked(archive: Path, folder: Path) -> None:
                         shutil.copyfileobj(source, sink)
                 scratch.chmod(0o755)
                 scratch.rename(folder)
+            except OSError:
+                if not folder.is_dir():  # else somebody unpacked the same file meanwhile
+                    raise
             finally:
                 shutil.rmtree(scratch, ignore_errors=True)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except _UNREADABLE as error:
         raise _refused(archive, f"is not a readable zip: {error}") from error
 
 
@@ -76,13 +91,14 @@ def _members(archive: Path, opened: zipfile.ZipFile) -> dict[str, zipfile.ZipInf
             raise _refused(archive, f"holds the path {info.filename!r}, which leads outside")
         if kind not in (0, stat.S_IFREG):
             raise _refused(archive, f"holds {info.filename!r}, which is not a plain file")
-    roots = [PurePosixPath(i.filename).parent for i in infos if i.filename.endswith("model.json")]
+    paths = [PurePosixPath(info.filename) for info in infos]
+    roots = [path.parent for path in paths if path.name == "model.json"]
     root = min(roots, key=lambda path: len(path.parts), default=None)
     if root is None or len(root.parts) > 1:
         raise _refused(archive, "holds no model.json")
     inside = [info for info in infos if PurePosixPath(info.filename).is_relative_to(root)]
     members = {PurePosixPath(i.filename).relative_to(root).as_posix(): i for i in inside}
-    if len(members) != len(inside):
+    if len({name.casefold() for name in members}) != len(inside):
         raise _refused(archive, "holds a file twice")
     return members
 
@@ -90,8 +106,8 @@ def _members(archive: Path, opened: zipfile.ZipFile) -> dict[str, zipfile.ZipInf
 def _check_hashes(
     archive: Path, opened: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo]
 ) -> None:
-    if "model.json" not in members:
-        raise _refused(archive, "holds no model.json")
+    if members["model.json"].file_size > MAX_MODEL_BYTES:
+        raise _refused(archive, "holds a model.json that is far too large")
     try:
         model: Any = json.loads(opened.read(members["model.json"]))
         listed = {str(name): str(entry["sha256"]) for name, entry in model["files"].items()}

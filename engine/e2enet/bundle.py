@@ -132,14 +132,19 @@ class Bundle:
         Raises:
             BadInput: The weights are damaged or do not fit the network; names what differs first.
         """
+        import torch
+
         from e2enet.dsff import Connections
         from e2enet.networks import build_network
 
         description = self.model["network"]
         try:
-            network = build_network(description["kind"], description["arguments"])
+            with torch.random.fork_rng(devices=[]):  # its own random weights are thrown away
+                network = build_network(description["kind"], description["arguments"])
         except (ValueError, KeyError, TypeError) as error:
-            raise _damaged(self.path / MODEL, f"describes no network that can be built: {error}") from error
+            raise _damaged(
+                self.path / MODEL, f"describes no network that can be built: {error}"
+            ) from error
         tensors, masks = _expand(_read_weights(self.path / WEIGHTS), network, self.path / WEIGHTS)
         expected = network.state_dict()
         for name in [*expected, *tensors]:
@@ -380,7 +385,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise _damaged(path, "is missing") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _damaged(path, f"is not readable JSON: {error}") from error
     if not isinstance(content, dict):
         raise _damaged(path, "holds no JSON object")

@@ -8,6 +8,7 @@ Standard library only: the Slicer panel imports this before anything is installe
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from typing import Any, TextIO
@@ -81,7 +82,7 @@ class JsonReporter(Reporter):
         self._write("error", code=code, message=message, help=help)
 
     def _write(self, event: str, **values: Any) -> None:
-        line = json.dumps({"event": event, **_finite(values)}, default=str, allow_nan=False)
+        line = json.dumps({"event": event, **_finite(values)}, default=_plain, allow_nan=False)
         self._stream.write(line + "\n")
         self._stream.flush()
 
@@ -92,22 +93,29 @@ class RemainingTime:
     def __init__(self, clock: Any = time.monotonic) -> None:
         self._clock = clock
         self._started: dict[str, tuple[float, int]] = {}
+        self._last: dict[str, int] = {}
 
     def after(self, stage: str, done: int, total: int) -> float | None:
         """Seconds left when `done` of `total` are finished; None while nothing is known."""
         now = self._clock()
+        if done < self._last.get(stage, done):  # the stage runs again, for the next case
+            del self._started[stage]
+        self._last[stage] = done
         start, first = self._started.setdefault(stage, (now, done))
-        if done < first:  # the stage runs a second time, for the next case
-            self._started[stage] = (start, first) = (now, done)
         if done <= first:
             return None
         return round((now - start) / (done - first) * (total - done), 1)
 
 
+def _plain(value: Any) -> Any:
+    """Arrays, tensors and their scalars as numbers, anything else, such as a path, as text."""
+    return _finite(value.tolist()) if hasattr(value, "tolist") else str(value)
+
+
 def _finite(value: Any) -> Any:
     """NaN and infinity are not JSON: they become null."""
     if isinstance(value, float):
-        return value if value - value == 0 else None
+        return value if math.isfinite(value) else None
     if isinstance(value, dict):
         return {str(k): _finite(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):

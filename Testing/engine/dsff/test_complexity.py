@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
 from e2enet.dsff import Complexity, Connections, complexity, planned_live
@@ -7,11 +9,15 @@ from e2enet.networks import E2ENet
 from torch.utils.flop_counter import FlopCounterMode
 
 
+@functools.cache
+def paper_network() -> E2ENet:
+    return E2ENet(1, 16, [(2, 2, 2)] * 5)
+
+
 def paper(
     patch: tuple[int, int, int], sparsity: float = 0.0, level0: float | None = None
 ) -> Complexity:
-    with torch.device("meta"):
-        network = E2ENet(1, 16, [(2, 2, 2)] * 5)
+    network = paper_network()
     return complexity(network, patch, planned_live(network, sparsity, level0_density=level0))
 
 

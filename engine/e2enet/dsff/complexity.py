@@ -117,7 +117,7 @@ def complexity(
     """Count parameters and multiply-adds without running anything.
 
     Args:
-        network: Only shapes are read; it may lie on the meta device.
+        network: Only shapes are read.
         patch: Input (D, H, W), each axis a multiple of `network.divisor`.
         live: Live connections of each sparse layer, as `Connections.live_by_layer` and
             `planned_live` give them; all of them by default.

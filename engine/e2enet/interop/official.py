@@ -73,7 +73,7 @@ def from_state_dict(
         _shape(tensors, released_name(f"backbone.{level}.0.conv.weight", levels))[0]
         for level in range(1, levels)
     ]
-    with torch.device("meta"):  # its own random weights would only be thrown away
+    with torch.random.fork_rng(devices=[]):  # its own random weights are thrown away
         network = E2ENet(
             in_channels,
             num_classes=_shape(tensors, "seg_outputs.0.weight")[0],
@@ -82,7 +82,7 @@ def from_state_dict(
             max_channels=_bound(channels),
             shift_groups=shift_groups,
         )
-    network.to_empty(device="cpu").load_state_dict(_renamed(tensors, network))
+    network.load_state_dict(_renamed(tensors, network))
     return network.eval()
 
 
