@@ -108,9 +108,7 @@ class Dependencies:
         except ImportError:
             raise Refused(
                 _("PyTorch is missing, and so is the PyTorch extension that installs it."),
-                _(
-                    "Install the extension PyTorch in the Extensions Manager, restart Slicer."
-                ),
+                _("Install the extension PyTorch in the Extensions Manager, restart Slicer."),
                 "dependency",
             ) from None
         logic = PyTorchUtils.PyTorchUtilsLogic()

@@ -25,6 +25,18 @@ class Panel:
     statusLabel = None
     logText = None
 
+    def setParameterNode(self, parameters) -> None:
+        """Follow another parameter node; None while the scene is closing."""
+
+    def update(self, *_args) -> None:
+        """Enable what can be done now."""
+
+    def sceneAboutToClose(self) -> None:
+        """Let go of nodes."""
+
+    def cleanup(self) -> None:
+        """Slicer exits or the module is reloaded: end what runs."""
+
     def say(self, text: str) -> None:
         """Show one sentence."""
         self.statusLabel.text = text

@@ -79,6 +79,11 @@ class SegmentPanel(Panel):
             selector.setCurrentNode(node)
         self.update()
 
+    def restore(self, parameters) -> None:
+        """Give a new scene's parameters the choices of the last session."""
+        for name, default in (("mirroring", "0"), ("standardNames", "0"), ("show3D", "1")):
+            setattr(parameters, name, self.host.setting(name, default) == "1")
+
     def refreshModels(self, select: str = "") -> None:
         """List the models again, and keep or select one by name."""
         current = select or (self.model.name if self.model else self.host.setting("model"))
@@ -228,10 +233,10 @@ class SegmentPanel(Panel):
         if self.running:
             return
         self.dependencies.ensure(SEGMENT)
-        if self.parameters is not None:
-            self.parameters.extraVolumes = [s.currentNode() for s in self._selectors]
         self._jobs, self._done = list(jobs), []
         self._next()
+        if self.parameters is not None:
+            self.parameters.extraVolumes = [s.currentNode() for s in self._selectors]
 
     def _next(self) -> None:
         job = self._jobs.pop(0)

@@ -52,6 +52,8 @@ def _interpreter(_own_folders):
     """The engine's process runs in the interpreter of the tests."""
     patch = pytest.MonkeyPatch()
     patch.setenv("E2ENET_PYTHON", sys.executable)
+    # Tiny volumes: more threads only wait for each other on a busy machine.
+    patch.setenv("OMP_NUM_THREADS", "1")
     yield
     patch.undo()
 

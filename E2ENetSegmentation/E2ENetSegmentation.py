@@ -1,0 +1,255 @@
+"""E2ENetSegmentation: segment a volume with one click, fine-tune a model from the scene.
+
+This file is glue. What decides something is in E2ENetSegmentationLib, which runs without windows.
+"""
+
+import pathlib
+import sys
+
+import slicer
+import vtk
+from slicer import vtkMRMLMarkupsROINode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
+from slicer.i18n import tr as _
+from slicer.i18n import translate
+from slicer.parameterNodeWrapper import parameterNodeWrapper
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
+    ScriptedLoadableModuleWidget,
+)
+from slicer.util import VTKObservationMixin
+
+
+class E2ENetSegmentation(ScriptedLoadableModule):
+    def __init__(self, parent):
+        ScriptedLoadableModule.__init__(self, parent)
+        self.parent.title = _("E2ENet Segmentation")
+        self.parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
+        self.parent.dependencies = []
+        self.parent.contributors = ["The E2ENetSegmentation contributors"]
+        self.parent.helpText = _(
+            "Segments a volume with E2ENet, a network whose fusion across scales is sparse, and "
+            "fine-tunes it from the segmentations in the scene. For research; not for clinical "
+            "decisions."
+        )
+        self.parent.acknowledgementText = _(
+            "The method: B. Wu, Q. Xiao et al., E2ENet: Dynamic Sparse Feature Fusion for Accurate "
+            "and Efficient 3D Medical Image Segmentation."
+        )
+        slicer.app.connect("startupCompleted()", registerSampleData)
+
+
+def registerSampleData():
+    """Offer the head that comes with the extension in Sample Data."""
+    from E2ENetSegmentationLib.samples import register
+
+    register()
+
+
+@parameterNodeWrapper
+class E2ENetSegmentationParameterNode:
+    """What belongs to the scene: the nodes that were chosen, and the choices made with them.
+
+    inputVolume, extraVolumes - First and further channels of the input.
+    roi - Region the work is limited to.
+    outputSegmentation - Where the result goes.
+    model - Name of the model.
+    mirroring, standardNames, show3D - Options of the Segment tab.
+    trainingName, datasetFolder - Name of the new model; a dataset outside the scene.
+    trainingVolumes - Volumes of all training cases, channels of a case together.
+    trainingSegmentations, trainingHeldOut - One entry a training case.
+    trainingLabels - Label a segment of that name teaches.
+    """
+
+    inputVolume: vtkMRMLScalarVolumeNode
+    extraVolumes: list[vtkMRMLScalarVolumeNode]
+    roi: vtkMRMLMarkupsROINode
+    outputSegmentation: vtkMRMLSegmentationNode
+    model: str
+    mirroring: bool = False
+    standardNames: bool = False
+    show3D: bool = True
+    trainingName: str
+    datasetFolder: pathlib.Path
+    trainingVolumes: list[vtkMRMLScalarVolumeNode]
+    trainingSegmentations: list[vtkMRMLSegmentationNode]
+    trainingHeldOut: list[bool]
+    trainingLabels: dict[str, str]
+
+
+class E2ENetSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """Loads the .ui files, makes one panel a tab, and keeps them in step with the scene."""
+
+    def __init__(self, parent=None):
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+        self.panels = []
+        self._parameterNode = None
+        self._guiTags = []
+
+    def setup(self):
+        ScriptedLoadableModuleWidget.setup(self)
+        from E2ENetSegmentationLib.dependencies import Dependencies
+        from E2ENetSegmentationLib.finetunepanel import FineTunePanel
+        from E2ENetSegmentationLib.host import SlicerHost
+        from E2ENetSegmentationLib.modelspanel import ModelsPanel
+        from E2ENetSegmentationLib.segmentpanel import SegmentPanel
+
+        self.logic = E2ENetSegmentationLogic()
+        self.host = SlicerHost()
+        frame = self._load("E2ENetSegmentation")
+        self.layout.addWidget(frame)
+        self.ui = slicer.util.childWidgetVariables(frame)
+        titles = {
+            "SegmentTab": _("Segment"),
+            "FineTuneTab": _("Fine-tune"),
+            "ModelsTab": _("Models"),
+        }
+        self.tabs = {}
+        for name, title in titles.items():
+            tab = self._load(name)
+            self.ui.tabWidget.addTab(tab, title)
+            self.tabs[name] = slicer.util.childWidgetVariables(tab)
+
+        core = self.logic.core
+        needs = Dependencies(self.resourcePath(""), self.host)
+        self.models = ModelsPanel(self.tabs["ModelsTab"], core, self.host, self.onModelsChanged)
+        self.segment = SegmentPanel(self.tabs["SegmentTab"], core, self.host, needs)
+        self.fineTune = FineTunePanel(
+            self.tabs["FineTuneTab"], core, self.host, needs, self.onModelsChanged
+        )
+        self.panels = [self.segment, self.fineTune, self.models]
+        scene = slicer.mrmlScene
+        self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
+        self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
+        self.addObserver(scene, scene.EndImportEvent, self.onSceneEndClose)
+        self.initializeParameterNode()
+
+    def _load(self, name):
+        widget = slicer.util.loadUI(self.resourcePath(f"UI/{name}.ui"))
+        widget.setMRMLScene(slicer.mrmlScene)
+        return widget
+
+    def cleanup(self):
+        """Slicer exits, or the module is reloaded: nothing of ours goes on."""
+        self.removeObservers()
+        self.setParameterNode(None)
+        for panel in self.panels:
+            panel.cleanup()
+
+    def onReload(self):
+        for name in [n for n in sys.modules if n.split(".")[0] == "E2ENetSegmentationLib"]:
+            del sys.modules[name]
+        ScriptedLoadableModuleWidget.onReload(self)
+
+    def enter(self):
+        self.initializeParameterNode()
+        for panel in self.panels:
+            panel.update()
+
+    def exit(self):
+        """Runs go on while another module is shown."""
+
+    def onSceneStartClose(self, caller, event):
+        self.setParameterNode(None)
+        for panel in self.panels:
+            panel.sceneAboutToClose()
+
+    def onSceneEndClose(self, caller, event):
+        if self.parent.isEntered:
+            self.initializeParameterNode()
+
+    def onModelsChanged(self, name=""):
+        """The list of models changed; `name` is new and worth selecting."""
+        self.segment.refreshModels(name)
+        self.segment.update()
+        self.fineTune.refreshModels()
+        self.models.refresh()
+
+    def initializeParameterNode(self):
+        parameters = self.logic.getParameterNode()
+        if not parameters.parameterNode.GetAttribute("E2ENet.known"):
+            parameters.parameterNode.SetAttribute("E2ENet.known", "1")
+            self.segment.restore(parameters)
+        if parameters.inputVolume is None:
+            first = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
+            if first is not None and not first.GetHideFromEditors():
+                parameters.inputVolume = first
+        self.setParameterNode(parameters)
+
+    def setParameterNode(self, parameters):
+        if self._parameterNode is not None:
+            for tag in self._guiTags:
+                self._parameterNode.disconnectGui(tag)
+            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.onModified)
+        self._parameterNode, self._guiTags = parameters, []
+        if parameters is not None:
+            self._guiTags = [parameters.connectGui(ui) for ui in self.tabs.values()]
+            self.addObserver(parameters, vtk.vtkCommand.ModifiedEvent, self.onModified)
+        for panel in self.panels:
+            panel.setParameterNode(parameters)
+
+    def onModified(self, caller=None, event=None):
+        for panel in self.panels:
+            panel.update()
+
+
+class E2ENetSegmentationLogic(ScriptedLoadableModuleLogic):
+    """What a script calls; `core` does the work.
+
+    >>> logic = E2ENetSegmentationLogic()
+    >>> segmentation = logic.segment(slicer.util.getNode("MRHead"), "hippocampus-mr")
+    """
+
+    def __init__(self):
+        ScriptedLoadableModuleLogic.__init__(self)
+        from E2ENetSegmentationLib.core import Core
+
+        self.core = Core()
+
+    def getParameterNode(self):
+        return E2ENetSegmentationParameterNode(super().getParameterNode())
+
+    def segment(self, volumeNodes, model, **options):
+        """Segment a volume (or a list with one a channel) and wait; returns the segmentation node.
+
+        Options: outputNode, roiNode, device, mirroring, standardNames, show3D.
+        Raises an exception whose text is one sentence when it cannot be done.
+        """
+        return self.core.segment(volumeNodes, model, **options)
+
+
+class E2ENetSegmentationTest(ScriptedLoadableModuleTest):
+    """Segments the sample head on the CPU with the shipped model."""
+
+    def setUp(self):
+        slicer.mrmlScene.Clear()
+
+    def runTest(self):
+        self.setUp()
+        self.test_SegmentSample()
+
+    def test_SegmentSample(self):
+        import SampleData
+        from E2ENetSegmentationLib import paths
+        from E2ENetSegmentationLib.dependencies import SEGMENT, Dependencies
+        from E2ENetSegmentationLib.samples import HEAD
+
+        folder = pathlib.Path(__file__).parent / "Resources"
+        missing = Dependencies(folder, None).missing(SEGMENT)
+        if missing and not paths.usesOwnInterpreter():
+            self.delayDisplay(f"Left out, these packages are not installed: {', '.join(missing)}")
+            return
+        registerSampleData()
+        self.delayDisplay("Segmenting the sample head")
+        volume = SampleData.SampleDataLogic().downloadSample(HEAD)
+        logic = E2ENetSegmentationLogic()
+        node = logic.segment(volume, "hippocampus-mr", device="cpu")
+        segmentation = node.GetSegmentation()
+        assert segmentation.GetNumberOfSegments() >= 2
+        assert segmentation.ContainsRepresentation("Closed surface")
+        assert node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole()) is volume
+        for index in range(segmentation.GetNumberOfSegments()):
+            assert segmentation.GetNthSegment(index).GetTerminology()
+        self.delayDisplay("Test passed")

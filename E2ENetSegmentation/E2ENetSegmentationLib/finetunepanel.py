@@ -1,0 +1,515 @@
+"""The Fine-tune tab: cases, a start, effort; then watch, pause, resume, stop."""
+
+import shutil
+import time
+from pathlib import Path
+
+from . import devices, trainingdata, trainingrun
+from .dependencies import TRAIN
+from .events import durationText, progressPercent, progressText
+from .i18n import tr as _
+from .panelbase import Panel, fillCombo
+from .parameters import QUICK, THOROUGH, TrainParameters, effortDefaults
+from .plots import TrainingPlot
+from .refusal import Refused
+from .trainingdata import TrainingCase
+
+POLL_MILLISECONDS = 200
+SCENE, FOLDER = 0, 1
+HOLD_OUT_COLUMN, LABEL_COLUMN = 2, 1
+ENTRIES = ("epochsSpinBox", "iterationsSpinBox", "rateSpinBox", "sparsitySpinBox", "evolveSpinBox")
+
+
+class FineTunePanel(Panel):
+    """See the module's documentation.
+
+    Args:
+        dependencies: `Dependencies`; asked before the first training.
+        changed: Called with the name of a new model.
+    """
+
+    def __init__(self, ui, core, host, dependencies, changed) -> None:
+        super().__init__(ui, core, host)
+        self.statusLabel, self.logText = ui.trainStatusLabel, ui.trainLogText
+        self.dependencies, self.changed = dependencies, changed
+        self.models = []
+        self.cases = []
+        self.mapping = {}
+        self.parameters = None
+        self.training = None
+        self.plot = None
+        self._unfinished = []
+        self._selectors = []
+        self._seenLines = 0
+        self._fillingForm = False
+        self._devices = devices.devices()
+        self._timer = host.timer(POLL_MILLISECONDS, self.poll)
+        fillCombo(ui.trainDeviceComboBox, [name for name, _value in self._devices])
+        fillCombo(
+            ui.sourceComboBox,
+            [_("Volumes and segmentations of the scene"), _("A dataset folder (nnU-Net layout)")],
+        )
+        fillCombo(ui.effortComboBox, [_("Quick"), _("Thorough"), _("Custom")])
+        fillCombo(ui.modalityComboBox, ["MR", "CT"])
+        fillCombo(
+            ui.foldComboBox,
+            [_("Nothing (all cases train)"), *(_("Fifth {n}").format(n=n) for n in range(1, 6))],
+        )
+        self.refreshModels()
+        self._connect()
+        self._fillEffort()
+        self.findUnfinished()
+        self.update()
+
+    def _connect(self) -> None:
+        ui = self.ui
+        ui.baseComboBox.connect("currentIndexChanged(int)", self.onBaseChanged)
+        ui.sourceComboBox.connect("currentIndexChanged(int)", self.update)
+        ui.effortComboBox.connect("currentIndexChanged(int)", self.onEffortChanged)
+        for name in ENTRIES[:3]:
+            kind = "valueChanged(double)" if name == "rateSpinBox" else "valueChanged(int)"
+            getattr(ui, name).connect(kind, self.onEntryChanged)
+        ui.nameEdit.connect("textChanged(QString)", self.update)
+        ui.datasetPathEdit.connect("currentPathChanged(QString)", self.update)
+        ui.addCaseButton.connect("clicked()", self.onAddCase)
+        ui.addAllCasesButton.connect("clicked()", self.onAddAll)
+        ui.removeCaseButton.connect("clicked()", self.onRemoveCase)
+        ui.casesTable.connect("itemChanged(QTableWidgetItem*)", self.onCaseChecked)
+        ui.mappingTable.connect("itemChanged(QTableWidgetItem*)", self.onMappingChanged)
+        ui.startButton.connect("clicked()", self.onStart)
+        ui.pauseButton.connect("clicked()", self.onPause)
+        ui.resumeButton.connect("clicked()", self.onResume)
+        ui.stopButton.connect("clicked()", self.onStop)
+        ui.plotButton.connect("clicked()", self.onPlot)
+        ui.resumeUnfinishedButton.connect("clicked()", self.onResumeUnfinished)
+        ui.discardUnfinishedButton.connect("clicked()", self.onDiscardUnfinished)
+
+    # State
+
+    @property
+    def running(self) -> bool:
+        return self.training is not None and self.training.running
+
+    @property
+    def base(self):
+        """The model to start from; None for scratch."""
+        index = self.ui.baseComboBox.currentIndex - 1
+        return self.models[index] if 0 <= index < len(self.models) else None
+
+    @property
+    def channels(self) -> list:
+        if self.base is not None:
+            return self.base.channels
+        return ["CT" if self.ui.modalityComboBox.currentIndex == 1 else "MRI"]
+
+    def refreshModels(self) -> None:
+        """List the models again and keep the chosen one."""
+        current = self.base.name if self.base else self.host.setting("base")
+        try:
+            self.models = self.core.store.models()
+        except Refused:
+            self.models = []
+        titles = [_("Nothing (from scratch)"), *(model.title for model in self.models)]
+        names = ["", *(model.name for model in self.models)]
+        fillCombo(
+            self.ui.baseComboBox, titles, titles[names.index(current)] if current in names else ""
+        )
+        self._showChannels()
+
+    def setParameterNode(self, parameters) -> None:
+        """Follow another parameter node; None while the scene is closing."""
+        self.parameters = parameters
+        if parameters is None:
+            return
+        self.mapping = dict(parameters.trainingLabels)
+        self.cases = self._casesOf(parameters)
+        self._showCases()
+        self.update()
+
+    def update(self, *_args) -> None:
+        """Enable what can be done now."""
+        ui, running = self.ui, self.running
+        paused = self.training is not None and self.training.state == trainingrun.PAUSED
+        fromScene = ui.sourceComboBox.currentIndex == SCENE
+        ui.casesButton.visible = fromScene
+        ui.folderButton.visible = not fromScene
+        ui.modalityComboBox.enabled = self.base is None
+        ui.sparsitySpinBox.enabled = self.base is None
+        ui.startButton.enabled = not running
+        ui.pauseButton.enabled = running
+        ui.resumeButton.enabled = paused and not running
+        ui.stopButton.enabled = running or paused
+        ui.trainProgressBar.visible = running
+        ui.unfinishedWidget.visible = bool(self._unfinished) and not running
+
+    # Cases
+
+    def onBaseChanged(self, *_args) -> None:
+        self.host.setSetting("base", self.base.name if self.base else "")
+        self._showChannels()
+        self._fillEffort()
+        self.mapping = {}
+        self._showCases()
+        self.update()
+
+    def onAddCase(self) -> None:
+        with self.sentences():
+            ui = self.ui
+            nodes = [
+                ui.caseVolumeSelector.currentNode(),
+                *(selector.currentNode() for selector in self._selectors),
+            ]
+            self._add(TrainingCase(nodes, ui.caseSegmentationSelector.currentNode()))
+            self.say("")
+        self._casesChanged()
+
+    def onAddAll(self) -> None:
+        with self.sentences():
+            if len(self.channels) > 1:
+                raise Refused(_("The model has several channels; add the cases one by one."))
+            import slicer
+
+            known = {case.segmentationNode for case in self.cases}
+            pairs = [p for p in trainingdata.pairsInScene(slicer.mrmlScene) if p[1] not in known]
+            for volume, segmentation in pairs:
+                self._add(TrainingCase([volume], segmentation))
+            self.say(_("Added {count} cases.").format(count=len(pairs)))
+        self._casesChanged()
+
+    def _add(self, case: TrainingCase) -> None:
+        case.check(self.channels)
+        if any(case.segmentationNode is other.segmentationNode for other in self.cases):
+            raise Refused(
+                _("{name} is already in the table.").format(name=case.segmentationNode.GetName())
+            )
+        self.cases.append(case)
+
+    def onRemoveCase(self) -> None:
+        row = self.ui.casesTable.currentRow()
+        if 0 <= row < len(self.cases):
+            del self.cases[row]
+            self._casesChanged()
+
+    def onCaseChecked(self, *_args) -> None:
+        for row, case in enumerate(self.cases):
+            case.heldOut = self.host.tableChecked(self.ui.casesTable, row, HOLD_OUT_COLUMN)
+        self._remember()
+
+    def onMappingChanged(self, *_args) -> None:
+        for row in range(self.ui.mappingTable.rowCount):
+            segment = self.host.tableText(self.ui.mappingTable, row, 0)
+            label = self.host.tableText(self.ui.mappingTable, row, LABEL_COLUMN)
+            self.mapping[segment] = label.strip()
+        self._remember()
+
+    def _casesChanged(self) -> None:
+        self._showCases()
+        self._remember()
+        self.update()
+
+    def _showCases(self) -> None:
+        rows = []
+        for case in self.cases:
+            try:
+                case.check(self.channels)
+                problem = _("fits")
+            except Refused as refusal:
+                problem = str(refusal)
+            names = ", ".join(node.GetName() for node in case.volumeNodes if node)
+            rows.append((names, case.segmentationNode.GetName(), case.heldOut, problem))
+        self.host.fillTable(self.ui.casesTable, rows, checkable=(HOLD_OUT_COLUMN,))
+        labels = self.base.labels if self.base else []
+        mapping = []
+        for name in trainingdata.segmentNames(self.cases):
+            self.mapping.setdefault(name, trainingdata.proposedLabel(name, labels))
+            mapping.append((name, self.mapping[name]))
+        self.host.fillTable(self.ui.mappingTable, mapping, editable=(LABEL_COLUMN,))
+
+    def _showChannels(self) -> None:
+        """A volume selector for each further channel of the model."""
+        ui, several = self.ui, len(self.channels) > 1
+        ui.caseVolumeLabel.text = f"{self.channels[0]}:" if several else _("Volume:")
+        self.host.clearForm(ui.caseChannelsWidget)
+        self._selectors = [
+            self.host.volumeSelector(ui.caseChannelsWidget, f"{name}:")
+            for name in self.channels[1:]
+        ]
+        ui.caseChannelsWidget.visible = several
+
+    def _remember(self) -> None:
+        """Keep the cases with the scene."""
+        if self.parameters is None:
+            return
+        self.parameters.trainingVolumes = [n for case in self.cases for n in case.volumeNodes]
+        self.parameters.trainingSegmentations = [case.segmentationNode for case in self.cases]
+        self.parameters.trainingHeldOut = [case.heldOut for case in self.cases]
+        self.parameters.trainingLabels = dict(self.mapping)
+
+    def _casesOf(self, parameters) -> list:
+        nodes, segmentations = list(parameters.trainingVolumes), parameters.trainingSegmentations
+        heldOut = list(parameters.trainingHeldOut)
+        if (
+            not segmentations
+            or len(nodes) % len(segmentations)
+            or len(heldOut) < len(segmentations)
+        ):
+            return []
+        each = len(nodes) // len(segmentations)
+        cases = [
+            TrainingCase(nodes[i * each : (i + 1) * each], segmentation, heldOut[i])
+            for i, segmentation in enumerate(segmentations)
+        ]
+        return [case for case in cases if case.exists()]
+
+    # Effort
+
+    def onEffortChanged(self, *_args) -> None:
+        self._fillEffort()
+        self.update()
+
+    def onEntryChanged(self, *_args) -> None:
+        """Whoever changes a number has left "quick" and "thorough"."""
+        if not self._fillingForm:
+            self.ui.effortComboBox.currentIndex = 2
+
+    def _fillEffort(self) -> None:
+        index = self.ui.effortComboBox.currentIndex
+        if index not in (0, 1):
+            return
+        defaults = effortDefaults((QUICK, THOROUGH)[index], self.base is None)
+        self._fillingForm = True
+        self.ui.epochsSpinBox.setValue(defaults["epochs"])
+        self.ui.iterationsSpinBox.setValue(defaults["iterations"])
+        self.ui.rateSpinBox.setValue(defaults["learningRate"])
+        self._fillingForm = False
+
+    # The training
+
+    def onStart(self) -> None:
+        with self.sentences():
+            if self.running:
+                return
+            self.dependencies.ensure(TRAIN)
+            self._begin(self._prepared())
+
+    def onPause(self) -> None:
+        with self.sentences():
+            self.say(_("Pausing after the step under way…"))
+            self.training.pause()
+
+    def onResume(self) -> None:
+        with self.sentences():
+            self.dependencies.ensure(TRAIN)
+            self._begin(self.training)
+
+    def onStop(self) -> None:
+        with self.sentences():
+            question = _("End the training for good and delete its checkpoint?")
+            if self.training is None or not self.host.confirm(question):
+                return
+            self.training.discard()
+            self.training = None
+            self._end(_("Stopped."))
+
+    def onPlot(self) -> None:
+        with self.sentences():
+            if self.plot is None or self.training is None or not self.training.rows:
+                raise Refused(_("There is no finished epoch yet."))
+            self.plot.update(self.training.rows)
+            self.host.showPlot(self.plot.chart)
+
+    def onResumeUnfinished(self) -> None:
+        with self.sentences():
+            self.dependencies.ensure(TRAIN)
+            self._begin(self._unfinished[max(0, self.ui.unfinishedComboBox.currentIndex)])
+
+    def onDiscardUnfinished(self) -> None:
+        with self.sentences():
+            training = self._unfinished[max(0, self.ui.unfinishedComboBox.currentIndex)]
+            question = _("Delete the unfinished training {name}?").format(name=training.title)
+            if self.host.confirm(question):
+                training.discard()
+                self.findUnfinished()
+        self.update()
+
+    def findUnfinished(self) -> None:
+        """Offer trainings that an earlier session left."""
+        self._unfinished = [
+            t
+            for t in trainingrun.unfinished()
+            if self.training is None or t.folder != self.training.folder
+        ]
+        fillCombo(self.ui.unfinishedComboBox, [t.title for t in self._unfinished])
+        count = len(self._unfinished)
+        if count == 1:
+            self.ui.unfinishedLabel.text = _("A training was not finished. Go on with it?")
+        else:
+            self.ui.unfinishedLabel.text = _("{n} trainings were not finished.").format(n=count)
+
+    def _prepared(self) -> trainingrun.Training:
+        """Write what is needed and return the training that is to start."""
+        ui = self.ui
+        name = ui.nameEdit.text.strip()
+        if not name:
+            raise Refused(_("Give the new model a name."))
+        fromScene = ui.sourceComboBox.currentIndex == SCENE
+        heldOut = sum(case.heldOut for case in self.cases) if fromScene else 0
+        if fromScene and not self.cases:
+            raise Refused(_("Add at least one pair of volume and segmentation."))
+        dataset = ui.datasetPathEdit.currentPath
+        if not fromScene and not (Path(dataset) / "dataset.json").is_file():
+            raise Refused(_("Choose a dataset folder, one with a dataset.json."))
+        fold = ui.foldComboBox.currentIndex
+        training = trainingrun.Training.create(
+            name,
+            TrainParameters(
+                dataset=dataset or "-",
+                output="-",
+                start=str(self.base.path) if self.base else "",
+                epochs=ui.epochsSpinBox.value,
+                iterations=ui.iterationsSpinBox.value,
+                learningRate=ui.rateSpinBox.value,
+                sparsity=ui.sparsitySpinBox.value,
+                evolveEvery=ui.evolveSpinBox.value,
+                fold="all" if fromScene or fold < 1 else str(fold - 1),
+                device=self._devices[max(0, ui.trainDeviceComboBox.currentIndex)][1],
+                extra=self._extra(),
+            ),
+            heldOut,
+        )
+        if fromScene:
+            self.say(_("Writing the training cases…"))
+            shutil.rmtree(training.folder, ignore_errors=True)  # of a start that failed
+            training.useDataset(
+                trainingdata.writeDataset(
+                    training.folder / "dataset",
+                    self.cases,
+                    {
+                        name: self.mapping.get(name, "")
+                        for name in trainingdata.segmentNames(self.cases)
+                    },
+                    self.channels,
+                    self.base,
+                    between=self.host.processEvents,
+                )
+            )
+        return training
+
+    def _extra(self) -> tuple:
+        """Further engine arguments of an expert: the setting trainArguments."""
+        return tuple(self.host.setting("trainArguments").split())
+
+    def _begin(self, training) -> None:
+        training.start(self.onEvent)
+        if self.training is not training:
+            self.plot = None
+        self.training, self._seenLines = training, 0
+        self.plot = self.plot or TrainingPlot(training.title)
+        self._started, self._startEpochs = time.monotonic(), len(training.rows)
+        self.log(_("Training {name}").format(name=training.title))
+        self.say(_("Starting the engine…"))
+        self.ui.trainProgressBar.value = 0
+        self.findUnfinished()
+        self._showFigures()
+        self.update()
+        self._timer.start()
+
+    def onEvent(self, event: dict) -> None:
+        """Show what the engine says."""
+        kind = event["event"]
+        if kind == "progress":
+            self.ui.trainProgressBar.value = progressPercent(event)
+            self.say(progressText(event))
+        elif kind == "metric" and event.get("name") == "epoch":
+            self._showFigures()
+            loss = event.get("loss")
+            self.log(
+                _("Epoch {n}: loss {loss}, Dice {dice}").format(
+                    n=event["epoch"], loss=_number(loss), dice=_number(event.get("mean_dice"))
+                )
+            )
+            if self.plot.exists or self._startEpochs + 1 == len(self.training.rows):
+                self.plot.update(self.training.rows)
+        elif kind == "warning":
+            self.log(str(event.get("message", "")))
+
+    def poll(self) -> None:
+        """Called by the timer while a training goes on."""
+        if self.training is None:
+            self._timer.stop()
+            return
+        training, ended = self.training, False
+        with self.sentences():
+            try:
+                if training.poll():
+                    return
+                ended = True
+            finally:
+                for line in training.lines[self._seenLines :]:
+                    self.log(line)
+                self._seenLines = len(training.lines)
+        self._end()
+        if ended and training.state == trainingrun.FINISHED:
+            with self.sentences():
+                self._finish(training)
+        elif ended:
+            self.say(_("Paused; Resume goes on from here, also after Slicer was closed."))
+        self.update()
+
+    def _finish(self, training) -> None:
+        """The new model joins the list, the training's data goes."""
+        model = self.core.store.importModel(training.bundle)
+        seconds = time.monotonic() - self._started
+        text = _("Done in {time}: {title} is in the list of the tab Segment.").format(
+            time=durationText(seconds), title=model.title
+        )
+        if training.figures:
+            figures = ", ".join(f"{k} {_number(v)}" for k, v in training.figures.items())
+            text += " " + _("Dice of the held-out cases: {figures}.").format(figures=figures)
+        self._showFigures()
+        shutil.rmtree(training.folder, ignore_errors=True)
+        self.say(text)
+        self.log(text)
+        self.changed(model.name)
+
+    def _end(self, text: str = "") -> None:
+        self._timer.stop()
+        if text:
+            self.say(text)
+            self.log(text)
+        self.update()
+
+    def _showFigures(self) -> None:
+        rows = self.training.rows if self.training else []
+        self.ui.figuresTable.visible = bool(rows)
+        self.ui.plotButton.visible = bool(rows)
+        if not rows:
+            return
+        figures = [(_("Loss"), [row.get("loss") for row in rows], min)]
+        for label in rows[-1].get("dice") or {}:
+            values = [(row.get("dice") or {}).get(label) for row in rows]
+            figures.append((_("Dice {label}").format(label=label), values, max))
+        table = []
+        for name, values, best in figures:
+            known = [value for value in values if value is not None]
+            table.append((name, _number(values[-1]), _number(best(known) if known else None)))
+        for label, value in self.training.figures.items():
+            table.append((_("Dice {label}, held out").format(label=label), _number(value), ""))
+        self.host.fillTable(self.ui.figuresTable, table)
+
+    # The scene and Slicer
+
+    def sceneAboutToClose(self) -> None:
+        """A training works on files and goes on; only the table of cases empties."""
+        self.cases, self.mapping = [], {}
+        self._showCases()
+
+    def cleanup(self) -> None:
+        """Slicer exits: end the engine; the checkpoint waits for the next start."""
+        self._timer.stop()
+        if self.training is not None:
+            self.training.kill()
+
+
+def _number(value) -> str:
+    return "–" if value is None else f"{value:.3f}"

@@ -1,0 +1,30 @@
+"""The sample that comes with the extension, registered in Slicer's Sample Data."""
+
+from pathlib import Path
+
+from . import paths
+from .i18n import tr as _
+
+CATEGORY = "E2ENet"
+HEAD = "MNI152Head"
+HEAD_FILE = "MNI152_T1_1mm.nii.gz"
+HEAD_SHA256 = "421a10e872fd6cadae7f61d358dffbcc1795a497d61ee76c5dda2503e1a1e9e6"
+
+
+def register() -> None:
+    """Add the sample; a file of the extension, so it needs no network."""
+    import SampleData
+
+    logic = SampleData.SampleDataLogic
+    if hasattr(logic, "registerCustomSampleDataCategory"):  # from Slicer 5.12
+        logic.registerCustomSampleDataCategory(CATEGORY, title=_("E2ENet"))
+    file = paths.extensionResources() / "Samples" / HEAD_FILE
+    logic.registerCustomSampleDataSource(
+        category=CATEGORY,
+        sampleName=HEAD,
+        thumbnailFileName=str(Path(paths.LIB).parent / "Resources" / "Icons" / "MNI152Head.png"),
+        uris=file.as_uri(),
+        fileNames=HEAD_FILE,
+        checksums=f"SHA256:{HEAD_SHA256}",
+        nodeNames=HEAD,
+    )
