@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from e2enet.events import Reporter
 
@@ -21,7 +22,7 @@ class ConsoleReporter(Reporter):
     def progress(self, stage: str, done: int, total: int) -> None:
         if self._progress is None:
             self._progress = Progress(
-                TextColumn("{task.description:<14}"),
+                TextColumn("{task.description:<14}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),
@@ -38,19 +39,23 @@ class ConsoleReporter(Reporter):
 
     def metric(self, name: str, **values: Any) -> None:
         text = "  ".join(f"{key} {_short(value)}" for key, value in values.items())
-        self.console.print(f"[cyan]{name}[/]  {text}", highlight=False)
+        self._print((name, "cyan"), f"  {text}")
 
     def result(self, **values: Any) -> None:
         """A verb prints its own result for a person."""
 
     def warning(self, code: str, message: str) -> None:
-        self.console.print(f"[yellow]Note:[/] {message}", highlight=False)
+        self._print(("Note:", "yellow"), f" {message}")
 
     def error(self, code: str, message: str, help: str = "") -> None:
         self.close()
-        self.console.print(f"[red]{message}[/]", highlight=False)
+        self._print((message, "red"))
         if help:
-            self.console.print(help, highlight=False)
+            self._print(help)
+
+    def _print(self, *parts: str | tuple[str, str]) -> None:
+        """Text as it is: a bracket in a file's name is no markup, and no path is broken in two."""
+        self.console.print(Text.assemble(*parts), soft_wrap=True)
 
     def close(self) -> None:
         """Take the bar away."""

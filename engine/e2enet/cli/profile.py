@@ -163,7 +163,7 @@ def _show(counted: Complexity, about: dict[str, Any]) -> None:
     levels = len(arguments["strides"]) + 1
     size = " × ".join(map(str, counted.patch))
     channels, classes = arguments["in_channels"], arguments["num_classes"]
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     console.print(
         f"{about.get('model', 'E2ENet')}: {levels} levels, base {arguments['base_channels']}, "
         f"{channels} channel{'s' if channels > 1 else ''}, {classes} classes, input {size}"
