@@ -39,6 +39,8 @@ class Predictor:
         overlap: Least overlap of neighbouring windows.
         batch: Windows in one forward pass; chosen from the device by default.
         budget: Bytes of summed logits that may lie in memory; more goes to a temporary file.
+        finish: What becomes of finished slices of averaged logits (n, K, H, W); by default
+            probabilities.
         reporter: Receives warnings when memory runs out and the work goes on differently.
 
     Example:
@@ -62,6 +64,7 @@ class Predictor:
         overlap: float = 0.5,
         batch: int | None = None,
         budget: int = DEFAULT_BUDGET,
+        finish: Callable[[Tensor], Tensor] | None = None,
         reporter: Reporter | None = None,
     ) -> None:
         self.patch = tuple(int(n) for n in patch)
@@ -69,6 +72,7 @@ class Predictor:
         self.device = torch.device(device)
         self.overlap = overlap
         self.budget = budget
+        self.finish = finish or probabilities
         self.reporter = reporter or Reporter()
         self.network = network.eval()
         if batch is None:
@@ -209,7 +213,7 @@ class Predictor:
             stop = min(first + step, high)
             along = torch.from_numpy(depth.total[first:stop]).to(slab.device)
             block = slab[first - start : stop - start, :, rows, columns]
-            yield torch.softmax(block / weights / along.view(-1, 1, 1, 1), dim=1)
+            yield self.finish(block / weights / along.view(-1, 1, 1, 1))
 
     def _allocate(self, shape: tuple[int, ...]) -> Tensor:
         """Zeros for the slab: on the GPU where it leaves room there, else in memory or on disk."""
@@ -254,6 +258,11 @@ class Predictor:
         used, self.device, self._half = self.device, torch.device("cpu"), False
         self.network.to(self.device)
         release_memory(used)
+
+
+def probabilities(logits: Tensor) -> Tensor:
+    """Class probabilities (n, K, H, W) of logits."""
+    return torch.softmax(logits, dim=1)
 
 
 def _advance(slab: Tensor, by: int) -> None:
