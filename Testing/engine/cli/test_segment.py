@@ -167,6 +167,45 @@ def test_segment_imports_only_what_it_needs(tmp_path, tiny_bundle):
     assert not [name for name in modules if name.startswith(("e2enet.training", "e2enet.interop"))]
 
 
+def test_a_wrong_path_is_refused_before_torch_is_loaded(tmp_path, tiny_bundle):
+    program = (
+        "import sys\n"
+        "from e2enet.inference import segment\n"
+        "try:\n    segment(*sys.argv[1:])\n"
+        "except Exception as error:\n    print(error)\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "none.nii.gz"), str(tiny_bundle)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "none.nii.gz does not exist" in done.stdout
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits are POSIX")
+def test_a_full_disk_is_one_sentence(tmp_path, tiny_bundle):
+    """A limit on the size of files fails where a full disk would."""
+    import resource
+
+    image = write(tmp_path / "case.nii.gz")
+    output = tmp_path / "out.nii"
+    output.write_bytes(b"an older result")
+
+    def small_files():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+
+    process = child(
+        image, "--model", tiny_bundle, "--output", output, "--progress=json", preexec_fn=small_files
+    )
+    lines, errors = process.communicate()
+    assert process.returncode == 2, errors
+    assert json.loads(lines.splitlines()[-1])["code"] == "output-not-writable"
+    assert output.read_bytes() == b"an older result"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["case.nii.gz", "out.nii"]
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["segment", "--help"], ["models"]])
 def test_help_needs_no_torch(arguments):
     program = (

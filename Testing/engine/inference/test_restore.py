@@ -7,7 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from e2enet.data.resampling import resample_image
-from e2enet.inference.restore import Axis, LabelWriter
+from e2enet.inference.axes import Axis
+from e2enet.inference.restore import LabelWriter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -12,6 +12,16 @@ from .cases import find_cases
 from .result import Outputs
 from .segmenter import Segmenter
 
+# What the next case would meet as well.
+_FATAL = (
+    "no-device",
+    "damaged-model",
+    "bad-locator",
+    "bad-roi",
+    "disk-full",
+    "output-not-writable",
+)
+
 
 def segment_folder(
     folder: str | os.PathLike[str],
@@ -66,8 +76,8 @@ def segment_folder(
                 case, output=path, roi=roi, save_probabilities=save_probabilities
             )
         except BadInput as error:
-            if error.code in ("no-device", "damaged-model", "bad-locator", "disk-full"):
-                raise  # the next case would meet it too
+            if error.code in _FATAL:
+                raise
             failed.append(
                 {
                     "case": case.name,

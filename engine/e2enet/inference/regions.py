@@ -14,8 +14,8 @@ from ..data.plan import Plan
 from ..data.preprocessing import Geometry, prepare
 from ..data.resampling import coarse_axis
 from ..events import BadInput, Reporter
+from .axes import Axis
 from .locator import Box, Locator, locate
-from .restore import Axis
 from .roi import Roi
 
 Slices = tuple[slice, slice, slice]

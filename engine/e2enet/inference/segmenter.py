@@ -9,22 +9,20 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..bundle import Bundle, Label
-from ..data.images import Grid, Volume, read_channels
-from ..data.orientation import to_canonical
+from ..data.images import Grid
 from ..data.plan import Plan
-from ..events import BadInput, Reporter
+from ..events import Reporter
 from .cases import InputCase, find_case
-from .manifest import InputHashes, make_manifest
-from .regions import Job, Region, find_regions, prepare_region, result_labels
+from .manifest import make_manifest
+from .opening import Clock, open_case
+from .regions import Job, Region, result_labels
 from .result import LabelVolume, Outputs, Result
-from .roi import parse_roi
 from .spill import zeros
 
 if TYPE_CHECKING:
@@ -115,21 +113,11 @@ class Segmenter:
         outputs = Outputs.of(output) if output is not None else None
         if outputs:
             outputs.check(case.paths)
-        self._check_channels(case)
-        rois = [parse_roi(one, _box_names(self.bundle)) for one in _several(roi)]
         heard = Recorder(self._reporter)
         clock = Clock()
-        hashes = InputHashes(case.paths)
-        with clock("read"):
-            heard.progress("read", 0, 1)
-            volumes, grid, undo = _read(case, heard)
-            heard.progress("read", 1, 1)
-        canonical_grid = volumes[0].grid
-        with clock("locate"):
-            regions = find_regions(volumes, self.bundle, rois, heard)
-        with clock("prepare"):
-            jobs = [prepare_region(volumes, region, self.plan) for region in regions]
-        del volumes  # from here on only what the network sees is in memory
+        opened = open_case(case, self.bundle, roi=roi, reporter=heard, clock=clock)
+        grid, canonical_grid, jobs = opened.grid, opened.canonical_grid, opened.jobs
+        regions = [job.region for job in jobs]
         with clock("load"):
             predictor = self._predictor(heard)
         labels = result_labels(self.bundle, regions)
@@ -139,8 +127,9 @@ class Segmenter:
         if save_probabilities:
             kept = zeros((len(labels), *shape), np.float16, budget=_PROBABILITY_BUDGET)
         with clock("inference"):
-            _predict(jobs, predictor, canvas, kept, labels, heard)
-        counts = np.bincount(canvas.ravel(), minlength=labels[-1].value + 1)
+            predict_labels(jobs, predictor, canvas, labels=labels, kept=kept, reporter=heard)
+        jobs.clear()  # the prepared image is no longer needed
+        counts = _counts(canvas, labels[-1].value)
         found = [_measured(label, int(counts[label.value]), grid) for label in labels]
         if not any(label.voxels for label in found):
             heard.warning(
@@ -153,33 +142,22 @@ class Segmenter:
             options={
                 "device": self._device_name,
                 "tta": self.tta,
-                "roi": [one.text for one in rois],
+                "roi": opened.rois,
                 "save_probabilities": save_probabilities,
             },
             grid=grid,
             regions=[region.to_dict(canonical_grid) for region in regions],
             labels=[label.to_dict() for label in found],
             warnings=heard.warnings,
-            hashes=hashes,
+            hashes=opened.hashes,
         )
         clock.fill(manifest, started)
-        result = Result(undo(canvas), grid, found, manifest, kept, undo)
+        result = Result(opened.undo(canvas), grid, found, manifest, kept, opened.undo)
         if output is not None:
             heard.progress("write", 0, 1)
             result.save(output)
             heard.progress("write", 1, 1)
         return result
-
-    def _check_channels(self, case: InputCase) -> None:
-        names = self.bundle.channels
-        if len(case.paths) != len(names):
-            given = ", ".join(path.name for path in case.paths)
-            raise BadInput(
-                f"The model {self.bundle.name} takes {_counted(names)}, but {len(case.paths)} "
-                f"{'was' if len(case.paths) == 1 else 'were'} given ({given}).",
-                help="Give one file a channel, in this order; for several cases give a folder.",
-                code="channel-count",
-            )
 
     def _predictor(self, reporter: Reporter) -> Predictor:
         from .device import choose_device
@@ -215,42 +193,28 @@ class Recorder(Reporter):
         self._reporter.warning(code, message)
 
 
-class Clock:
-    """Seconds of each stage."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.seconds[stage] = round(time.perf_counter() - start, 3)
-
-    def fill(self, manifest: dict[str, Any], started: float) -> None:
-        manifest["stages_s"] = self.seconds
-        manifest["seconds"] = round(time.perf_counter() - started, 3)
-
-
-def _read(case: InputCase, reporter: Reporter) -> tuple[list[Volume], Grid, Any]:
-    """The channels in canonical orientation, the input's own grid and the way back to it."""
-    volumes = read_channels(case.paths, reporter=reporter)
-    grid = volumes[0].grid
-    turned = [to_canonical(Volume(volume.array, grid, volume.name)) for volume in volumes]
-    return [volume for volume, _ in turned], grid, turned[0][1]
-
-
-def _predict(
+def predict_labels(
     jobs: Sequence[Job],
     predictor: Predictor,
     canvas: np.ndarray,
-    kept: np.ndarray | None,
+    *,
     labels: Sequence[Label],
-    reporter: Reporter,
+    kept: np.ndarray | None = None,
+    reporter: Reporter | None = None,
 ) -> None:
-    """Run the windows of all jobs and write labels and probabilities into canonical arrays."""
+    """Run the windows of all jobs and write labels and probabilities into canonical arrays.
+
+    Args:
+        jobs: The regions of one case.
+        predictor: The model.
+        canvas: (z, y, x) zeros for the labels.
+        labels: All labels that the jobs may give (`result_labels`).
+        kept: (len(labels), z, y, x) for the probabilities, or None.
+        reporter: Receives progress as stage "inference".
+    """
     from .restore import LabelWriter
 
+    reporter = reporter or Reporter()
     jobs = [job for job in jobs if not job.empty]
     total = sum(predictor.count(job.image.shape[1:]) for job in jobs)
     done = 0
@@ -290,25 +254,12 @@ def _merge(canvas: np.ndarray, own: np.ndarray, job: Job, earlier: Sequence[Regi
     target[mine] = own[mine]
 
 
+def _counts(canvas: np.ndarray, highest: int) -> np.ndarray:
+    """Voxels of each label 0 … highest; slice by slice, because bincount makes 64-bit copies."""
+    return sum(np.bincount(plane.ravel(), minlength=highest + 1) for plane in canvas)
+
+
 def _measured(label: Label, voxels: int, grid: Grid) -> LabelVolume:
     return LabelVolume(
         label.value, label.name, label.color, label.terminology, voxels * grid.voxel_ml, voxels
     )
-
-
-def _several(roi: Any) -> list[Any]:
-    if roi is None:
-        return []
-    if isinstance(roi, (str, os.PathLike)):
-        return [roi]
-    roi = list(roi)
-    return [roi] if roi and isinstance(roi[0], (int, float)) else roi
-
-
-def _box_names(bundle: Bundle) -> list[str]:
-    boxes = (bundle.locator or {}).get("boxes")
-    return [str(box.get("name")) for box in boxes] if isinstance(boxes, list) else []
-
-
-def _counted(names: Sequence[str]) -> str:
-    return f"{len(names)} channel{'s' if len(names) > 1 else ''} ({', '.join(names)})"
