@@ -27,7 +27,7 @@ from e2enet.archive import extract_checked
 from e2enet.events import BadInput
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from e2enet.dsff import Connections
 
@@ -38,7 +38,6 @@ MODEL, WEIGHTS, EVOLUTION, README = (
     "evolution.json",
     "README.md",
 )
-_LIVE, _MASK = ".weight.live", ".weight.mask"
 
 
 @dataclass(frozen=True)
@@ -136,27 +135,17 @@ class Bundle:
 
         from e2enet.dsff import Connections
         from e2enet.networks import build_network
+        from e2enet.weights import load_weights
 
         description = self.model["network"]
         try:
             with torch.random.fork_rng(devices=[]):  # its own random weights are thrown away
                 network = build_network(description["kind"], description["arguments"])
         except (ValueError, KeyError, TypeError) as error:
-            raise _damaged(
+            raise damaged_model(
                 self.path / MODEL, f"describes no network that can be built: {error}"
             ) from error
-        tensors, masks = _expand(_read_weights(self.path / WEIGHTS), network, self.path / WEIGHTS)
-        expected = network.state_dict()
-        for name in [*expected, *tensors]:
-            if name not in tensors or name not in expected:
-                raise _damaged(self.path / WEIGHTS, f"and the network differ first in {name}")
-            if tensors[name].shape != expected[name].shape:
-                raise _damaged(
-                    self.path / WEIGHTS,
-                    f"holds {name} of shape {tuple(tensors[name].shape)} where the network has "
-                    f"{tuple(expected[name].shape)}",
-                )
-        network.load_state_dict(tensors)
+        masks = load_weights(self.path / WEIGHTS, network)
         return network.eval(), Connections(network, masks)  # type: ignore[arg-type]
 
 
@@ -185,7 +174,7 @@ def write_bundle(
     Raises:
         BadInput: The folder exists and `overwrite` is off.
     """
-    from safetensors.torch import save_file
+    from e2enet.weights import save_weights
 
     target = Path(folder)
     if target.exists() and not overwrite:
@@ -193,7 +182,7 @@ def write_bundle(
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
-        save_file(_compress(network, connections), scratch / WEIGHTS)
+        save_weights(scratch / WEIGHTS, network, connections)
         _write_json(scratch / EVOLUTION, history)
         (scratch / README).write_text(readme, encoding="utf-8")
         for name, source in (extra or {}).items():
@@ -291,57 +280,6 @@ def _unpacked(archive: Path) -> Path:
     return target
 
 
-def _compress(network: nn.Module, connections: Connections) -> dict[str, Tensor]:
-    import numpy as np
-    import torch
-
-    tensors = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
-    for name, mask in connections.state_dict().items():
-        weight = tensors.pop(f"{name}.weight")
-        mask = mask.cpu()
-        tensors[name + _LIVE] = weight[mask].contiguous()
-        tensors[name + _MASK] = torch.from_numpy(np.packbits(mask.numpy(), axis=None))
-    return tensors
-
-
-def _expand(
-    tensors: dict[str, Tensor], network: nn.Module, path: Path
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    import numpy as np
-    import torch
-
-    masks = {}
-    for name, layer in network.sparse_layers().items():  # type: ignore[operator]
-        weight = layer.module.weight
-        live, bits = tensors.pop(name + _LIVE, None), tensors.pop(name + _MASK, None)
-        if live is None or bits is None:
-            raise _damaged(path, f"lacks the kernels or the mask of {name}")
-        count = weight.shape[0] * weight.shape[1]
-        if bits.dtype != torch.uint8 or bits.numel() != -(-count // 8):
-            raise _damaged(path, f"holds a mask of {name} that does not fit the layer")
-        mask = torch.from_numpy(np.unpackbits(bits.numpy(), count=count).astype(bool))
-        mask = mask.view(weight.shape[:2])
-        if tuple(live.shape) != (int(mask.sum()), *weight.shape[2:]):
-            raise _damaged(path, f"holds kernels of {name} that do not fit its mask")
-        full = torch.zeros_like(weight)
-        full[mask] = live.to(full.dtype)
-        tensors[f"{name}.weight"] = full.detach()
-        masks[name] = mask
-    return tensors, masks
-
-
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except FileNotFoundError:
-        raise _damaged(path, "is missing") from None
-    except (SafetensorError, OSError, ValueError) as error:
-        raise _damaged(path, f"cannot be read: {error}") from error
-
-
 def _read_model(path: Path) -> dict[str, Any]:
     model = _read_json(path)
     version = model.get("schema_version")
@@ -359,14 +297,14 @@ def _read_model(path: Path) -> dict[str, Any]:
         ("channels", list),
     ):
         if not isinstance(model.get(key), kind):
-            raise _damaged(path, f'lacks "{key}"')
+            raise damaged_model(path, f'lacks "{key}"')
     for entry in model["labels"]:
         try:
             _label(entry)
         except (KeyError, TypeError, ValueError) as error:
-            raise _damaged(path, f"holds a label that cannot be read: {entry!r}") from error
+            raise damaged_model(path, f"holds a label that cannot be read: {entry!r}") from error
     if any(not isinstance(channel, dict) or "name" not in channel for channel in model["channels"]):
-        raise _damaged(path, "holds a channel without a name")
+        raise damaged_model(path, "holds a channel without a name")
     return model
 
 
@@ -384,11 +322,11 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise _damaged(path, "is missing") from None
+        raise damaged_model(path, "is missing") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise _damaged(path, f"is not readable JSON: {error}") from error
+        raise damaged_model(path, f"is not readable JSON: {error}") from error
     if not isinstance(content, dict):
-        raise _damaged(path, "holds no JSON object")
+        raise damaged_model(path, "holds no JSON object")
     return content
 
 
@@ -422,11 +360,12 @@ def _sha256(path: Path) -> str:
             while block := stream.read(1 << 20):
                 digest.update(block)
     except FileNotFoundError:
-        raise _damaged(path, "is missing") from None
+        raise damaged_model(path, "is missing") from None
     return digest.hexdigest()
 
 
-def _damaged(path: Path, what: str) -> BadInput:
+def damaged_model(path: Path, what: str) -> BadInput:
+    """What every fault in a bundle is answered with; `what` goes on after the file's path."""
     return BadInput(
         f"{path} {what}.",
         help="The model is damaged; import or download it again.",
