@@ -23,16 +23,18 @@ def make_bundle(tiny_bundle, tmp_path_factory) -> Callable[..., Path]:
         from e2enet.dsff import Connections
         from e2enet.networks import E2ENet
 
-        extra = changes.pop("extra", None)
+        extra, plan = changes.pop("extra", None), changes.pop("plan", {})
+        classes = changes.pop("classes", 3)
         model = {**content, **changes}
         model["channels"] = [{"name": name} for name in channels]
         model["plan"] = {
             **model["plan"],
             "channels": [{"name": name, "normalisation": "zscore"} for name in channels],
+            **plan,
         }
         with torch.random.fork_rng():
             torch.manual_seed(5)
-            network = E2ENet(len(channels), 3, model["plan"]["strides"], base_channels=4)
+            network = E2ENet(len(channels), classes, model["plan"]["strides"], base_channels=4)
         connections = Connections.dense(network)
         folder = tmp_path_factory.mktemp("bundles") / "made"
         write_bundle(

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 from e2enet.bundle import Bundle
 from e2enet.data.images import Grid, Volume
 from e2enet.data.plan import Plan
@@ -58,6 +59,48 @@ def test_the_result_is_the_windows_argmax(image, tiny_bundle):
     np.testing.assert_array_equal(result.label, np.concatenate(labels))
     assert result.label.dtype == np.uint8
     assert len(np.unique(result.label)) > 1
+
+
+def test_depth_may_be_any_axis_and_coarse(tmp_path, make_bundle):
+    """Resampled, depth along x and so coarse that it is not interpolated; put back by hand."""
+    bundle = make_bundle(
+        plan={"spacing": [4.5, 1.0, 1.2], "transpose": [2, 0, 1], "patch": [8, 16, 16]}
+    )
+    array = made_image((20, 18, 9))
+    array[:, :2] = array[:, :, 8:] = 0  # background is cut off
+    path = write(tmp_path / "in.nrrd", array, spacing=(5.0, 0.9, 1.3))
+    result = segment(path, bundle)
+    opened = Bundle.open(bundle)
+    plan = Plan.from_dict(opened.plan)
+    grid = Grid((9, 18, 20), (5.0, 0.9, 1.3), (-12.0, 7.0, 31.5))
+    prepared = prepare([Volume(array, grid)], plan)
+    geometry = prepared.geometry
+    predictor = Predictor(opened.load_network()[0], patch=plan.patch, classes=3)
+    blocks = [block.clone() for block in predictor.stream(prepared.array)]
+    whole = torch.cat(blocks).transpose(0, 1)[None]
+    depth = geometry.source_shape[0]
+    at = (torch.arange(depth) + 0.5) * (whole.shape[2] / depth) - 0.5
+    whole = whole[:, :, at.round().long().clamp(0, whole.shape[2] - 1)]
+    shape = geometry.source_shape
+    back = torch.nn.functional.interpolate(whole, shape, mode="trilinear", align_corners=False)
+    expected = geometry.place(back[0].argmax(dim=0).numpy())
+    assert (expected == result.label).mean() > 0.999
+    assert len(np.unique(expected)) > 1
+    assert not result.label[:, :2].any()
+
+
+def test_a_model_at_odds_with_itself(image, make_bundle):
+    with pytest.raises(BadInput, match="do not fit its network") as caught:
+        segment(image, make_bundle(classes=4))
+    assert caught.value.code == "damaged-model"
+
+
+def test_a_real_dicom_crop(shared, tmp_path, tiny_bundle):
+    folder = shared / "data" / "dicom_hippocampus_crop"
+    result = segment(folder, tiny_bundle, output=tmp_path / "out.nii.gz")
+    written = sitk.ReadImage(os.fspath(tmp_path / "out.nii.gz"))
+    assert written.GetSize() == result.grid.size_xyz
+    assert result.manifest["inputs"][0]["files"] == written.GetSize()[2]
 
 
 @pytest.mark.parametrize(

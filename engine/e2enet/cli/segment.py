@@ -85,6 +85,7 @@ def segment(
 
             outcome = segment_folder(inputs[0], model, **options)
             reporter.result(**outcome)
+            _take_bar_away(reporter)
             _say_batch(outcome, progress)
             return
         from e2enet.inference.result import Outputs
@@ -92,9 +93,14 @@ def segment(
 
         result = segment_one(inputs, model, **options)
         reporter.result(**result.describe(Outputs.of(output)))
+        _take_bar_away(reporter)
         _say(result.labels, Outputs.of(output), progress)
 
     run(work, progress=progress, debug=debug)
+
+
+def _take_bar_away(reporter: Reporter) -> None:
+    getattr(reporter, "close", lambda: None)()
 
 
 def _say(labels: Sequence[Any], outputs: Any, progress: ProgressStyle) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from ..bundle import Bundle, Label
 from ..data.images import Grid
 from ..data.plan import Plan
-from ..events import Reporter
+from ..events import BadInput, Reporter
 from .cases import InputCase, find_case
 from .manifest import make_manifest
 from .opening import Clock, open_case
@@ -121,15 +121,15 @@ class Segmenter:
         with clock("load"):
             predictor = self._predictor(heard)
         labels = result_labels(self.bundle, regions)
-        shape = canonical_grid.shape
-        canvas = np.zeros(shape, np.uint8 if labels[-1].value <= 255 else np.int16)
+        shape, highest = canonical_grid.shape, max(label.value for label in labels)
+        canvas = np.zeros(shape, np.uint8 if highest <= 255 else np.int16)
         kept = None
         if save_probabilities:
             kept = zeros((len(labels), *shape), np.float16, budget=_PROBABILITY_BUDGET)
         with clock("inference"):
             predict_labels(jobs, predictor, canvas, labels=labels, kept=kept, reporter=heard)
         jobs.clear()  # the prepared image is no longer needed
-        counts = _counts(canvas, labels[-1].value)
+        counts = _counts(canvas, highest)
         found = [_measured(label, int(counts[label.value]), grid) for label in labels]
         if not any(label.voxels for label in found):
             heard.warning(
@@ -165,7 +165,8 @@ class Segmenter:
 
         device = choose_device(self._device_name)
         if self._network is None:
-            self._network, _ = self.bundle.load_network()
+            self._network = self._load()
+        place = {label.value: number for number, label in enumerate(self.bundle.labels, 1)}
         return Predictor(
             self._network,
             patch=self.plan.patch,
@@ -173,9 +174,24 @@ class Segmenter:
             device=device,
             mirror_axes=self.plan.mirror_axes if self.tta else (),
             left_right_axis=self.plan.left_right_axis,
-            left_right_pairs=self.plan.left_right_pairs,
+            left_right_pairs=[(place[a], place[b]) for a, b in self.plan.left_right_pairs],
             reporter=reporter,
         )
+
+    def _load(self) -> nn.Module:
+        """The network, checked against the labels and the plan of its own model.json."""
+        network: Any = self.bundle.load_network()[0]
+        classes = len(self.bundle.labels) + 1
+        values = {label.value for label in self.bundle.labels}
+        paired = {value for pair in self.plan.left_right_pairs for value in pair}
+        divisible = all(n % d == 0 for n, d in zip(self.plan.patch, network.divisor, strict=True))
+        if network.num_classes != classes or not paired <= values or not divisible:
+            raise BadInput(
+                f"The labels or the plan of the model {self.bundle.name} do not fit its network.",
+                help="The model is damaged; import or download it again.",
+                code="damaged-model",
+            )
+        return network  # type: ignore[no-any-return]
 
 
 class Recorder(Reporter):
@@ -256,7 +272,10 @@ def _merge(canvas: np.ndarray, own: np.ndarray, job: Job, earlier: Sequence[Regi
 
 def _counts(canvas: np.ndarray, highest: int) -> np.ndarray:
     """Voxels of each label 0 … highest; slice by slice, because bincount makes 64-bit copies."""
-    return sum(np.bincount(plane.ravel(), minlength=highest + 1) for plane in canvas)
+    counts = np.zeros(highest + 1, np.int64)
+    for plane in canvas:
+        counts += np.bincount(plane.ravel(), minlength=highest + 1)
+    return counts
 
 
 def _measured(label: Label, voxels: int, grid: Grid) -> LabelVolume:
