@@ -14,6 +14,21 @@ if TYPE_CHECKING:
 _HELP = "Use auto, cpu, cuda, cuda:N or mps."
 
 
+def check_device_name(name: str) -> str:
+    """The name in lower case; refuses what cannot be a device, before PyTorch is loaded.
+
+    Raises:
+        BadInput: not auto, cpu, cuda, cuda:N or mps.
+    """
+    name = name.strip().lower()
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", name):
+        raise BadInput(f"{name!r} is no device.", help=_HELP, code="no-device")
+    if name == "mps":
+        # Read when torch is imported, so it has to come first.
+        os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
+    return name
+
+
 def choose_device(name: str = "auto") -> torch.device:
     """The device of a name.
 
@@ -26,12 +41,7 @@ def choose_device(name: str = "auto") -> torch.device:
     Raises:
         BadInput: no such device here.
     """
-    name = name.strip().lower()
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", name):
-        raise BadInput(f"{name!r} is no device.", help=_HELP, code="no-device")
-    if name == "mps":
-        # Read when torch is imported, so it has to come first.
-        os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
+    name = check_device_name(name)
     import torch
 
     if name == "auto":

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -91,6 +94,7 @@ def open_case(
         reporter.progress("read", 0, 1)
         volumes, grid, undo = _read(case, reporter)
         reporter.progress("read", 1, 1)
+    _load_torch_meanwhile()
     with clock("locate"):
         regions = find_regions(volumes, bundle, rois, reporter)
     with clock("prepare"):
@@ -107,6 +111,12 @@ def _read(case: InputCase, reporter: Reporter) -> tuple[list[Volume], Grid, Undo
     grid = volumes[0].grid
     turned = [to_canonical(Volume(volume.array, grid, volume.name)) for volume in volumes]
     return [volume for volume, _ in turned], grid, turned[0][1]
+
+
+def _load_torch_meanwhile() -> None:
+    """Import PyTorch on a thread: it takes a second or two, and registration leaves Python idle."""
+    if "torch" not in sys.modules:
+        threading.Thread(target=importlib.import_module, args=("torch",)).start()
 
 
 def _check_channels(case: InputCase, bundle: Bundle) -> None:

@@ -19,6 +19,7 @@ from ..data.images import Grid
 from ..data.plan import Plan
 from ..events import BadInput, Reporter
 from .cases import InputCase, find_case
+from .device import check_device_name
 from .manifest import make_manifest
 from .opening import Clock, open_case
 from .regions import Job, Region, result_labels
@@ -96,7 +97,7 @@ class Segmenter:
         self.bundle = model if isinstance(model, Bundle) else Bundle.open(model)
         self.plan = Plan.from_dict(self.bundle.plan)
         self.tta = tta
-        self._device_name = device
+        self._device_name = check_device_name(device)
         self._reporter = reporter or Reporter()
         self._network: nn.Module | None = None
 
