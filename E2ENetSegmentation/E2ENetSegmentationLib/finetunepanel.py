@@ -4,7 +4,8 @@ import shutil
 import time
 from pathlib import Path
 
-from . import devices, trainingdata, trainingrun
+from . import devices, trainingrun
+from .casespanel import CasesPanel
 from .dependencies import TRAIN
 from .events import durationText, progressPercent, progressText
 from .i18n import tr as _
@@ -12,11 +13,9 @@ from .panelbase import Panel, fillCombo
 from .parameters import QUICK, THOROUGH, TrainParameters, effortDefaults
 from .plots import TrainingPlot
 from .refusal import Refused
-from .trainingdata import TrainingCase
 
 POLL_MILLISECONDS = 200
 SCENE, FOLDER = 0, 1
-HOLD_OUT_COLUMN, LABEL_COLUMN = 2, 1
 ENTRIES = ("epochsSpinBox", "iterationsSpinBox", "rateSpinBox", "sparsitySpinBox", "evolveSpinBox")
 
 
@@ -33,13 +32,10 @@ class FineTunePanel(Panel):
         self.statusLabel, self.logText = ui.trainStatusLabel, ui.trainLogText
         self.dependencies, self.changed = dependencies, changed
         self.models = []
-        self.cases = []
-        self.mapping = {}
-        self.parameters = None
+        self.collected = CasesPanel(ui, core, host)
         self.training = None
         self.plot = None
         self._unfinished = []
-        self._selectors = []
         self._seenLines = 0
         self._fillingForm = False
         self._devices = devices.devices()
@@ -65,17 +61,13 @@ class FineTunePanel(Panel):
         ui = self.ui
         ui.baseComboBox.connect("currentIndexChanged(int)", self.onBaseChanged)
         ui.sourceComboBox.connect("currentIndexChanged(int)", self.update)
+        ui.modalityComboBox.connect("currentIndexChanged(int)", lambda _index: self._tellBase())
         ui.effortComboBox.connect("currentIndexChanged(int)", self.onEffortChanged)
         for name in ENTRIES[:3]:
             kind = "valueChanged(double)" if name == "rateSpinBox" else "valueChanged(int)"
             getattr(ui, name).connect(kind, self.onEntryChanged)
         ui.nameEdit.connect("textChanged(QString)", self.update)
         ui.datasetPathEdit.connect("currentPathChanged(QString)", self.update)
-        ui.addCaseButton.connect("clicked()", self.onAddCase)
-        ui.addAllCasesButton.connect("clicked()", self.onAddAll)
-        ui.removeCaseButton.connect("clicked()", self.onRemoveCase)
-        ui.casesTable.connect("itemChanged(QTableWidgetItem*)", self.onCaseChecked)
-        ui.mappingTable.connect("itemChanged(QTableWidgetItem*)", self.onMappingChanged)
         ui.startButton.connect("clicked()", self.onStart)
         ui.pauseButton.connect("clicked()", self.onPause)
         ui.resumeButton.connect("clicked()", self.onResume)
@@ -114,16 +106,11 @@ class FineTunePanel(Panel):
         fillCombo(
             self.ui.baseComboBox, titles, titles[names.index(current)] if current in names else ""
         )
-        self._showChannels()
+        self._tellBase()
 
     def setParameterNode(self, parameters) -> None:
         """Follow another parameter node; None while the scene is closing."""
-        self.parameters = parameters
-        if parameters is None:
-            return
-        self.mapping = dict(parameters.trainingLabels)
-        self.cases = self._casesOf(parameters)
-        self._showCases()
+        self.collected.setParameterNode(parameters)
         self.update()
 
     def update(self, *_args) -> None:
@@ -146,120 +133,12 @@ class FineTunePanel(Panel):
 
     def onBaseChanged(self, *_args) -> None:
         self.host.setSetting("base", self.base.name if self.base else "")
-        self._showChannels()
+        self._tellBase()
         self._fillEffort()
-        self.mapping = {}
-        self._showCases()
         self.update()
 
-    def onAddCase(self) -> None:
-        with self.sentences():
-            ui = self.ui
-            nodes = [
-                ui.caseVolumeSelector.currentNode(),
-                *(selector.currentNode() for selector in self._selectors),
-            ]
-            self._add(TrainingCase(nodes, ui.caseSegmentationSelector.currentNode()))
-            self.say("")
-        self._casesChanged()
-
-    def onAddAll(self) -> None:
-        with self.sentences():
-            if len(self.channels) > 1:
-                raise Refused(_("The model has several channels; add the cases one by one."))
-            import slicer
-
-            known = {case.segmentationNode for case in self.cases}
-            pairs = [p for p in trainingdata.pairsInScene(slicer.mrmlScene) if p[1] not in known]
-            for volume, segmentation in pairs:
-                self._add(TrainingCase([volume], segmentation))
-            self.say(_("Added {count} cases.").format(count=len(pairs)))
-        self._casesChanged()
-
-    def _add(self, case: TrainingCase) -> None:
-        case.check(self.channels)
-        if any(case.segmentationNode is other.segmentationNode for other in self.cases):
-            raise Refused(
-                _("{name} is already in the table.").format(name=case.segmentationNode.GetName())
-            )
-        self.cases.append(case)
-
-    def onRemoveCase(self) -> None:
-        row = self.ui.casesTable.currentRow()
-        if 0 <= row < len(self.cases):
-            del self.cases[row]
-            self._casesChanged()
-
-    def onCaseChecked(self, *_args) -> None:
-        for row, case in enumerate(self.cases):
-            case.heldOut = self.host.tableChecked(self.ui.casesTable, row, HOLD_OUT_COLUMN)
-        self._remember()
-
-    def onMappingChanged(self, *_args) -> None:
-        for row in range(self.ui.mappingTable.rowCount):
-            segment = self.host.tableText(self.ui.mappingTable, row, 0)
-            label = self.host.tableText(self.ui.mappingTable, row, LABEL_COLUMN)
-            self.mapping[segment] = label.strip()
-        self._remember()
-
-    def _casesChanged(self) -> None:
-        self._showCases()
-        self._remember()
-        self.update()
-
-    def _showCases(self) -> None:
-        rows = []
-        for case in self.cases:
-            try:
-                case.check(self.channels)
-                problem = _("fits")
-            except Refused as refusal:
-                problem = str(refusal)
-            names = ", ".join(node.GetName() for node in case.volumeNodes if node)
-            rows.append((names, case.segmentationNode.GetName(), case.heldOut, problem))
-        self.host.fillTable(self.ui.casesTable, rows, checkable=(HOLD_OUT_COLUMN,))
-        labels = self.base.labels if self.base else []
-        mapping = []
-        for name in trainingdata.segmentNames(self.cases):
-            self.mapping.setdefault(name, trainingdata.proposedLabel(name, labels))
-            mapping.append((name, self.mapping[name]))
-        self.host.fillTable(self.ui.mappingTable, mapping, editable=(LABEL_COLUMN,))
-
-    def _showChannels(self) -> None:
-        """A volume selector for each further channel of the model."""
-        ui, several = self.ui, len(self.channels) > 1
-        ui.caseVolumeLabel.text = f"{self.channels[0]}:" if several else _("Volume:")
-        self.host.clearForm(ui.caseChannelsWidget)
-        self._selectors = [
-            self.host.volumeSelector(ui.caseChannelsWidget, f"{name}:")
-            for name in self.channels[1:]
-        ]
-        ui.caseChannelsWidget.visible = several
-
-    def _remember(self) -> None:
-        """Keep the cases with the scene."""
-        if self.parameters is None:
-            return
-        self.parameters.trainingVolumes = [n for case in self.cases for n in case.volumeNodes]
-        self.parameters.trainingSegmentations = [case.segmentationNode for case in self.cases]
-        self.parameters.trainingHeldOut = [case.heldOut for case in self.cases]
-        self.parameters.trainingLabels = dict(self.mapping)
-
-    def _casesOf(self, parameters) -> list:
-        nodes, segmentations = list(parameters.trainingVolumes), parameters.trainingSegmentations
-        heldOut = list(parameters.trainingHeldOut)
-        if (
-            not segmentations
-            or len(nodes) % len(segmentations)
-            or len(heldOut) < len(segmentations)
-        ):
-            return []
-        each = len(nodes) // len(segmentations)
-        cases = [
-            TrainingCase(nodes[i * each : (i + 1) * each], segmentation, heldOut[i])
-            for i, segmentation in enumerate(segmentations)
-        ]
-        return [case for case in cases if case.exists()]
+    def _tellBase(self) -> None:
+        self.collected.setBase(self.channels, self.base.labels if self.base else [])
 
     # Effort
 
@@ -353,8 +232,8 @@ class FineTunePanel(Panel):
         if not name:
             raise Refused(_("Give the new model a name."))
         fromScene = ui.sourceComboBox.currentIndex == SCENE
-        heldOut = sum(case.heldOut for case in self.cases) if fromScene else 0
-        if fromScene and not self.cases:
+        heldOut = self.collected.heldOut if fromScene else 0
+        if fromScene and not self.collected.cases:
             raise Refused(_("Add at least one pair of volume and segmentation."))
         dataset = ui.datasetPathEdit.currentPath
         if not fromScene and not (Path(dataset) / "dataset.json").is_file():
@@ -380,19 +259,7 @@ class FineTunePanel(Panel):
         if fromScene:
             self.say(_("Writing the training cases…"))
             shutil.rmtree(training.folder, ignore_errors=True)  # of a start that failed
-            training.useDataset(
-                trainingdata.writeDataset(
-                    training.folder / "dataset",
-                    self.cases,
-                    {
-                        name: self.mapping.get(name, "")
-                        for name in trainingdata.segmentNames(self.cases)
-                    },
-                    self.channels,
-                    self.base,
-                    between=self.host.processEvents,
-                )
-            )
+            training.useDataset(self.collected.write(training.folder / "dataset", self.base))
         return training
 
     def _extra(self) -> tuple:
@@ -501,8 +368,7 @@ class FineTunePanel(Panel):
 
     def sceneAboutToClose(self) -> None:
         """A training works on files and goes on; only the table of cases empties."""
-        self.cases, self.mapping = [], {}
-        self._showCases()
+        self.collected.sceneAboutToClose()
 
     def cleanup(self) -> None:
         """Slicer exits: end the engine; the checkpoint waits for the next start."""

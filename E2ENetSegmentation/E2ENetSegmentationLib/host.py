@@ -80,8 +80,11 @@ class SlicerHost:
                 widget.hide()
                 widget.setParent(None)
 
-    def fillTable(self, table, rows, *, editable=(), checkable=()) -> None:
-        """Show rows of texts; a bool in a checkable column is a check box."""
+    def fillTable(self, table, rows, *, editable=(), checkable=(), stretch=(0,)) -> None:
+        """Show rows of texts; a bool in a checkable column is a check box.
+
+        Columns in `stretch` share the width that the others leave.
+        """
         import qt
 
         blocked = table.blockSignals(True)
@@ -96,9 +99,13 @@ class SlicerHost:
                 if c in editable:
                     flags = flags | qt.Qt.ItemIsEditable
                 item.setFlags(flags)
+                item.setToolTip(item.text())
                 table.setItem(r, c, item)
         table.blockSignals(blocked)
-        table.resizeColumnsToContents()
+        header = table.horizontalHeader()
+        for c in range(table.columnCount):
+            mode = qt.QHeaderView.Stretch if c in stretch else qt.QHeaderView.ResizeToContents
+            header.setSectionResizeMode(c, mode)
 
     def tableText(self, table, row: int, column: int) -> str:
         item = table.item(row, column)

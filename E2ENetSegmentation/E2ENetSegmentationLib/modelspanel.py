@@ -54,7 +54,7 @@ class ModelsPanel(Panel):
                 )
                 for model in self.models
             ]
-            self.host.fillTable(self.ui.modelsTable, rows)
+            self.host.fillTable(self.ui.modelsTable, rows, stretch=(0, 2))
             problems = self.core.store.problems
             if problems:
                 self.say(" ".join(problems))

@@ -73,7 +73,7 @@ class FakeHost:
     def clearForm(self, container):
         container._items = []
 
-    def fillTable(self, table, rows, *, editable=(), checkable=()):
+    def fillTable(self, table, rows, *, editable=(), checkable=(), stretch=(0,)):
         table._rows = [list(row) for row in rows]
         table._props["rowCount"] = len(rows)
         table._row = min(table._row, len(rows) - 1)

@@ -9,7 +9,14 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
-COMMON = {"enabled": True, "visible": True, "toolTip": "", "text": None, "minimumSize": None}
+COMMON = {
+    "enabled": True,
+    "visible": True,
+    "toolTip": "",
+    "text": None,
+    "minimumSize": None,
+    "maximumSize": None,
+}
 BUTTON = (
     {"text": "", "checkable": False, "checked": False},
     ("clicked()", "clicked(bool)", "toggled(bool)"),

@@ -1,0 +1,227 @@
+"""The extension as a package: everything that is needed is listed, installed and found."""
+
+import ast
+import hashlib
+import json
+import os
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+MODULE = REPOSITORY / "E2ENetSegmentation"
+SCRIPT = MODULE / "E2ENetSegmentation.py"
+LIB = sorted((MODULE / "E2ENetSegmentationLib").glob("*.py"))
+
+
+def listed(variable):
+    text = (MODULE / "CMakeLists.txt").read_text()
+    block = re.search(rf"set\({variable}\n(.*?)\n  \)", text, re.DOTALL).group(1)
+    return sorted(line.strip().replace("${MODULE_NAME}", MODULE.name) for line in block.split("\n"))
+
+
+def files_of(folder):
+    return sorted(
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    )
+
+
+def test_every_script_and_resource_is_listed():
+    scripts = ["E2ENetSegmentation.py", *(f"E2ENetSegmentationLib/{p.name}" for p in LIB)]
+    assert listed("MODULE_PYTHON_SCRIPTS") == sorted(scripts)
+    resources = [f"Resources/{name}" for name in files_of(MODULE / "Resources")]
+    assert listed("MODULE_PYTHON_RESOURCES") == sorted(resources)
+
+
+STUB_CONFIG = """
+set(Slicer_USE_FILE "${CMAKE_CURRENT_LIST_DIR}/use.cmake")
+set(Slicer_EXTENSION_GENERATE_CONFIG "${CMAKE_CURRENT_LIST_DIR}/nothing.cmake")
+set(Slicer_EXTENSION_CPACK "${CMAKE_CURRENT_LIST_DIR}/nothing.cmake")
+set(Slicer_INSTALL_QTSCRIPTEDMODULES_LIB_DIR "lib/Slicer-5.10/qt-scripted-modules")
+"""
+STUB_USE = """
+macro(slicerMacroBuildScriptedModule)
+  cmake_parse_arguments(MY "WITH_GENERIC_TESTS" "NAME" "SCRIPTS;RESOURCES" ${ARGN})
+  foreach(file ${MY_SCRIPTS} ${MY_RESOURCES})
+    get_filename_component(folder "${file}" DIRECTORY)
+    install(FILES "${file}"
+            DESTINATION "${Slicer_INSTALL_QTSCRIPTEDMODULES_LIB_DIR}/${folder}")
+  endforeach()
+endmacro()
+macro(slicer_add_python_unittest)
+endmacro()
+"""
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """The extension configured and installed by CMake, over a stand-in of Slicer's macros."""
+    beside = Path(sys.executable).parent
+    cmake = shutil.which("cmake", path=f"{beside}{os.pathsep}{os.environ.get('PATH', '')}")
+    if cmake is None:
+        pytest.skip("CMake is not installed")
+    base = tmp_path_factory.mktemp("package")
+    for name, text in (
+        ("SlicerConfig.cmake", STUB_CONFIG),
+        ("use.cmake", STUB_USE),
+        ("nothing.cmake", ""),
+    ):
+        (base / name).write_text(text)
+    # The extension's `project` asks for a compiler, as Slicer's template does; none is needed.
+    (base / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.16)\nproject(Stub NONE)\n"
+        f'macro(project)\nendmacro()\nadd_subdirectory("{REPOSITORY.as_posix()}" extension)\n'
+    )
+    command = [cmake, "-S", base, "-B", base / "build", f"-DSlicer_DIR={base}"]
+    command += [f"-DCMAKE_INSTALL_PREFIX={base / 'installed'}", "-DBUILD_TESTING=ON"]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    subprocess.run([cmake, "--install", base / "build"], check=True, capture_output=True)
+    return base / "installed" / "lib" / "Slicer-5.10" / "qt-scripted-modules"
+
+
+def test_installed_package_is_complete(installed):
+    tree = set(files_of(installed))
+    expected = {f"E2ENetSegmentationLib/{path.name}" for path in LIB}
+    expected |= {f"Resources/{name}" for name in files_of(MODULE / "Resources")}
+    engine = REPOSITORY / "engine"
+    expected |= {f"E2ENetSegmentationEngine/e2enet/{name}" for name in files_of(engine / "e2enet")}
+    for folder in ("Models", "Samples", "Terminology"):
+        expected |= {
+            f"Resources/{folder}/{name}" for name in files_of(REPOSITORY / "Resources" / folder)
+        }
+    expected |= {"E2ENetSegmentation.py", "E2ENetSegmentationEngine/LICENSE"}
+    assert tree == expected
+
+
+def test_installed_module_finds_engine_models_and_sample(installed):
+    """From the installed tree alone, with nothing of the source tree in sight."""
+    code = (
+        f"import sys; sys.path[:0] = [{str(installed)!r}]\n"
+        "from E2ENetSegmentationLib import paths, samples\n"
+        "from E2ENetSegmentationLib.models import ModelStore\n"
+        f"assert str(paths.engineFolder()) == {str(installed / 'E2ENetSegmentationEngine')!r}\n"
+        "import e2enet.bundle as b\n"
+        f"assert b.__file__.startswith({str(installed)!r}), b.__file__\n"
+        "assert (paths.extensionResources() / 'Samples' / samples.HEAD_FILE).is_file()\n"
+        "print([m.name for m in ModelStore().models()])"
+    )
+    code = code.replace("import e2enet.bundle as b", "b = paths.engineModule('bundle')")
+    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "E2ENET_MODELS")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    shipped = [p.parent.name for p in (REPOSITORY / "Resources/Models").glob("*/model.json")]
+    assert all(name in done.stdout for name in shipped)
+
+
+def test_extension_depends_on_pytorch():
+    text = (REPOSITORY / "CMakeLists.txt").read_text()
+    assert 'set(EXTENSION_DEPENDS "PyTorch")' in text
+
+
+def test_catalogue_entry_keeps_the_schema():
+    """ExtensionsIndex schema v1.0.1: these keys, no others."""
+    entry = json.loads((REPOSITORY / "E2ENetSegmentation.json").read_text())
+    assert entry["$schema"].endswith("slicer-extension-catalog-entry-schema-v1.0.1.json#")
+    assert {"$schema", "category", "scm_url"} <= set(entry)
+    assert set(entry) <= {
+        "$schema",
+        "category",
+        "scm_url",
+        "scm_revision",
+        "scm_type",
+        "build_dependencies",
+        "build_subdirectory",
+        "enabled",
+        "tier",
+    }
+    assert entry["build_dependencies"] == ["PyTorch"]
+    assert 1 <= entry["tier"] <= 5
+
+
+def png_size(path):
+    data = path.read_bytes()
+    assert data[:8] == b"\x89PNG\r\n\x1a\n"
+    return struct.unpack(">II", data[16:24])
+
+
+def test_icons():
+    for folder in (REPOSITORY, MODULE):
+        assert png_size(folder / "Resources/Icons/E2ENetSegmentation.png") == (128, 128)
+    assert png_size(MODULE / "Resources/Icons/MNI152Head.png") == (260, 280)
+
+
+def test_sample_is_the_one_that_is_registered():
+    from E2ENetSegmentationLib import samples
+
+    data = (REPOSITORY / "Resources" / "Samples" / samples.HEAD_FILE).read_bytes()
+    assert hashlib.sha256(data).hexdigest() == samples.HEAD_SHA256
+
+
+def test_terminology_is_loaded_by_slicer(mrml):
+    import slicer
+
+    logic = slicer.vtkSlicerTerminologiesModuleLogic()
+    path = REPOSITORY / "Resources/Terminology/SegmentationCategoryTypeModifier-E2ENet.json"
+    name = logic.LoadTerminologyFromFile(str(path))
+    assert name == "Segmentation category and type - E2ENet models"
+    category, kind = slicer.vtkSlicerTerminologyCategory(), slicer.vtkSlicerTerminologyType()
+    assert logic.GetNthCategoryInTerminology(name, 0, category)
+    assert logic.GetNthTypeInTerminologyCategory(name, category, 0, kind)
+    assert kind.GetCodeMeaning() == "Hippocampus"
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module.split(".")[0]
+
+
+def test_nothing_heavy_is_imported_in_slicer():
+    for path in [SCRIPT, *LIB]:
+        found = set(imports(path))
+        assert not found & {"torch", "monai", "SimpleITK", "e2enet", "matplotlib"}, path.name
+        if path.name != "host.py":
+            assert not found & {"qt", "ctk"}, path.name
+
+
+def test_files_stay_short():
+    for path in [SCRIPT, *LIB]:
+        assert len(path.read_text().splitlines()) <= 400, path.name
+
+
+def test_every_bound_widget_has_its_parameter():
+    tree = ast.parse(SCRIPT.read_text())
+    node = next(
+        n
+        for n in tree.body
+        if isinstance(n, ast.ClassDef) and n.name == "E2ENetSegmentationParameterNode"
+    )
+    known = {item.target.id for item in node.body if isinstance(item, ast.AnnAssign)}
+    bound = set()
+    for path in (MODULE / "Resources" / "UI").glob("*.ui"):
+        for entry in ET.parse(path).iter("property"):
+            if entry.get("name") == "SlicerParameterName":
+                bound.add(entry[0].text)
+    assert bound <= known
+    assert {"inputVolume", "outputSegmentation", "roi"} <= bound
+
+
+def test_ui_files_give_every_node_selector_the_scene():
+    for path in (MODULE / "Resources" / "UI").glob("*.ui"):
+        root = ET.parse(path).getroot()
+        selectors = {w.get("name") for w in root.iter("widget") if "NodeComboBox" in w.get("class")}
+        receivers = {c.findtext("receiver") for c in root.iter("connection")}
+        assert selectors == receivers, path.name
