@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -59,14 +59,16 @@ def crop(array: np.ndarray, start: Sequence[int], size: Sequence[int]) -> np.nda
     spatial = array.shape[-3:]
     low = [max(0, s) for s in start]
     high = [min(n, s + k) for n, s, k in zip(spatial, start, size, strict=True)]
-    if all(s >= 0 and s + k <= n for s, k, n in zip(start, size, spatial, strict=True)):
-        box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-        return np.array(array[(..., *box)])
+    source: Any = (..., *(slice(a, b) for a, b in zip(low, high, strict=True)))
+    if all(b - a == k for a, b, k in zip(low, high, size, strict=True)):
+        return np.array(array[source])
     out = np.zeros((*array.shape[:-3], *size), dtype=array.dtype)
     if all(a < b for a, b in zip(low, high, strict=True)):
-        source = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-        target = tuple(slice(a - s, b - s) for a, b, s in zip(low, high, start, strict=True))
-        out[(..., *target)] = array[(..., *source)]
+        target: Any = (
+            ...,
+            *(slice(a - s, b - s) for a, b, s in zip(low, high, start, strict=True)),
+        )
+        out[target] = array[source]
     return out
 
 
@@ -107,14 +109,19 @@ class PatchSampler(Dataset):
         else:
             rng = random_state(self.seed, key, stream=self.stream)
             case = self.cases[int(rng.integers(len(self.cases)))]
-        start = self.locate(case, rng, forced=self.is_forced(sample))
+        start = self.locate(case, rng, forced=self.is_forced(iteration, sample))
         if self.augment is None:
             image = torch.from_numpy(crop(case.image, start, self.patch))
             return image, torch.from_numpy(crop(case.label, start, self.patch))
         return self.augment(case.image, case.label, start=start, patch=self.patch, rng=rng)
 
-    def is_forced(self, sample: int) -> bool:
-        """Whether a sample of the batch has to show foreground: the last third of them."""
+    def is_forced(self, iteration: int, sample: int) -> bool:
+        """Whether a sample has to show foreground: the last third of a batch.
+
+        Of batches of one, every third is: rounding would leave none.
+        """
+        if self.batch_size == 1:
+            return iteration % 3 == 2
         return sample >= round(self.batch_size * (1 - self.foreground_share))
 
     def locate(self, case: PreprocessedCase, rng: np.random.Generator, *, forced: bool) -> Triple:

@@ -19,6 +19,7 @@ from e2enet.data.plan import Plan
 from e2enet.events import BadInput
 from e2enet.training.settings import Run, Settings, option
 from e2enet.training.trainer import Trainer
+from e2enet.training.validation import Scores, mean_dice
 
 # Distinct at a glance and on grey: Paul Tol's "bright" and "vibrant" schemes.
 PALETTE = (
@@ -71,9 +72,22 @@ def load_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def export_bundle(
-    output: Path, *, run: Run, trainer: Trainer, plan: Plan, metadata: dict[str, Any]
+    output: Path,
+    *,
+    run: Run,
+    trainer: Trainer,
+    plan: Plan,
+    metadata: dict[str, Any],
+    scores: Scores,
 ) -> Bundle:
-    """Write the bundle of a finished training."""
+    """Write the bundle of a finished training.
+
+    Args:
+        output: the bundle's folder.
+        run, trainer, plan: what was trained, and how.
+        metadata: of `load_metadata`.
+        scores: Dice of the held-out cases; empty when there are none.
+    """
     meta = {name: value for name, value in metadata.items() if name not in ("labels", "files")}
     command = command_line(run, output)
     model = {
@@ -88,7 +102,7 @@ def export_bundle(
         "licence": "",
         "citation": "",
         **meta,
-        "provenance": _provenance(run, trainer, command),
+        "provenance": _provenance(run, trainer, command, scores),
     }
     history = {
         "total_iterations": trainer.recipe.total,
@@ -135,7 +149,7 @@ def _labels(names: dict[str, int], metadata: list[dict[str, Any]]) -> list[dict[
     return labels
 
 
-def _provenance(run: Run, trainer: Trainer, command: str) -> dict[str, Any]:
+def _provenance(run: Run, trainer: Trainer, command: str, scores: Scores) -> dict[str, Any]:
     last = trainer.rows[-1]
     settings = run.settings
     return {
@@ -147,11 +161,11 @@ def _provenance(run: Run, trainer: Trainer, command: str) -> dict[str, Any]:
         "epochs": settings.epochs,
         "iterations": trainer.recipe.total,
         "seconds": round(sum(row["seconds"] for row in trainer.rows)),
-        "sparsity": round(1 - trainer.connections.density, 4),
+        "sparsity": round(1 - trainer.connections.density, 3),
         "from": run.source,
         "metrics": {
-            "online_dice": last["dice"],
-            "held_out": settings.fold != "all",
+            "dice": mean_dice(scores) or last["dice"],
+            "of": f"{len(scores)} held-out cases" if scores else "patches of training cases",
             "loss": last["loss"],
         },
         "versions": {
@@ -164,16 +178,19 @@ def _provenance(run: Run, trainer: Trainer, command: str) -> dict[str, Any]:
 
 def _readme(model: dict[str, Any], command: str) -> str:
     provenance = model["provenance"]
-    measured = "held-out" if provenance["metrics"]["held_out"] else "training"
     rows = "\n".join(
         f"| {label['value']} | {label['name']} | "
-        f"{_dice(provenance['metrics']['online_dice'].get(label['name']))} |"
+        f"{_dice(provenance['metrics']['dice'].get(label['name']))} |"
         for label in model["labels"]
     )
     about = "".join(
         f"{title}: {model[key]}\n\n"
-        for title, key in (("Licence", "licence"), ("Please cite", "citation"))
-        if model[key]
+        for title, key in (
+            ("Licence", "licence"),
+            ("Data", "attribution"),
+            ("Please cite", "citation"),
+        )
+        if model.get(key)
     )
     return (
         f"""# {model["title"]}
@@ -183,7 +200,7 @@ An E2ENet model (feature sparsity {provenance["sparsity"]:g}) for
 {provenance["data"]["cases"]} cases of {provenance["data"]["dataset"]} in
 {provenance["iterations"]} iterations.
 
-| value | label | online Dice ({measured} patches) |
+| value | label | Dice ({provenance["metrics"]["of"]}) |
 | --- | --- | --- |
 {rows}
 

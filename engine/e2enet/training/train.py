@@ -26,8 +26,9 @@ from e2enet.networks import E2ENet
 from e2enet.training.export import export_bundle, load_metadata
 from e2enet.training.finetune import transfer
 from e2enet.training.planning import network_arguments, planned, tuned
-from e2enet.training.settings import RUN, Run, Settings
+from e2enet.training.settings import RUN, Run, Settings, option
 from e2enet.training.trainer import CHECKPOINT, CONTROL, Recipe, Trainer
+from e2enet.training.validation import mean_dice, validate_cases
 
 PLAN = "plan.json"
 ZETA, FINE_TUNING_ZETA = 0.5, 0.1
@@ -41,7 +42,8 @@ class Trained:
         state: "finished", "paused" or "stopped".
         run: the run's folder.
         bundle: the model, once finished.
-        dice: online Dice per label of the last epoch.
+        dice: per label: mean over the held-out cases, or the online Dice of the last epoch where
+            there are none or training has not finished.
     """
 
     state: str
@@ -83,7 +85,7 @@ def train(
         BadInput: something given cannot be used; nothing that was there is overwritten.
     """
     reporter = reporter or Reporter()
-    output = Path(output)
+    output = Path(os.path.abspath(output))
     folder = output.with_name(output.name + ".run")
     chosen = choose_device(device)
     info = read_dataset(dataset)
@@ -128,13 +130,16 @@ def train(
             )
         _refuse_existing(output)
         settings = Settings.of(given)
+        if source:
+            _refuse_what_is_kept(given, source)
         split(info.case_names, settings.fold)
         run = None
         make = tuned if source else planned
         use = make(info, settings, source=source, plan=plan, workers=workers, reporter=reporter)
     cases = _preprocessed(info, use, workers=workers, reporter=reporter)
+    _demand_foreground(info, cases, settings)
     if run is None:
-        folder.mkdir(parents=True, exist_ok=True)
+        _make(folder)
         use.save(folder / PLAN)
         run = Run.start(
             folder,
@@ -154,7 +159,19 @@ def train(
     if state != "finished":
         reporter.result(state=state, run=str(folder), iteration=trainer.iteration)
         return Trained(state, folder, None, dice)
-    export_bundle(output, run=run, trainer=trainer, plan=use, metadata=extra or run.metadata)
+    held_out = split(info.case_names, settings.fold)[1]
+    scores = validate_cases(
+        trainer.network,
+        [cases[name] for name in held_out],
+        plan=use,
+        labels=trainer.labels,
+        device=chosen,
+        reporter=reporter,
+    )
+    dice = mean_dice(scores) or dice
+    export_bundle(
+        output, run=run, trainer=trainer, plan=use, metadata=extra or run.metadata, scores=scores
+    )
     reporter.result(state="finished", bundle=str(output), run=str(folder), dice=dice)
     return Trained("finished", folder, output, dice)
 
@@ -253,6 +270,16 @@ def _preprocessed(
     )
 
 
+def _demand_foreground(info: Dataset, cases: PreprocessedDataset, settings: Settings) -> None:
+    training, _ = split(info.case_names, settings.fold)
+    if not any(cases[name].foreground for name in training):
+        raise BadInput(
+            f"The training cases of {info.name} hold no foreground: every label map is empty.",
+            help="Check the label maps in labelsTr.",
+            code="no-foreground",
+        )
+
+
 def _patch_workers(workers: int | None, device: torch.device) -> int:
     """Patches cost a few per cent of a step on a CPU, and workers would take its cores."""
     if workers is not None:
@@ -275,7 +302,28 @@ def _finished(output: Path, run: Run) -> dict[str, Any] | None:
         provenance = Bundle.open(output).model.get("provenance") or {}
     except BadInput:
         return None
-    return provenance["metrics"]["online_dice"] if provenance.get("run_id") == run.run_id else None
+    return provenance["metrics"]["dice"] if provenance.get("run_id") == run.run_id else None
+
+
+def _refuse_what_is_kept(given: dict[str, Any], source: Bundle) -> None:
+    for name in ("sparsity", "base_channels", "shift_groups"):
+        if given.get(name) is not None:
+            raise BadInput(
+                f"{option(name)} cannot be chosen with --from: {source.name} keeps its own.",
+                help=f"Leave {option(name)} out, or train without --from.",
+                code="bad-setting",
+            )
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(
+            f"{folder} cannot be made: {error.strerror or error}.",
+            help="Choose an --output in a folder that you may write to.",
+            code="output-not-writable",
+        ) from error
 
 
 def _refuse_existing(output: Path) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -119,6 +119,9 @@ class Trainer:
         self._seconds = 0.0  # of the epoch under way, before a pause
         self._reported = 0.0
         self._drawn = -_DRAW_EVERY_S
+        # Validation patches are numbered through: they do not belong to an epoch.
+        turns = recipe.validation_iterations
+        self._validation_batches = self._loader(validation, first=0, total=turns, per_epoch=turns)
 
     @property
     def checkpoint(self) -> Path:
@@ -131,12 +134,20 @@ class Trainer:
             BadInput: the loss is no longer a number, or a checkpoint cannot be written.
         """
         recipe, total = self.recipe, self.recipe.total
-        if self.iteration == 0:
+        if not self.evolution.history:
             self.connections.apply()
             self.evolution.record()
             self.save()
-        batches = self._batches(self.training, first=self.iteration, total=total)
+        batches = iter(
+            self._loader(
+                self.training,
+                first=self.iteration,
+                total=total,
+                per_epoch=recipe.iterations_per_epoch,
+            )
+        )
         self.network.train()
+        torch.backends.cudnn.benchmark = self.mixed  # every batch has the same size
         started = time.monotonic() - self._seconds
         self.reporter.progress("training", self.iteration, total)
         while self.iteration < total:
@@ -194,9 +205,7 @@ class Trainer:
         """
         self.network.eval()
         counts = torch.zeros(len(self.labels), 3, dtype=torch.int64)
-        for image, label in self._batches(
-            self.validation, first=0, total=self.recipe.validation_iterations
-        ):
+        for image, label in self._validation_batches:
             with torch.autocast(self.device.type, dtype=torch.float16, enabled=self.mixed):
                 outputs = self.network(image.to(self.device, non_blocking=True))
             counts += hard_counts(outputs[0], label.to(self.device, non_blocking=True)).cpu()
@@ -291,7 +300,13 @@ class Trainer:
         now = time.monotonic()
         # Drawing takes half a second: short epochs do not wait for it every time.
         picture = now - self._drawn >= _DRAW_EVERY_S or self.iteration == self.recipe.total
-        write_curves(self.folder, self.rows, self.evolution.history, picture=picture)
+        try:
+            write_curves(self.folder, self.rows, self.evolution.history, picture=picture)
+        except OSError as error:  # the next checkpoint says whether training can go on
+            self.reporter.warning(
+                "curves-not-written",
+                f"The learning curves in {self.folder} cannot be written: {error.strerror}.",
+            )
         if picture:
             self._drawn = now
         self.reporter.metric("epoch", **row)
@@ -308,24 +323,21 @@ class Trainer:
         path.unlink(missing_ok=True)
         return "paused" if word == "pause" else "stopped"
 
-    def _batches(
-        self, sampler: PatchSampler, *, first: int, total: int
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    def _loader(
+        self, sampler: PatchSampler, *, first: int, total: int, per_epoch: int
+    ) -> DataLoader:
         keys = BatchKeys(
-            first=first,
-            total=total,
-            # Validation patches are numbered through, they do not belong to an epoch.
-            per_epoch=self.recipe.iterations_per_epoch if sampler is self.training else total,
-            batch_size=sampler.batch_size,
+            first=first, total=total, per_epoch=per_epoch, batch_size=sampler.batch_size
         )
-        loader = DataLoader(
+        workers = min(self.workers, len(keys))
+        return DataLoader(
             sampler,
             batch_sampler=keys,  # type: ignore[arg-type]
-            num_workers=min(self.workers, len(keys)),
+            num_workers=workers,
+            persistent_workers=workers > 0,
             pin_memory=self.mixed,
             generator=torch.Generator(),  # else torch's global random state would be advanced
         )
-        return iter(loader)
 
     def _report(self, total: int) -> None:
         now = time.monotonic()

@@ -1,0 +1,426 @@
+"""From a dataset to a bundle, and everything that may be wrong on the way."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from e2enet.bundle import Bundle
+from e2enet.data.plan import Plan
+from e2enet.events import BadInput
+from e2enet.training.train import Trained, train
+
+from .conftest import Recorder
+
+SMALL: dict[str, Any] = {
+    "epochs": 2,
+    "iterations_per_epoch": 5,
+    "base_channels": 4,
+    "levels": 3,
+    "patch": (16, 16, 16),
+    "batch_size": 2,
+    "evolve_every": 4,
+    "seed": 3,
+}
+
+
+def small(dataset: Path, output: Path, **changes: Any) -> Trained:
+    return train(dataset, output, workers=0, device="cpu", **{**SMALL, **changes})
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished bundle, not to be written in, with its run beside it."""
+    output = tmp_path_factory.mktemp("trained") / "model"
+    done = small(tiny_dataset, output)
+    assert done.state == "finished"
+    return output
+
+
+@pytest.fixture
+def copied(tiny_dataset: Path, tmp_path: Path) -> Path:
+    """The tiny dataset with only three cases, to spoil."""
+    folder = tmp_path / "Dataset901_Spoilt"
+    for part in ("imagesTr", "labelsTr"):
+        (folder / part).mkdir(parents=True)
+        for path in sorted((tiny_dataset / part).iterdir())[:3]:
+            shutil.copy(path, folder / part)
+    shutil.copy(tiny_dataset / "dataset.json", folder)
+    return folder
+
+
+def change(path: Path, work: Callable[[np.ndarray], np.ndarray], **geometry: Any) -> None:
+    image = sitk.ReadImage(path)
+    changed = sitk.GetImageFromArray(work(sitk.GetArrayFromImage(image)))
+    changed.CopyInformation(image)
+    if "origin" in geometry:
+        changed.SetOrigin(geometry["origin"])
+    sitk.WriteImage(changed, path)
+
+
+def edit_json(path: Path, **changes: Any) -> None:
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, **changes}))
+
+
+def test_the_bundle_is_whole(trained: Path) -> None:
+    bundle = Bundle.open(trained)
+    network, connections = bundle.load_network()
+    assert network.arguments["base_channels"] == 4
+    assert connections.density == pytest.approx(0.2, abs=0.01)
+    assert [label.name for label in bundle.labels] == ["sphere", "cube"]
+    assert bundle.channels == ["MRI"]
+    assert Plan.from_dict(bundle.plan).patch == (16, 16, 16)
+    provenance = bundle.model["provenance"]
+    assert provenance["iterations"] == 10
+    assert set(provenance["metrics"]["dice"]) == {"sphere", "cube"}
+    assert provenance["metrics"]["of"] == "2 held-out cases"
+    evolved = [e["iteration"] for e in bundle.history()["history"] if e["turnover"] is not None]
+    assert evolved == [4]
+    readme = (trained / "README.md").read_text()
+    assert "e2enet train Dataset900_Tiny --output model" in readme
+    assert "--levels 3" in readme
+    assert "sparsity 0.8)" in readme
+    assert str(trained.parent) not in readme + json.dumps(bundle.model)
+
+
+def test_the_run_holds_its_curves(trained: Path) -> None:
+    run = trained.with_name("model.run")
+    names = {path.name for path in run.iterdir()}
+    assert names == {
+        "run.json", "plan.json", "checkpoint.safetensors", "metrics.csv", "curves.png",
+    }  # fmt: skip
+
+
+def test_resuming_what_is_finished_changes_nothing(trained: Path, tiny_dataset: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in trained.iterdir()}
+    recorder = Recorder()
+    done = small(tiny_dataset, trained, resume=True, reporter=recorder)
+    assert done.state == "finished"
+    assert done.bundle == trained
+    assert {path: path.stat().st_mtime_ns for path in trained.iterdir()} == before
+    assert recorder.of("result")[0]["state"] == "finished"
+
+
+def test_a_kill_before_the_bundle_was_written(
+    trained: Path, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(trained.with_name("model.run"), tmp_path / "model.run")
+    done = train(tiny_dataset, tmp_path / "model", resume=True, workers=0, device="cpu")
+    assert done.state == "finished"
+    one, other = (p / "weights.safetensors" for p in (trained, tmp_path / "model"))
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_a_started_run_is_not_started_again(trained: Path, tiny_dataset: Path) -> None:
+    with pytest.raises(BadInput, match="started before") as caught:
+        small(tiny_dataset, trained)
+    assert "--resume" in caught.value.help
+
+
+def test_there_must_be_something_to_resume(tiny_dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no training to resume"):
+        small(tiny_dataset, tmp_path / "model", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [("lr", 0.5, "--lr is 0.5.*with 0.01"), ("epochs", 3, "--epochs"), ("fold", "1", "--fold"),
+     ("patch", (16, 16, 24), "--patch is 16,16,24.*with 16,16,16")],
+)  # fmt: skip
+def test_a_resumed_run_keeps_its_settings(
+    trained: Path, tiny_dataset: Path, name: str, value: Any, text: str
+) -> None:
+    with pytest.raises(BadInput, match=text) as caught:
+        small(tiny_dataset, trained, resume=True, **{name: value})
+    assert caught.value.code == "other-settings"
+
+
+def test_a_resumed_run_keeps_its_dataset_source_and_plan(
+    trained: Path, copied: Path, tiny_dataset: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(BadInput, match="dataset's name"):
+        small(copied, trained, resume=True)
+    with pytest.raises(BadInput, match="--from is tiny"):
+        small(tiny_dataset, trained, resume=True, base=tiny_bundle)
+    plan = tmp_path / "plan.json"
+    shutil.copytree(trained.with_name("model.run"), tmp_path / "model.run")
+    shutil.copy(tmp_path / "model.run" / "plan.json", plan)
+    edit_json(plan, spacing=[2.0, 1.0, 1.0])
+    with pytest.raises(BadInput, match=r"--plan .* differs"):
+        small(tiny_dataset, tmp_path / "model", resume=True, plan=plan)
+
+
+def test_an_existing_output_is_never_overwritten(tiny_dataset: Path, tmp_path: Path) -> None:
+    output = tmp_path / "model"
+    output.mkdir()
+    (output / "thesis.txt").write_text("years of work")
+    with pytest.raises(BadInput, match="already exists"):
+        small(tiny_dataset, output)
+    assert [path.name for path in tmp_path.rglob("*")] == ["model", "thesis.txt"]
+
+
+def test_another_bundle_in_the_place_of_the_output_is_kept(
+    trained: Path, tiny_dataset: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(trained.with_name("model.run"), tmp_path / "model.run")
+    shutil.copytree(tiny_bundle, tmp_path / "model")
+    with pytest.raises(BadInput, match="already exists"):
+        small(tiny_dataset, tmp_path / "model", resume=True)
+    assert Bundle.open(tmp_path / "model").name == "tiny"
+
+
+def test_training_on_all_cases_says_what_its_dice_is(tiny_dataset: Path, tmp_path: Path) -> None:
+    recorder = Recorder()
+    small(tiny_dataset, tmp_path / "m", fold="all", epochs=1, sparsity=0.0, reporter=recorder)
+    assert "no-held-out-cases" in [code for code, _ in recorder.of("warning")]
+    model = Bundle.open(tmp_path / "m").model
+    assert model["provenance"]["metrics"]["of"] == "patches of training cases"
+    assert model["provenance"]["sparsity"] == 0
+
+
+def test_pausing_and_going_on(tiny_dataset: Path, tmp_path: Path, trained: Path) -> None:
+    output = tmp_path / "model"
+
+    class Impatient(Recorder):
+        def metric(self, name: str, **values: Any) -> None:
+            (tmp_path / "model.run" / "control").write_text("pause")
+
+    recorder = Impatient()
+    done = small(tiny_dataset, output, reporter=recorder)
+    assert (done.state, done.bundle) == ("paused", None)
+    assert recorder.of("result") == [
+        {"state": "paused", "run": str(tmp_path / "model.run"), "iteration": 5}
+    ]
+    assert not output.exists()
+    (tmp_path / "model.run" / "control").write_text("pause")  # to the process before
+    done = train(tiny_dataset, output, resume=True, workers=0, device="cpu")
+    assert done.state == "finished"
+    one, other = (p / "weights.safetensors" for p in (trained, output))
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_metadata_goes_into_the_model(tiny_dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "notice.txt").write_text("Free.")
+    metadata = tmp_path / "metadata.json"
+    record = {
+        "title": "Blocks", "licence": "CC BY-SA 4.0", "attribution": "Made here.", "modality": "MR",
+        "labels": [{"value": 2, "name": "Cube", "color": [1, 2, 3]}],
+        "files": {"locator/notice.txt": "notice.txt"},
+    }  # fmt: skip
+    metadata.write_text(json.dumps(record))
+    small(tiny_dataset, tmp_path / "m", epochs=1, iterations_per_epoch=1, metadata=metadata)
+    bundle = Bundle.open(tmp_path / "m")
+    assert bundle.title == "Blocks"
+    assert bundle.model["licence"] == "CC BY-SA 4.0"
+    assert [(x.name, x.color) for x in bundle.labels][1] == ("Cube", (1, 2, 3))
+    assert (tmp_path / "m" / "locator" / "notice.txt").read_text() == "Free."
+    readme = (tmp_path / "m" / "README.md").read_text()
+    assert "Made here." in readme
+    assert "CC BY-SA 4.0" in readme
+
+
+@pytest.mark.parametrize(
+    ("record", "text"),
+    [({"plan": {}}, '"plan"'), ({"labels": {"1": "a"}}, '"labels"'), ([], "not an object"),
+     ({"files": {"a": "nowhere"}}, "does not exist")],
+)  # fmt: skip
+def test_bad_metadata(tiny_dataset: Path, tmp_path: Path, record: Any, text: str) -> None:
+    (tmp_path / "metadata.json").write_text(json.dumps(record))
+    with pytest.raises(BadInput, match=text):
+        small(tiny_dataset, tmp_path / "m", metadata=tmp_path / "metadata.json")
+    assert not (tmp_path / "m.run").exists()
+
+
+FINE = {"epochs": 1, "iterations_per_epoch": 3, "seed": 1}
+
+
+def fine(dataset: Path, output: Path, base: Path, **changes: Any) -> Trained:
+    return train(dataset, output, base=base, workers=0, device="cpu", **{**FINE, **changes})
+
+
+def test_fine_tuning_keeps_masks_plan_and_sparsity(
+    tiny_dataset: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    recorder = Recorder()
+    fine(tiny_dataset, tmp_path / "m", tiny_bundle, reporter=recorder)
+    source, tuned = Bundle.open(tiny_bundle), Bundle.open(tmp_path / "m")
+    before, masks = source.load_network()
+    after, kept = tuned.load_network()
+    for name, mask in masks.masks.items():
+        assert torch.equal(mask, kept.masks[name]), name
+    assert Plan.from_dict(tuned.plan) == Plan.from_dict(source.plan)
+    assert any(
+        not torch.equal(t, before.state_dict()[name]) for name, t in after.state_dict().items()
+    )
+    assert tuned.model["provenance"]["from"]["name"] == "tiny"
+    assert tuned.model["provenance"]["sparsity"] == pytest.approx(0.5, abs=0.01)
+    assert "re-initialised" not in [code for code, _ in recorder.of("warning")]
+
+
+def test_fine_tuning_evolves_when_asked_and_gently(
+    tiny_dataset: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    fine(tiny_dataset, tmp_path / "m", tiny_bundle, evolve_every=1)
+    history = Bundle.open(tmp_path / "m").history()["history"]
+    assert history[0]["zeta"] == pytest.approx(0.1)
+    assert any(entry["turnover"] is not None for entry in history)
+
+
+def test_fine_tuning_on_other_channels_and_labels_says_what_starts_anew(
+    copied: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    for path in sorted((copied / "imagesTr").iterdir()):
+        shutil.copy(path, str(path).replace("_0000", "_0001"))
+    edit_json(
+        copied / "dataset.json",
+        channel_names={"0": "MRI", "1": "again"},
+        labels={"background": 0, "left thing": 1, "right thing": 2, "more": 3},
+    )
+    recorder = Recorder()
+    fine(copied, tmp_path / "m", tiny_bundle, reporter=recorder)
+    (said,) = [text for code, text in recorder.of("warning") if code == "re-initialised"]
+    assert "backbone.0.0.conv.weight" in said
+    assert "heads.0.weight" in said
+    assert "backbone.1" not in said
+    plan = Plan.from_dict(Bundle.open(tmp_path / "m").plan)
+    assert plan.patch == (16, 16, 16)
+    assert len(plan.channels) == 2
+    assert plan.left_right_pairs == ((1, 2),)
+
+
+def test_fine_tuning_goes_on_without_the_bundle(
+    tiny_dataset: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    class Impatient(Recorder):
+        def warning(self, code: str, message: str) -> None:
+            (tmp_path / "m.run" / "control").write_text("pause")
+
+    source = tmp_path / "source"
+    shutil.copytree(tiny_bundle, source)
+    done = fine(tiny_dataset, tmp_path / "m", source, fold="all", reporter=Impatient())
+    assert done.state == "paused"
+    shutil.rmtree(source)
+    assert train(tiny_dataset, tmp_path / "m", resume=True, workers=0).state == "finished"
+
+
+@pytest.mark.parametrize("name", ["sparsity", "base_channels", "shift_groups"])
+def test_fine_tuning_does_not_pretend_to_change_what_it_keeps(
+    tiny_dataset: Path, tiny_bundle: Path, tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(BadInput, match=f"--{name.replace('_', '-')} cannot be chosen"):
+        fine(tiny_dataset, tmp_path / "m", tiny_bundle, **{name: 0.5 if name == "sparsity" else 3})
+
+
+def test_an_output_that_cannot_be_made(tiny_dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(BadInput, match="cannot be made"):
+        small(tiny_dataset, tmp_path / "file" / "model")
+
+
+def test_an_edited_plan_is_used(tiny_dataset: Path, trained: Path, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.json"
+    shutil.copy(trained.with_name("model.run") / "plan.json", plan)
+    edit_json(plan, spacing=[1.5, 1.5, 1.5], mirror_axes=[])
+    short = {"epochs": 1, "iterations_per_epoch": 1, "levels": None, "patch": None}
+    small(tiny_dataset, tmp_path / "m", plan=plan, **short)
+    used = Plan.from_dict(Bundle.open(tmp_path / "m").plan)
+    assert used.spacing == (1.5, 1.5, 1.5)
+    assert used.mirror_axes == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"fold": "7"}, "no fold 7"),
+        ({"fold": "first"}, "no fold first"),
+        ({"patch": (15, 16, 16)}, "15×16×16 does not divide"),
+        ({"sparsity": 1.0}, "--sparsity is 1.0; it must be"),
+        ({"lr": 0.0}, "--lr"),
+        ({"epochs": 0}, "--epochs"),
+        ({"evolve_every": -1}, "--evolve-every"),
+        ({"iterations_per_epoch": 0}, "--iterations-per-epoch"),
+        ({"device": "abacus"}, "no device"),
+        ({"base": "no-such-model"}, "no model 'no-such-model'"),
+    ],
+)
+def test_settings_that_cannot_be(
+    tiny_dataset: Path, tmp_path: Path, changes: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(BadInput, match=text):
+        train(tiny_dataset, tmp_path / "m", **{**SMALL, "workers": 0, **changes})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_given_plan_is_checked(tiny_dataset: Path, trained: Path, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.json"
+    shutil.copy(trained.with_name("model.run") / "plan.json", plan)
+    with pytest.raises(BadInput, match="--levels is 4, but the plan has 3"):
+        small(tiny_dataset, tmp_path / "m", plan=plan, levels=4)
+    with pytest.raises(BadInput, match='"patch" of the plan has to be divisible'):
+        small(tiny_dataset, tmp_path / "m", plan=plan, patch=(18, 16, 16))
+    edit_json(plan, channels=[{"name": "a", "normalisation": "zscore"}] * 2)
+    with pytest.raises(BadInput, match=r"plan.json is for 2 channels"):
+        small(tiny_dataset, tmp_path / "m", plan=plan)
+
+
+def spoil(dataset: Path, how: str) -> str:
+    """Damage a dataset; returns what the message has to say."""
+    label = sorted((dataset / "labelsTr").iterdir())[1]
+    if how == "unknown label":
+        change(label, lambda array: np.where(array == 2, 7, array).astype(np.uint8))
+        return f"{label.name} holds the label 7"
+    if how == "other grid":
+        change(label, lambda array: array, origin=(90.0, 0.0, 0.0))
+        return label.name
+    if how == "empty labels":
+        for path in (dataset / "labelsTr").iterdir():
+            change(path, np.zeros_like)
+        return "no foreground"
+    if how == "no cases":
+        shutil.rmtree(dataset / "imagesTr")
+        return "holds no image"
+    if how == "no label":
+        label.unlink()
+        return f"{label.name} is missing"
+    (dataset / "dataset.json").unlink()
+    return "no dataset.json"
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["unknown label", "other grid", "empty labels", "no cases", "no label", "no description"],
+)
+def test_a_dataset_that_cannot_be_used(copied: Path, tmp_path: Path, how: str) -> None:
+    text = spoil(copied, how)
+    with pytest.raises(BadInput, match=text):
+        small(copied, tmp_path / "m")
+    assert {path.name for path in tmp_path.iterdir()} == {copied.name}
+
+
+def test_empty_labels_are_found_without_planning(
+    copied: Path, trained: Path, tmp_path: Path
+) -> None:
+    spoil(copied, "empty labels")
+    plan = trained.with_name("model.run") / "plan.json"
+    with pytest.raises(BadInput, match="no foreground"):
+        small(copied, tmp_path / "m", plan=plan)
+    assert not (tmp_path / "m.run").exists()
+
+
+def test_a_damaged_run_is_named(trained: Path, tiny_dataset: Path, tmp_path: Path) -> None:
+    run = tmp_path / "model.run"
+    shutil.copytree(trained.with_name("model.run"), run)
+    (run / "checkpoint.safetensors").write_bytes(b"nothing")
+    with pytest.raises(BadInput, match=r"checkpoint.safetensors cannot be read"):
+        small(tiny_dataset, tmp_path / "model", resume=True)
+    (run / "run.json").write_text("{}")
+    with pytest.raises(BadInput, match=r"run.json cannot be read"):
+        small(tiny_dataset, tmp_path / "model", resume=True)
