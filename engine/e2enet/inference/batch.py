@@ -89,8 +89,6 @@ def segment_folder(
             reporter.warning("case-failed", f"{case.name} was left out: {error.message}")
             continue
         done.append({"case": case.name, **result.describe(Outputs.of(path))})
-        reporter.metric(
-            "case", case=case.name, output=os.fspath(path), volumes_ml=result.volumes_ml
-        )
+        reporter.metric("segmented", case=case.name, volumes_ml=result.volumes_ml)
     reporter.progress("cases", len(cases), len(cases))
     return {"cases": done, "failed": failed}
