@@ -37,14 +37,15 @@ class E2ENetSegmentation(ScriptedLoadableModule):
             "The method: B. Wu, Q. Xiao et al., E2ENet: Dynamic Sparse Feature Fusion for Accurate "
             "and Efficient 3D Medical Image Segmentation."
         )
-        slicer.app.connect("startupCompleted()", registerSampleData)
+        slicer.app.connect("startupCompleted()", onStartup)
 
 
-def registerSampleData():
-    """Offer the head that comes with the extension in Sample Data."""
-    from E2ENetSegmentationLib.samples import register
+def onStartup():
+    """Offer the sample in Sample Data, and the models' terminology where segments are named."""
+    from E2ENetSegmentationLib import samples
 
-    register()
+    samples.register()
+    samples.loadTerminology()
 
 
 @parameterNodeWrapper
@@ -232,18 +233,17 @@ class E2ENetSegmentationTest(ScriptedLoadableModuleTest):
 
     def test_SegmentSample(self):
         import SampleData
-        from E2ENetSegmentationLib import paths
+        from E2ENetSegmentationLib import paths, samples
         from E2ENetSegmentationLib.dependencies import SEGMENT, Dependencies
-        from E2ENetSegmentationLib.samples import HEAD
 
         folder = pathlib.Path(__file__).parent / "Resources"
         missing = Dependencies(folder, None).missing(SEGMENT)
         if missing and not paths.usesOwnInterpreter():
             self.delayDisplay(f"Left out, these packages are not installed: {', '.join(missing)}")
             return
-        registerSampleData()
+        samples.register()
         self.delayDisplay("Segmenting the sample head")
-        volume = SampleData.SampleDataLogic().downloadSample(HEAD)
+        volume = SampleData.SampleDataLogic().downloadSample(samples.HEAD)
         logic = E2ENetSegmentationLogic()
         node = logic.segment(volume, "hippocampus-mr", device="cpu")
         segmentation = node.GetSegmentation()

@@ -60,11 +60,14 @@ class Model:
     def metrics(self) -> str:
         """The model's own figures on one line, or nothing."""
         found = (self.content.get("provenance") or {}).get("metrics") or {}
-        parts = [
-            f"{name.replace('_', ' ')} {value:.3f}"
-            for name, value in found.items()
-            if isinstance(value, (int, float)) and not isinstance(value, bool)
-        ]
+        parts = []
+        for name, value in found.items():
+            inner = value.items() if isinstance(value, dict) else [("", value)]
+            parts += [
+                f"{name.replace('_', ' ')} {label}".strip() + f" {number:.3f}"
+                for label, number in inner
+                if isinstance(number, (int, float)) and not isinstance(number, bool)
+            ]
         return ", ".join(parts)
 
     def fieldOfView(self):

@@ -66,6 +66,7 @@ class ModelsPanel(Panel):
         ui.readmeButton.enabled = model is not None
         ui.deleteButton.enabled = model is not None and self.core.store.canDelete(model)
         ui.modelDetailsLabel.text = self._details(model) if model else _("Choose a model above.")
+        ui.modelDetailsLabel.toolTip = str(model.path) if model else ""
 
     def onImportZip(self) -> None:
         self._import(self.host.openFile(_("Import a model"), _("Models (*.zip)")))
@@ -143,5 +144,4 @@ class ModelsPanel(Panel):
             lines.append(_("Figures: {figures}").format(figures=model.metrics()))
         if model.content.get("citation"):
             lines.append(_("Cite: {text}").format(text=model.content["citation"]))
-        lines.append(_("Folder: {path}").format(path=model.path))
         return "\n".join(lines)

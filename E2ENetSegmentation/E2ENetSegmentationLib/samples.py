@@ -1,6 +1,8 @@
-"""The sample that comes with the extension, registered in Slicer's Sample Data."""
+"""What comes with the extension for Slicer's own modules: a sample and a terminology."""
 
 from pathlib import Path
+
+import slicer
 
 from . import paths
 from .i18n import tr as _
@@ -28,3 +30,13 @@ def register() -> None:
         checksums=f"SHA256:{HEAD_SHA256}",
         nodeNames=HEAD,
     )
+
+
+def loadTerminology() -> None:
+    """Let Slicer know the codes of the models, for naming training segments alike."""
+    folder = paths.extensionResources() / "Terminology"
+    module = getattr(slicer.modules, "terminologies", None)
+    if module is None:
+        return
+    for path in sorted(folder.glob("*.json")):
+        module.logic().LoadTerminologyFromFile(str(path))

@@ -16,6 +16,7 @@ COMMON = {
     "text": None,
     "minimumSize": None,
     "maximumSize": None,
+    "sizePolicy": None,
 }
 BUTTON = (
     {"text": "", "checkable": False, "checked": False},

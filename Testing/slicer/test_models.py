@@ -40,6 +40,13 @@ def test_field_of_view_undoes_the_transposition(tmp_path):
     assert Model(tmp_path, {"plan": {}}, "folder").fieldOfView() is None
 
 
+def test_figures_on_one_line(tmp_path):
+    metrics = {"online_dice": {"a": 0.5, "b": None}, "loss": 0.25, "held_out": False}
+    model = Model(tmp_path, {"provenance": {"metrics": metrics}}, "folder")
+    assert model.metrics() == "online dice a 0.500, loss 0.250"
+    assert Model(tmp_path, {}, "folder").metrics() == ""
+
+
 def test_listing_needs_no_torch(models):
     code = (
         f"import sys; sys.path.insert(0, {str(paths.LIB.parent)!r})\n"

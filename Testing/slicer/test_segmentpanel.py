@@ -3,52 +3,17 @@
 import json
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import slicer
-from E2ENetSegmentationLib import dependencies, paths
-from E2ENetSegmentationLib.core import Core
-from E2ENetSegmentationLib.segmentpanel import SegmentPanel
-from harness.host import FakeHost
+from E2ENetSegmentationLib import dependencies
 from harness.made import add_volume, phantom
-from harness.widgets import Ui
-
-RESOURCES = Path(paths.LIB).parent / "Resources"
-
-
-class Tab:
-    """The panel with its widgets and its host."""
-
-    def __init__(self, host=None, parameters=None):
-        self.ui, self.host = Ui(RESOURCES / "UI" / "SegmentTab.ui"), host or FakeHost()
-        checks = dependencies.Dependencies(RESOURCES, self.host)
-        self.panel = SegmentPanel(self.ui, Core(), self.host, checks)
-        self.parameters = parameters or SimpleNamespace(model="", extraVolumes=[])
-        self.panel.setParameterNode(self.parameters)
-        if self.panel.models:
-            self.panel.selectModel("tiny")
-
-    def choose(self, volume):
-        self.ui.inputSelector.setCurrentNode(volume)
-        self.panel.update()
-
-    def wait(self):
-        self.host.pump(lambda: not self.panel.running)
-
-    def segment(self):
-        self.ui.segmentButton.click()
-        self.wait()
-
-    @property
-    def usable(self):
-        """Segment can be clicked again, and nothing is left running."""
-        return self.ui.segmentButton.enabled and not self.ui.cancelButton.enabled
+from harness.tabs import SegmentTab
 
 
 @pytest.fixture
 def tab(scene, models, stub, left_behind):
-    return Tab()
+    return SegmentTab()
 
 
 def segmentations(scene):
@@ -101,7 +66,7 @@ def test_second_run_is_pick_and_click(tab, scene):
 def test_choices_are_kept(tab, scene, models):
     tab.ui.mirroringCheckBox.click()
     tab.ui.deviceComboBox.currentIndex = 1
-    again = Tab(host=tab.host)
+    again = SegmentTab(host=tab.host)
     assert tab.host.settings["mirroring"] == "1"
     assert again.ui.deviceComboBox.currentText == "CPU"
     assert again.panel.model.name == "tiny"
@@ -239,7 +204,7 @@ def two_channels(models, folder):
 def test_one_selector_a_channel(scene, models, stub, tmp_path, monkeypatch):
     two_channels(models, tmp_path)
     monkeypatch.setenv("E2ENET_MODELS", f"{models.parent}:{tmp_path}")
-    tab = Tab()
+    tab = SegmentTab()
     assert not tab.ui.channelsWidget.visible
     tab.panel.selectModel("two")
     assert tab.ui.inputLabel.text == "T1:"
@@ -264,7 +229,7 @@ def test_one_selector_a_channel(scene, models, stub, tmp_path, monkeypatch):
 
 def test_no_model_at_all(scene, stub, monkeypatch):
     monkeypatch.setattr("E2ENetSegmentationLib.models.ModelStore.models", lambda self: [])
-    tab = Tab()
+    tab = SegmentTab()
     tab.choose(add_volume(scene))
     assert not tab.ui.segmentButton.enabled
     assert tab.ui.modelInfoLabel.text == "There is no model."

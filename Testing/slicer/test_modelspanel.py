@@ -1,0 +1,75 @@
+"""The Models tab in the thin harness."""
+
+import pytest
+from E2ENetSegmentationLib import paths
+from E2ENetSegmentationLib.core import Core
+from E2ENetSegmentationLib.modelspanel import ModelsPanel
+from harness.host import FakeHost
+from harness.tabs import RESOURCES
+from harness.widgets import Ui
+
+
+class Tab:
+    def __init__(self):
+        self.ui, self.host, self.told = Ui(RESOURCES / "UI" / "ModelsTab.ui"), FakeHost(), []
+        self.panel = ModelsPanel(self.ui, Core(), self.host, self.told.append)
+
+    def choose(self, name):
+        names = [model.name for model in self.panel.models]
+        self.ui.modelsTable.selectRow(names.index(name))
+
+
+@pytest.fixture
+def tab(models, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "data"))
+    return Tab()
+
+
+def test_details_and_readme(tab):
+    assert not tab.ui.exportButton.enabled
+    tab.choose("tiny")
+    assert "Segments: sphere, cube" in tab.ui.modelDetailsLabel.text
+    assert not tab.ui.deleteButton.enabled  # it was not imported
+    tab.ui.readmeButton.click()
+    assert "Random weights" in tab.ui.readmeBrowser.plainText
+
+
+def test_export_import_delete(tab, tmp_path):
+    tab.choose("tiny")
+    tab.host.answers = [str(tmp_path / "out.zip")]
+    tab.ui.exportButton.click()
+    assert (tmp_path / "out.zip").is_file()
+    tab.host.answers = [str(tmp_path / "out.zip")]
+    tab.ui.importZipButton.click()
+    assert tab.ui.modelsStatusLabel.text == "Imported Tiny model with random weights."
+    assert tab.told == ["tiny"]
+    assert (paths.modelsFolder() / "tiny").is_dir()
+    tab.host.answers = [str(tmp_path / "out.zip"), False]  # it is there: replace it? no
+    tab.ui.importZipButton.click()
+    assert "already there" in tab.ui.modelsStatusLabel.text
+
+
+def test_nothing_chosen_in_a_dialog(tab):
+    tab.ui.importZipButton.click()
+    tab.ui.importFolderButton.click()
+    assert tab.told == []
+
+
+def test_bad_zip_is_one_sentence(tab, tmp_path):
+    (tmp_path / "bad.zip").write_text("x")
+    tab.host.answers = [str(tmp_path / "bad.zip")]
+    tab.ui.importZipButton.click()
+    assert "is not a readable zip" in tab.ui.modelsStatusLabel.text
+    assert tab.ui.importZipButton.enabled
+
+
+def test_folder_of_the_users(tab, tmp_path):
+    tab.ui.modelFolderEdit.currentPath = str(tmp_path / "nowhere")
+    assert tab.ui.modelsStatusLabel.text.startswith("There is no folder")
+    broken = tmp_path / "mine" / "broken"
+    broken.mkdir(parents=True)
+    (broken / "model.json").write_text("{")
+    tab.ui.modelFolderEdit.currentPath = str(tmp_path / "mine")
+    assert "broken" in tab.ui.modelsStatusLabel.text
+    assert tab.host.settings["modelFolder"] == str(tmp_path / "mine")
