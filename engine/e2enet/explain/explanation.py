@@ -1,0 +1,411 @@
+"""The use case behind `e2enet explain`: flow of a model, importance for an image, and a report.
+
+What lies in the output folder afterwards is listed in `explain.json`:
+
+    {"schema_version": 1, "created": ISO time,
+     "model": {"name", "title", "weights_sha256"},
+     "input": {"case", "paths"} or null (flow alone),
+     "device": …,
+     "nodes": [{"stage", "level", "directions"}]     every fused node of the model
+     "flow": {"json", "csv", "figure", "history_figure" (null without a history)},
+     "segmentation": path or null,
+     "labels": [{"value", "name", "color", "terminology"}]   of the segmentation
+     "volumes": [{"stage", "level", "label": null or {"value", "name"},
+                  "direction": "forward" | "upward" | "downward" | null,
+                  "kind": "raw" | "normalised" | "dominant",
+                  "path", "range": [least, largest], "display": [0, upper end for a good window]}],
+     "shares": [{"stage", "level", "label", "where": "everywhere" or a structure's name,
+                 "directions": {direction: share}}],
+     "figures": [{"stage", "level", "label", "path"}],
+     "faithfulness": null or as `Faithfulness.to_dict`,
+     "report": path, "warnings": [{"code", "message"}]}
+
+Paths are relative to the folder; in the `result` event, which says the same, they are absolute.
+"label" null is the importance, else the label form (`e2enet.explain.importance` says what both
+mean). Volumes are NRRD on the input's grid: "raw" float32 in the measure's own unit; "normalised"
+from 0 to 1, all directions of a node divided by one number; "dominant" uint8 with 1 forward,
+2 upward, 3 downward and 0 nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..bundle import Bundle, Label
+from ..data.images import write_image, write_label
+from ..events import BadInput, Reporter
+from ..inference.cases import find_case, is_case_folder
+from ..inference.opening import OpenCase, open_case
+from ..inference.segmenter import Recorder
+from .faithfulness import Faithfulness, faithfulness
+from .flow import Flow, fusion_flow
+from .flow_figure import draw_flow, draw_history
+from .nodes import lattice, parse_nodes
+from .overlay import display_range, draw_importance
+from .report import write_report
+from .volumes import Explainer, NodeMaps, find_label
+
+SCHEMA_VERSION = 1
+INDEX, REPORT, SEGMENTATION = "explain.json", "report.html", "segmentation.nrrd"
+PathLike = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A written explanation: its folder and the content of explain.json."""
+
+    folder: Path
+    index: dict[str, Any]
+
+    def describe(self) -> dict[str, Any]:
+        """The content of the `result` event: the index with absolute paths."""
+        folder = self.folder.absolute()
+
+        def there(name: str | None) -> str | None:
+            return None if name is None else os.fspath(folder / name)
+
+        def placed(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            return [{**entry, "path": there(entry["path"])} for entry in entries]
+
+        index = self.index
+        return {
+            **index,
+            "output": os.fspath(folder),
+            "index": there(INDEX),
+            "flow": {key: there(name) for key, name in index["flow"].items()},
+            "segmentation": there(index["segmentation"]),
+            "volumes": placed(index["volumes"]),
+            "figures": placed(index["figures"]),
+            "report": there(index["report"]),
+        }
+
+
+def explain(
+    inputs: PathLike | Sequence[PathLike] | None,
+    model: PathLike | Bundle,
+    *,
+    output: PathLike,
+    nodes: str | Sequence[str] | None = None,
+    labels: Sequence[str] = (),
+    device: str = "auto",
+    roi: Any = None,
+    faithfulness_on: tuple[PathLike, PathLike] | None = None,
+    cases: int | None = 10,
+    reporter: Reporter | None = None,
+) -> Explanation:
+    """Show what a model's nodes take from which side, in general and for one image.
+
+    Args:
+        inputs: An image file, a DICOM folder, or one of these a channel; None shows the flow alone.
+        model: Name of an installed model, path of a bundle, or an open bundle.
+        output: Folder; an earlier explanation in it is replaced.
+        nodes: `STAGE:LEVEL`, several with commas, or `all`; the last diagonal by default.
+        labels: Names or values of labels to show the gradient-weighted form for.
+        device: auto, cpu, cuda, cuda:N or mps.
+        roi: As `e2enet.inference.segment`.
+        faithfulness_on: Folders of images and of their label maps to try deletions on.
+        cases: How many of them, from the first by name; None for all.
+        reporter: Receives progress ("read", "locate", "inference", "importance", "faithfulness",
+            "figures", "write") and warnings.
+
+    Raises:
+        BadInput: Something given cannot be used; nothing has been written.
+
+    Example:
+        >>> found = explain("head.nii.gz", "hippocampus-mr", output="why")  # doctest: +SKIP
+        >>> found.index["shares"][0]  # doctest: +SKIP
+    """
+    heard = Recorder(reporter or Reporter())
+    folder = Path(output)
+    _check_folder(folder)
+    bundle = model if isinstance(model, Bundle) else Bundle.open(model)
+    case_files = None
+    if inputs is not None:
+        paths = [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
+        case_files = find_case(paths)
+        if len(case_files.paths) == 1 and is_case_folder(case_files.paths[0]):
+            raise BadInput(
+                f"{case_files.paths[0]} is a folder of cases; an explanation is of one case.",
+                help="Name one image file, or one file a channel.",
+                code="several-cases",
+            )
+    explainer = Explainer(bundle, device=device, reporter=heard)
+    flow = fusion_flow(bundle, explainer.connections, reporter=heard)
+    chosen = parse_nodes(nodes, flow.levels)
+    case, found, label_map = None, [], None
+    if case_files is not None:
+        case = open_case(case_files, bundle, roi=roi, reporter=heard, keep_image=True)
+        named = [find_label(text, case, bundle) for text in labels]
+        wanted = [label for k, label in enumerate(named) if label not in named[:k]]
+        label_map = explainer.segment(case)
+        _warn_missing(wanted, label_map, case, explainer, heard)
+        found = explainer.maps(case, chosen, wanted)
+    elif labels:
+        raise BadInput(
+            "--label needs an image.", help="Name the INPUT to explain.", code="no-input"
+        )
+    check = None
+    if faithfulness_on is not None:
+        images, references = faithfulness_on
+        check = faithfulness(explainer, images, references, count=cases, reporter=heard)
+    index = {
+        "schema_version": SCHEMA_VERSION,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "model": {
+            "name": bundle.name,
+            "title": bundle.title,
+            "weights_sha256": bundle.weights_sha256(),
+        },
+        "input": case_files
+        and {"case": case_files.name, "paths": [os.fspath(p) for p in case_files.paths]},
+        "device": str(explainer.device),
+        "nodes": [
+            {"stage": n.stage, "level": n.level, "directions": list(n.directions)}
+            for n in lattice(flow.levels)
+        ],
+        "faithfulness": check and check.to_dict(),
+        "report": REPORT,
+        "warnings": heard.warnings,
+    }
+    writer = _Writer(explainer, flow, case, label_map, found, check, heard)
+    inputs_given = case_files.paths if case_files else ()
+    return Explanation(folder, _written(folder, inputs_given, lambda at: writer.write(at, index)))
+
+
+class _Writer:
+    """Writes all files of an explanation into a folder."""
+
+    def __init__(
+        self,
+        explainer: Explainer,
+        flow: Flow,
+        case: OpenCase | None,
+        label_map: np.ndarray | None,
+        found: list[NodeMaps],
+        check: Faithfulness | None,
+        reporter: Reporter,
+    ) -> None:
+        self.explainer, self.flow, self.case = explainer, flow, case
+        self.label_map, self.found, self.check, self.reporter = label_map, found, check, reporter
+        self.labels = [label.to_dict() for label in explainer.labels(case)] if case else []
+
+    def write(self, folder: Path, index: dict[str, Any]) -> dict[str, Any]:
+        index["flow"] = self._flow(folder)
+        index["segmentation"] = self._segmentation(folder)
+        index["labels"] = self.labels
+        index["volumes"] = self._volumes(folder)
+        index["shares"] = self._shares()
+        index["figures"] = self._figures(folder)
+        write_report(folder, index, self.flow)
+        text = json.dumps(index, indent=2, ensure_ascii=False, allow_nan=False)
+        (folder / INDEX).write_text(text + "\n", encoding="utf-8")
+        return index
+
+    def _flow(self, folder: Path) -> dict[str, str | None]:
+        content = json.dumps(self.flow.to_dict(), indent=1, allow_nan=False)
+        (folder / "flow.json").write_text(content + "\n", encoding="utf-8")
+        (folder / "flow.csv").write_text(self.flow.to_csv(), encoding="utf-8")
+        draw_flow(self.flow, folder / "flow.png")
+        history = None
+        if self.flow.has_history:
+            history = draw_history(self.flow, folder / "flow_history.png").name
+        return {
+            "json": "flow.json",
+            "csv": "flow.csv",
+            "figure": "flow.png",
+            "history_figure": history,
+        }
+
+    def _segmentation(self, folder: Path) -> str | None:
+        if self.case is None or self.label_map is None:
+            return None
+        write_label(folder / SEGMENTATION, self.case.undo(self.label_map), self.case.grid)
+        return SEGMENTATION
+
+    def _volumes(self, folder: Path) -> list[dict[str, Any]]:
+        entries = []
+        for number, maps in enumerate(self.found):
+            self.reporter.progress("write", number, len(self.found))
+            top = display_range(maps)
+            for direction in maps.raw:
+                raw, shown = maps.raw[direction], maps.normalised(direction)
+                entries.append(self._volume(folder, maps, direction, "raw", raw, top * maps.scale))
+                entries.append(self._volume(folder, maps, direction, "normalised", shown, top))
+            entries.append(self._volume(folder, maps, None, "dominant", maps.dominant(), 3))
+        self.reporter.progress("write", len(self.found), len(self.found))
+        return entries
+
+    def _volume(
+        self,
+        folder: Path,
+        maps: NodeMaps,
+        direction: str | None,
+        kind: str,
+        array: np.ndarray,
+        top: float,
+    ) -> dict[str, Any]:
+        assert self.case is not None
+        name = "_".join([_stem(maps), *([direction] if direction else []), *_ENDINGS[kind]])
+        write_image(folder / f"{name}.nrrd", self.case.undo(array), self.case.grid)
+        return {
+            **_place(maps),
+            "direction": direction,
+            "kind": kind,
+            "path": f"{name}.nrrd",
+            "range": [float(array.min()), float(array.max())],
+            "display": [0.0, float(top)],
+        }
+
+    def _shares(self) -> list[dict[str, Any]]:
+        shares = []
+        for maps in self.found:
+            regions: list[tuple[str, np.ndarray]] = [("everywhere", maps.seen)]
+            for label in self.labels:
+                inside = self.label_map == label["value"]
+                if inside.any():
+                    regions.append((label["name"], inside))
+            for where, voxels in regions:
+                directions = {d: round(s, 6) for d, s in maps.shares(voxels).items()}
+                shares.append({**_place(maps), "where": where, "directions": directions})
+        return shares
+
+    def _figures(self, folder: Path) -> list[dict[str, Any]]:
+        entries = []
+        for number, maps in enumerate(self.found):
+            self.reporter.progress("figures", number, len(self.found))
+            assert self.case is not None
+            assert self.case.first is not None
+            name = f"{_stem(maps)}.png"
+            draw_importance(
+                self.case.first, maps, folder / name, label=self.label_map, labels=self.labels,
+                title=figure_title(maps.node, maps.label and maps.label.name),
+            )  # fmt: skip
+            entries.append({**_place(maps), "path": name})
+        self.reporter.progress("figures", len(self.found), len(self.found))
+        return entries
+
+
+_ENDINGS: dict[str, list[str]] = {"raw": [], "normalised": ["normalised"], "dominant": ["dominant"]}
+
+
+def figure_title(node: Any, label: str | None) -> str:
+    """What a picture of one node shows."""
+    what = f"What {label} rests on, to first order" if label else "Fusion importance"
+    return f"{what}: node {node} (stage {node.stage}, level {node.level})"
+
+
+def _stem(maps: NodeMaps) -> str:
+    kind = "importance"
+    if maps.label is not None:
+        kind = "label_" + (re.sub(r"[^\w-]+", "_", maps.label.name) or str(maps.label.value))
+    return f"{kind}_s{maps.node.stage}_l{maps.node.level}"
+
+
+def _place(maps: NodeMaps) -> dict[str, Any]:
+    label = maps.label and {"value": maps.label.value, "name": maps.label.name}
+    return {"stage": maps.node.stage, "level": maps.node.level, "label": label}
+
+
+def _warn_missing(
+    wanted: Sequence[Label],
+    label_map: np.ndarray,
+    case: OpenCase,
+    explainer: Explainer,
+    reporter: Reporter,
+) -> None:
+    regional = explainer.labels(case)
+    for label in wanted:
+        # A label of the model itself stands for those of all regions: "Left X" for "X".
+        same = [label] if label in regional else [
+            one for one in regional if one.name.endswith(label.name)
+        ]  # fmt: skip
+        if not any((label_map == one.value).any() for one in same):
+            reporter.warning(
+                "label-not-found",
+                f"The model finds no {label.name} in this image; its maps are empty.",
+            )
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise BadInput(
+            f"{folder} is a file.", help="Name a folder for --output.", code="output-not-folder"
+        )
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / INDEX).is_file():
+        raise BadInput(
+            f"{folder} holds other files.",
+            help="Name a new folder, or one with an earlier explanation.",
+            code="output-not-empty",
+        )
+    parent = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+    if not os.access(parent, os.W_OK):
+        raise BadInput(
+            f"{folder} cannot be written: {parent} may not be written to.",
+            help="Choose another folder.",
+            code="output-not-writable",
+        )
+
+
+def _written(folder: Path, inputs: Sequence[Path], write: Any) -> dict[str, Any]:
+    """Write into a hidden folder, then put everything in its place; nothing on failure."""
+    made = [p for p in (folder, *folder.parents) if not p.exists()]
+    scratch = None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".e2enet-", suffix=".part", dir=folder))
+        index: dict[str, Any] = write(scratch)
+        new = sorted(path.name for path in scratch.iterdir())
+        old = _listed(folder / INDEX)
+        for path in inputs:
+            if path.absolute().parent == folder.absolute() and path.name in {*new, *old}:
+                raise BadInput(
+                    f"{folder} holds the input itself.",
+                    help="Name another folder; the input is never overwritten.",
+                    code="output-is-input",
+                )
+        for name in old:
+            (folder / name).unlink(missing_ok=True)
+        for name in [*(n for n in new if n != INDEX), INDEX]:
+            os.replace(scratch / name, folder / name)
+        made = []
+        return index
+    except OSError as error:
+        raise BadInput(
+            f"{folder} cannot be written: {error.strerror or error}.",
+            help="Check that there is space on the disk and that the folder may be written to.",
+            code="output-not-writable",
+        ) from error
+    finally:
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
+        for path in made:
+            if path.is_dir() and not any(path.iterdir()):
+                path.rmdir()
+
+
+def _listed(path: Path) -> list[str]:
+    """Names of the files of an earlier explanation, all directly in its folder."""
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+        names = [
+            *index["flow"].values(),
+            index["segmentation"],
+            index["report"],
+            *(entry["path"] for entry in (*index["volumes"], *index["figures"])),
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+    return [
+        n for n in names if isinstance(n, str) and n not in ("", ".", "..") and Path(n).name == n
+    ]

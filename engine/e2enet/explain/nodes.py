@@ -1,0 +1,69 @@
+"""Names of the fused nodes and of the flows into them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ..events import BadInput
+
+DIRECTIONS = ("forward", "upward", "downward")  # in the order of the concatenation
+# Okabe and Ito's colours, which stay apart in the common forms of colour blindness.
+COLORS = {"forward": "#009E73", "upward": "#D55E00", "downward": "#0072B2"}
+
+
+class Node(NamedTuple):
+    """A fused node: stage from 1 up, level 0 at full resolution."""
+
+    stage: int
+    level: int
+
+    def __str__(self) -> str:
+        return f"{self.stage}:{self.level}"
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """Where its input comes from; nothing lies above level 0."""
+        return DIRECTIONS if self.level else DIRECTIONS[:2]
+
+
+def lattice(levels: int) -> list[Node]:
+    """The fused nodes of a network with this many levels, by stage, then level."""
+    return [Node(s, i) for s in range(1, levels) for i in range(levels - s)]
+
+
+def output_nodes(levels: int) -> list[Node]:
+    """The last diagonal, finest first: whatever the network says has passed through 0 of it."""
+    return [Node(levels - 1 - level, level) for level in range(levels - 1)]
+
+
+def parse_nodes(text: str | Sequence[str] | None, levels: int) -> list[Node]:
+    """Nodes as a person names them: `STAGE:LEVEL`, comma-separated, or `all`.
+
+    Args:
+        text: One or several such texts; None gives the last diagonal.
+        levels: Of the network.
+
+    Raises:
+        BadInput: A node that the network lacks; the message lists those it has.
+    """
+    if text is None:
+        return output_nodes(levels)
+    known = lattice(levels)
+    words = [text] if isinstance(text, str) else list(text)
+    chosen: list[Node] = []
+    for word in (part.strip() for one in words for part in one.split(",")):
+        if word.lower() == "all":
+            chosen += known
+            continue
+        match = re.fullmatch(r"(\d+)[:_.](\d+)", word)
+        node = Node(int(match[1]), int(match[2])) if match else None
+        if node not in known:
+            raise BadInput(
+                f"The model has no node {word!r}.",
+                help=f"Its nodes (stage:level) are {', '.join(map(str, known))}; or say all.",
+                code="no-node",
+            )
+        chosen.append(node)
+    return list(dict.fromkeys(chosen))

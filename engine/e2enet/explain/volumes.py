@@ -1,0 +1,229 @@
+"""Importance maps of one image: over the sliding window and back onto the image's grid.
+
+Windows, Gaussian weights, regions and the way back are those of the segmentation
+(`e2enet.inference`), so that a map lies where the label does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor, nn
+
+from ..bundle import Bundle, Label
+from ..dsff import Connections
+from ..events import BadInput, Reporter
+from ..inference.device import choose_device
+from ..inference.opening import OpenCase
+from ..inference.predictor import Predictor
+from ..inference.regions import Job, result_labels
+from ..inference.restore import SliceWriter
+from ..inference.segmenter import predict_labels
+from ..inference.spill import zeros
+from ..networks import E2ENet
+from .importance import FusionMaps
+from .nodes import DIRECTIONS, Node
+
+
+@dataclass(frozen=True)
+class NodeMaps:
+    """Maps of one node and one kind.
+
+    Attributes:
+        node: Which node.
+        label: The label that the maps are about, or None for the importance.
+        raw: direction -> (z, y, x) float32, canonical orientation; 0 where nothing was looked at.
+        seen: (z, y, x) bool: where the network looked.
+    """
+
+    node: Node
+    label: Label | None
+    raw: dict[str, np.ndarray]
+    seen: np.ndarray
+
+    @property
+    def scale(self) -> float:
+        """What all directions are divided by: the largest value of any of them."""
+        return max(float(one.max(initial=0)) for one in self.raw.values())
+
+    def normalised(self, direction: str) -> np.ndarray:
+        """(z, y, x) from 0 to 1, on one scale for all directions of the node."""
+        return self.raw[direction] / np.float32(self.scale or 1.0)
+
+    def dominant(self) -> np.ndarray:
+        """(z, y, x) uint8: 1 forward, 2 upward, 3 downward; 0 where there is nothing."""
+        best = np.zeros(self.seen.shape, np.float32)
+        result = np.zeros(self.seen.shape, np.uint8)
+        for number, direction in enumerate(DIRECTIONS, 1):
+            if direction in self.raw:
+                larger = self.raw[direction] > best
+                result[larger] = number
+                np.copyto(best, self.raw[direction], where=larger)
+        return result
+
+    def shares(self, where: np.ndarray | None = None) -> dict[str, float]:
+        """Each direction's share of the sum over some voxels (all by default)."""
+        sums = {
+            direction: float((one if where is None else one[where]).sum(dtype=np.float64))
+            for direction, one in self.raw.items()
+        }
+        total = sum(sums.values())
+        return {direction: s / total if total else 0.0 for direction, s in sums.items()}
+
+
+class Explainer:
+    """A model that is loaded once and explains one image after the other.
+
+    Args:
+        bundle: The model.
+        device: auto, cpu, cuda, cuda:N or mps.
+        reporter: Receives progress and warnings.
+    """
+
+    def __init__(
+        self, bundle: Bundle, *, device: str = "auto", reporter: Reporter | None = None
+    ) -> None:
+        self.bundle = bundle
+        self.device = choose_device(device)
+        self.reporter = reporter or Reporter()
+        network, self.connections = bundle.load_network()
+        if not isinstance(network, E2ENet):
+            raise BadInput(
+                f"The model {bundle.name} is a {type(network).__name__}; only E2ENet has a fusion "
+                "that can be shown.",
+                help="Choose an E2ENet model.",
+                code="no-fusion",
+            )
+        self.network: E2ENet = network
+        self.connections: Connections
+
+    def labels(self, case: OpenCase) -> list[Label]:
+        """All labels that a segmentation of the case may hold."""
+        return result_labels(self.bundle, [job.region for job in case.jobs])
+
+    def segment(self, case: OpenCase, network: nn.Module | None = None) -> np.ndarray:
+        """The label map (z, y, x) in canonical orientation, by the model or one round it."""
+        labels = self.labels(case)
+        dtype = np.uint8 if labels[-1].value <= 255 else np.int16
+        canvas = np.zeros(case.canonical_grid.shape, dtype)
+        predictor = Predictor(
+            network or self.network,
+            patch=self.bundle.plan["patch"],
+            classes=len(self.bundle.labels) + 1,
+            device=self.device,
+            reporter=self.reporter,
+        )
+        predict_labels(case.jobs, predictor, canvas, labels=labels, reporter=self.reporter)
+        return canvas
+
+    def maps(
+        self, case: OpenCase, nodes: Sequence[Node], labels: Sequence[Label] = ()
+    ) -> list[NodeMaps]:
+        """The importance of each node, then its form for each label.
+
+        A label of one region alone ("Left Anterior") is looked for in that region alone. Where
+        regions overlap, the larger value stays.
+        """
+        grid = case.canonical_grid
+        jobs = [job for job in case.jobs if not job.empty]
+        classes = [_class_of(label, job, self.bundle) for job in jobs for label in labels]
+        wanted = sorted({number for number in classes if number})
+        module = FusionMaps(self.network, self.connections, nodes, wanted)
+        predictor = Predictor(
+            module,
+            patch=self.bundle.plan["patch"],
+            classes=len(module.keys),
+            device=self.device,
+            finish=_as_they_are,
+            reporter=self.reporter,
+        )
+        found = [
+            NodeMaps(
+                node,
+                label,
+                {d: zeros(grid.shape, np.float32) for d in node.directions},
+                np.zeros(grid.shape, bool),
+            )
+            for label in (None, *labels)
+            for node in nodes
+        ]
+        advance = self._progress(sum(predictor.count(job.image.shape[1:]) for job in jobs))
+        for job in jobs:
+            chosen: list[list[np.ndarray]] = [[] for _ in module.keys]
+            for maps in found:
+                number = None
+                if maps.label is not None:
+                    number = _class_of(maps.label, job, self.bundle)
+                    if number is None:
+                        continue
+                job.view(maps.seen)[...] = True
+                for place, key in enumerate(module.keys):
+                    if key.node == maps.node and key.label == number:
+                        chosen[place].append(job.view(maps.raw[key.direction]))
+            writer = _MapWriter(job, chosen)
+            for block in predictor.stream(job.image, on_windows=advance):
+                writer.add(block)
+        return found
+
+    def _progress(self, total: int) -> Callable[[int], None]:
+        done = 0
+
+        def advance(windows: int) -> None:
+            nonlocal done
+            done += windows
+            self.reporter.progress("importance", done, total)
+
+        self.reporter.progress("importance", 0, total)
+        return advance
+
+
+class _MapWriter(SliceWriter):
+    """Writes each map into its volumes; where one holds something, the larger value stays."""
+
+    def __init__(self, job: Job, targets: Sequence[Sequence[np.ndarray]]) -> None:
+        super().__init__(job.axes)
+        self._targets = targets
+
+    def _write(self, plane: Tensor) -> None:
+        values = plane[0].cpu().numpy()
+        for source, volumes in zip(values, self._targets, strict=True):
+            for volume in volumes:
+                np.maximum(volume[self._done], source, out=volume[self._done])
+
+
+def find_label(text: str, case: OpenCase, bundle: Bundle) -> Label:
+    """A label by name or number, as the segmentation of the case calls it or as the model does.
+
+    Raises:
+        BadInput: There is none; the message lists those there are.
+    """
+    regional = result_labels(bundle, [job.region for job in case.jobs])
+    known = [*regional, *(one for one in bundle.labels if one not in regional)]
+    text = text.strip()
+    # A number is one of the segmentation's; a name may also be the model's own.
+    for label in regional:
+        if text in (str(label.value), label.name) or text.lower() == label.name.lower():
+            return label
+    for label in bundle.labels:
+        if text.lower() == label.name.lower():
+            return label
+    listed = ", ".join(dict.fromkeys(f"{one.name}" for one in known))
+    raise BadInput(
+        f"The model {bundle.name} has no label {text!r}.",
+        help=f"Its labels are {listed}.",
+        code="no-label",
+    )
+
+
+def _class_of(label: Label, job: Job, bundle: Bundle) -> int | None:
+    """The class of a label in a region, None where the region cannot give it."""
+    if label in job.region.labels:
+        return job.region.labels.index(label) + 1
+    own = tuple(bundle.labels)
+    return own.index(label) + 1 if label in own else None
+
+
+def _as_they_are(maps: Tensor) -> Tensor:
+    return maps
