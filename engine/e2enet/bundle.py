@@ -200,7 +200,7 @@ def write_bundle(
         content = {**model, "schema_version": SCHEMA_VERSION, "network": description}
         _write_json(scratch / MODEL, {**content, "files": files})
         _read_model(scratch / MODEL)  # what we write, we can read
-        scratch.chmod(0o755)
+        _readable(scratch)
         _move_into_place(scratch, target)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -336,6 +336,13 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     number = r"\s*(-?[\d.eE+-]+)"
     text = re.sub(rf"\[{number},{number},{number}\s*\]", r"[\1, \2, \3]", text)
     path.write_text(text + "\n", encoding="utf-8")
+
+
+def _readable(folder: Path) -> None:
+    """Temporary folders and safetensors files are private to their owner; a model is not."""
+    folder.chmod(0o755)
+    for path in folder.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def _move_into_place(scratch: Path, target: Path) -> None:

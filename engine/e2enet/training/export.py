@@ -34,8 +34,8 @@ def load_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     """What model.json should say beside what the training knows.
 
     A JSON object in the form of model.json with any of its fields (name, title, modality, anatomy,
-    licence, citation, locator …); entries of "labels" are merged by value. "files" names further
-    files for the bundle: {name in the bundle: path relative to the JSON file}.
+    results, licence, citation, locator …); entries of "labels" are merged by value. "files" names
+    further files for the bundle: {name in the bundle: path relative to the JSON file}.
 
     Raises:
         BadInput: not readable, or a field that the training writes.
@@ -178,6 +178,7 @@ def _provenance(run: Run, trainer: Trainer, command: str, scores: Scores) -> dic
 
 def _readme(model: dict[str, Any], command: str) -> str:
     provenance = model["provenance"]
+    channels = ", ".join(channel["name"] for channel in model["channels"])
     rows = "\n".join(
         f"| {label['value']} | {label['name']} | "
         f"{_dice(provenance['metrics']['dice'].get(label['name']))} |"
@@ -186,6 +187,7 @@ def _readme(model: dict[str, Any], command: str) -> str:
     about = "".join(
         f"{title}: {model[key]}\n\n"
         for title, key in (
+            ("Results", "results"),
             ("Licence", "licence"),
             ("Data", "attribution"),
             ("Please cite", "citation"),
@@ -195,9 +197,8 @@ def _readme(model: dict[str, Any], command: str) -> str:
     return (
         f"""# {model["title"]}
 
-An E2ENet model (feature sparsity {provenance["sparsity"]:g}) for
-{", ".join(channel["name"] for channel in model["channels"])}, trained on
-{provenance["data"]["cases"]} cases of {provenance["data"]["dataset"]} in
+An E2ENet model (feature sparsity {provenance["sparsity"]:g}) for {channels}, trained on \
+{provenance["data"]["cases"]} cases of {provenance["data"]["dataset"]} in \
 {provenance["iterations"]} iterations.
 
 | value | label | Dice ({provenance["metrics"]["of"]}) |

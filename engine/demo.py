@@ -1,0 +1,84 @@
+"""`make demo`: the sample head, segmented by the shipped model.
+
+Writes demo/segmentation.nii.gz and demo/overview.png and prints the volumes.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from e2enet.bundle import Bundle
+from e2enet.cli.console import ConsoleReporter
+from e2enet.data.images import read_image
+from e2enet.events import BadInput
+from e2enet.inference import Result, segment
+from rich.console import Console
+from rich.table import Table
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SAMPLE = REPOSITORY / "Resources" / "Samples" / "MNI152_T1_1mm.nii.gz"
+MODEL = REPOSITORY / "Resources" / "Models" / "hippocampus-mr"
+
+
+def volume_table(result: Result, sides: list[str], structures: list[str]) -> Table:
+    """Volumes in mL: a row for each side, a column for each structure, and the sum."""
+    table = Table(title="Hippocampus, mL", title_justify="left")
+    table.add_column("Side")
+    for structure in [*structures, "Whole"]:
+        table.add_column(structure, justify="right")
+    for side in sides:
+        volumes = [result.volumes_ml[f"{side} {structure}"] for structure in structures]
+        table.add_row(side, *(f"{v:.2f}" for v in [*volumes, sum(volumes)]))
+    return table
+
+
+def main(folder: Path = REPOSITORY / "demo") -> None:
+    """Segment the sample with the shipped model into a folder."""
+    console = Console()
+    reporter = ConsoleReporter()
+    bundle = Bundle.open(MODEL)
+    console.print(
+        f"Segmenting the average T1 MRI of 152 heads ({SAMPLE.name}) with the model {bundle.name}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    start = time.perf_counter()
+    segmentation, picture = folder / "segmentation.nii.gz", folder / "overview.png"
+    try:
+        result = segment(SAMPLE, bundle, output=segmentation, reporter=reporter)
+    finally:
+        reporter.close()
+    seconds = time.perf_counter() - start
+
+    from e2enet.explain.overview import overview  # matplotlib is slow to load
+
+    overview(
+        read_image(SAMPLE),
+        result.label,
+        [label.to_dict() for label in result.labels],
+        picture,
+        title=f"{bundle.title}: MNI152 T1, the average of 152 heads",
+        note=f"{bundle.name}, {seconds:.0f} s",
+    )
+    sides = [box["name"] for box in bundle.locator["boxes"]] if bundle.locator else []
+    console.print()
+    console.print(volume_table(result, sides, [label.name for label in bundle.labels]))
+    console.print(
+        f"{seconds:.0f} s. Label map: {_short(segmentation)}, picture: {_short(picture)}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _short(path: Path) -> str:
+    """A path as seen from where the person is, if it lies below."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except BadInput as error:
+        sys.exit(f"{error.message} {error.help}".strip())
