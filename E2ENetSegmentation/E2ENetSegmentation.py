@@ -34,7 +34,7 @@ class E2ENetSegmentation(ScriptedLoadableModule):
             "decisions."
         )
         self.parent.acknowledgementText = _(
-            "The method: B. Wu, Q. Xiao et al., E2ENet: Dynamic Sparse Feature Fusion for Accurate "
+            "The method: B. Wu et al., E2ENet: Dynamic Sparse Feature Fusion for Accurate "
             "and Efficient 3D Medical Image Segmentation."
         )
         slicer.app.connect("startupCompleted()", onStartup)

@@ -18,6 +18,7 @@ from .i18n import tr as _
 from .refusal import Refused
 
 LIB = Path(__file__).resolve().parent
+TEMPORARY = "E2ENet-"
 ENGINE_FOLDERS = ("engine", "E2ENetSegmentationEngine")
 
 
@@ -117,13 +118,23 @@ def temporaryFolder() -> Path:
     Raises:
         Refused: It cannot be made.
     """
-    base = slicer.app.temporaryPath if hasattr(slicer, "app") else None
+    base = slicer.app.temporaryPath if hasattr(slicer, "app") else tempfile.gettempdir()
     try:
-        if base:
-            os.makedirs(base, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix="E2ENet-", dir=base))
+        os.makedirs(base, exist_ok=True)
+        _removeLeftovers(Path(base))
+        return Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}{os.getpid()}-", dir=base))
     except OSError as error:
         raise Refused(
             _("No temporary folder can be made: {reason}.").format(reason=error.strerror or error),
             _("Free some disk space, or choose another temporary folder in Slicer's settings."),
         ) from error
+
+
+def _removeLeftovers(base: Path) -> None:
+    """Remove the folders of a Slicer that crashed: their names hold its process number."""
+    from .process import isAlive
+
+    for folder in base.glob(f"{TEMPORARY}*-*"):
+        number = folder.name[len(TEMPORARY) :].split("-")[0]
+        if number.isdigit() and not isAlive(int(number)):
+            shutil.rmtree(folder, ignore_errors=True)
