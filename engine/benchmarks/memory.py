@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK as sitk
 
 # Both processes end by telling their own peak; a child's would else begin at its parent's.
 CHILD = """
