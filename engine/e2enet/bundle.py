@@ -49,12 +49,14 @@ class Label:
         name: What a person reads.
         color: Red, green, blue from 0 to 255.
         terminology: DICOM codes {"category": {"scheme", "code", "meaning"}, "type": …}, or empty.
+        usual_ml: Smallest and largest volume among the training cases, in mL; None if unknown.
     """
 
     value: int
     name: str
     color: tuple[int, int, int]
     terminology: dict[str, Any]
+    usual_ml: tuple[float, float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -310,11 +312,16 @@ def _read_model(path: Path) -> dict[str, Any]:
 
 def _label(entry: Mapping[str, Any]) -> Label:
     red, green, blue = (int(value) for value in entry["color"])
+    usual = entry.get("usual_ml")
+    if usual is not None:
+        low, high = (float(value) for value in usual)
+        usual = (low, high)
     return Label(
         int(entry["value"]),
         str(entry["name"]),
         (red, green, blue),
         dict(entry.get("terminology") or {}),
+        usual,
     )
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .predictor import Predictor
 
 PathLike = str | os.PathLike[str]
+_UNUSUAL = 1.5  # times beyond the range of the training cases
 _PROBABILITY_BUDGET = 256 * 2**20  # bytes; larger ones go to a temporary file
 
 
@@ -136,6 +137,8 @@ class Segmenter:
             heard.warning(
                 "nothing-found", f"None of the model's structures was found in {case.name}."
             )
+        for label, measured in zip(labels, found, strict=True):
+            _doubt(label, measured, heard)
         manifest = make_manifest(
             case=case,
             bundle=self.bundle,
@@ -277,6 +280,19 @@ def _counts(canvas: np.ndarray, highest: int) -> np.ndarray:
     for plane in canvas:
         counts += np.bincount(plane.ravel(), minlength=highest + 1)
     return counts
+
+
+def _doubt(label: Label, measured: LabelVolume, reporter: Reporter) -> None:
+    """Warn of a volume far from any the model was trained on: it can fail without a word."""
+    if label.usual_ml is None or not measured.voxels:
+        return
+    low, high = label.usual_ml
+    if not low / _UNUSUAL <= measured.volume_ml <= high * _UNUSUAL:
+        reporter.warning(
+            "unusual-volume",
+            f"{label.name} measures {measured.volume_ml:.2f} mL; in the training cases it was "
+            f"{low:.2f} to {high:.2f} mL. Look at the result before you use it.",
+        )
 
 
 def _measured(label: Label, voxels: int, grid: Grid) -> LabelVolume:

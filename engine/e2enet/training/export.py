@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 import os
 import platform
 import shlex
@@ -94,7 +95,9 @@ def export_bundle(
         "name": output.name,
         "title": output.name,
         "plan": plan.to_dict(),
-        "labels": _labels(run.dataset["labels"], metadata.get("labels", [])),
+        "labels": _labels(
+            run.dataset["labels"], metadata.get("labels", []), _usual_ml(trainer, plan)
+        ),
         "channels": [{"name": name} for name in run.dataset["channels"]],
         "modality": "CT" if any(c.normalisation == "ct" for c in plan.channels) else "",
         "anatomy": "",
@@ -134,7 +137,19 @@ def command_line(run: Run, output: Path) -> str:
     return shlex.join(words)
 
 
-def _labels(names: dict[str, int], metadata: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _usual_ml(trainer: Trainer, plan: Plan) -> dict[int, list[float]]:
+    """Smallest and largest volume of each label among the training cases that have it, in mL."""
+    voxel_ml = math.prod(plan.spacing) / 1000
+    volumes: dict[int, list[float]] = {}
+    for case in trainer.training.cases:
+        for value, voxels in case.foreground.items():
+            volumes.setdefault(value, []).append(round(voxels * voxel_ml, 3))
+    return {value: [min(found), max(found)] for value, found in volumes.items()}
+
+
+def _labels(
+    names: dict[str, int], metadata: list[dict[str, Any]], usual_ml: dict[int, list[float]]
+) -> list[dict[str, Any]]:
     known = {entry["value"]: entry for entry in metadata}
     labels = []
     for name, value in sorted(names.items(), key=lambda item: item[1]):
@@ -144,6 +159,7 @@ def _labels(names: dict[str, int], metadata: list[dict[str, Any]]) -> list[dict[
                 "name": name,
                 "color": list(PALETTE[(value - 1) % len(PALETTE)]),
                 "terminology": {},
+                **({"usual_ml": usual_ml[value]} if value in usual_ml else {}),
             }
             labels.append({**entry, **known.get(value, {})})
     return labels
