@@ -166,6 +166,22 @@ def test_volumes_labels_and_manifest(image, tmp_path, tiny_bundle):
     ]
 
 
+def test_a_volume_far_from_the_training_cases_is_doubted(image, tiny_bundle):
+    """The found volume itself is usual; a thousand times as much would have been."""
+    found = segment(image, tiny_bundle)
+    measured = next(label for label in found.labels if label.voxels)
+
+    def warnings(low: float, high: float) -> list[str]:
+        bundle = Bundle.open(tiny_bundle)
+        entry = next(e for e in bundle.model["labels"] if e["value"] == measured.value)
+        entry["usual_ml"] = [low * measured.volume_ml, high * measured.volume_ml]
+        return [w["message"] for w in segment(image, bundle).manifest["warnings"]]
+
+    assert not warnings(0.9, 1.1)
+    (sentence,) = warnings(900, 1100)
+    assert measured.name in sentence
+
+
 def test_probabilities_are_those_behind_the_labels(tmp_path, tiny_bundle):
     path = write(tmp_path / "in.nrrd", made_image(), spacing=(1.2, 1.0, 1.6), direction=LEFT_HANDED)
     result = segment(path, tiny_bundle, output=tmp_path / "out.nii.gz", save_probabilities=True)
