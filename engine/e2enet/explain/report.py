@@ -33,6 +33,8 @@ td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
 .key { display: inline-block; width: .8rem; height: .8rem; border-radius: 2px;
   margin: 0 .35rem 0 0; vertical-align: -1px; }
 .key + span { margin-right: 1.1rem; }
+.half img { max-width: 36rem; width: 100%; }
+.keys span.pair { white-space: nowrap; display: inline-block; }
 .warn { background: #fff6df; padding: .5rem .8rem; border-radius: 4px; max-width: 46rem; }
 @media print { body { max-width: none; padding: 0; } h2 { break-after: avoid; }
   figure, table { break-inside: avoid; } }
@@ -80,7 +82,8 @@ def _head(index: Mapping[str, Any]) -> str:
     source = f"image <b>{escape(index['input']['case'])}</b>, " if index["input"] else ""
     notes = "".join(f'<p class="warn">{escape(w["message"])}</p>' for w in index["warnings"])
     keys = "".join(
-        f'<i class="key" style="background:{COLORS[d]}"></i><span>{text}</span>'
+        f'<span class="pair"><i class="key" style="background:{COLORS[d]}"></i>'
+        f"<span>{text}</span></span>"
         for d, text in (
             ("forward", "<b>forward</b>: the same level, one stage before"),
             ("upward", "<b>upward</b>: the coarser level"),
@@ -94,7 +97,7 @@ def _head(index: Mapping[str, Any]) -> str:
 single connections of each input stay alive. So one can read off the model how much every node takes
 from which scale, and measure on an image where it does. A node is written stage:level; level 0 is
 full resolution.</p>
-<p>{keys}</p>"""
+<p class="keys">{keys}</p>"""
 
 
 def _flow(folder: Path, index: Mapping[str, Any], flow: Flow) -> str:
@@ -104,6 +107,7 @@ def _flow(folder: Path, index: Mapping[str, Any], flow: Flow) -> str:
         history = _figure(
             folder / files["history_figure"],
             "The same shares of connections at every evolution of the training.",
+            kind="half",
         )
     else:
         history = "<p>The model carries no history of its training: only its end is shown.</p>"
@@ -148,7 +152,7 @@ not care."""
         text = """How much signal each node takes in from which side, at every voxel: the
 absolute input maps, weighted with the L1 norm of their live kernels. Directions of one node share
 one scale; different nodes do not."""
-    figures = "".join(_figure(folder / e["path"], "", dark=True) for e in entries)
+    figures = "".join(_figure(folder / e["path"], "", kind="dark") for e in entries)
     return f"<h2>{title}</h2>\n<p>{text}</p>\n{figures}"
 
 
@@ -207,10 +211,10 @@ are; neither has seen this image.</li>{image if index["input"] else ""}
 Shrikumar et al., arXiv 1605.01713. Files and their meaning: explain.json.</p>"""
 
 
-def _figure(path: Path, caption: str, *, dark: bool = False) -> str:
+def _figure(path: Path, caption: str, *, kind: str = "") -> str:
     data = base64.b64encode(path.read_bytes()).decode()
     note = f"<figcaption>{caption}</figcaption>" if caption else ""
-    kind = ' class="dark"' if dark else ""
+    kind = f' class="{kind}"' if kind else ""
     text = escape(path.stem.replace("_", " "))
     return f'<figure{kind}><img alt="{text}" src="data:image/png;base64,{data}">{note}</figure>'
 
