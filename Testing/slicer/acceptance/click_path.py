@@ -29,6 +29,7 @@ def parsed():
     parser.add_argument("--ref", default="v5.12.3")
     parser.add_argument("--out", default="pictures")
     parser.add_argument("--train-arguments", default="--workers 0")
+    parser.add_argument("--only-segment", action="store_true", help="stop after the result")
     parser.add_argument("--size", type=int, nargs=2, default=(460, 760))
     return parser.parse_args()
 
@@ -81,7 +82,7 @@ class Walk:
         self.picture("segment", 0)
         self.look_at(node)
         self.views("result")
-        return node
+        self.result = node
 
     def look_at(self, node):
         """Slices through the middle of the segmentation."""
@@ -103,7 +104,8 @@ class Walk:
         assert ui.segmentButton.enabled
         assert not panel.running
 
-    def fine_tune(self, node):
+    def fine_tune(self):
+        node = self.result
         ui, panel = self.tabs["FineTuneTab"], self.widget.fineTune
         self.widget.host.setSetting("trainArguments", self.options.train_arguments)
         second = self.copied_case(node)
@@ -173,13 +175,10 @@ def main():
     problems = []
     try:
         walk = Walk(options)
-        for step in ("advanced", "segment", "cancel"):
-            print("step:", step, flush=True)
-            found = getattr(walk, step)()
-            node = found if step == "segment" else locals().get("node")
-        print("step: fine_tune", flush=True)
-        walk.fine_tune(node)
-        for step in ("models", "close_in_the_middle"):
+        steps = ["advanced", "segment"]
+        if not options.only_segment:
+            steps += ["cancel", "fine_tune", "models", "close_in_the_middle"]
+        for step in steps:
             print("step:", step, flush=True)
             getattr(walk, step)()
         walk.widget.cleanup()
