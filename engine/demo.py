@@ -1,6 +1,7 @@
 """`make demo`: the sample head, segmented by the shipped model.
 
-Writes demo/segmentation.nii.gz and demo/overview.png and prints the volumes.
+Writes demo/segmentation.nii.gz, demo/overview.png, which scales the model fused
+(demo/fusion_flow.png) and where (demo/fusion_importance.png), and prints the volumes.
 """
 
 from __future__ import annotations
@@ -8,10 +9,12 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from e2enet.bundle import Bundle
 from e2enet.cli.console import ConsoleReporter
-from e2enet.data.images import read_image
+from e2enet.data.images import Volume, read_image
+from e2enet.data.orientation import to_canonical
 from e2enet.events import BadInput
 from e2enet.inference import Result, segment
 from rich.console import Console
@@ -32,6 +35,44 @@ def volume_table(result: Result, sides: list[str], structures: list[str]) -> Tab
         volumes = [result.volumes_ml[f"{side} {structure}"] for structure in structures]
         table.add_row(side, *(f"{v:.2f}" for v in [*volumes, sum(volumes)]))
     return table
+
+
+def draw_fusion(bundle: Bundle, result: Result, folder: Path) -> None:
+    """The model's fusion flow, and the importance of its widest node that sees three scales."""
+    from e2enet.explain.explanation import figure_title
+    from e2enet.explain.flow import fusion_flow
+    from e2enet.explain.flow_figure import draw_flow
+    from e2enet.explain.nodes import output_nodes
+    from e2enet.explain.overlay import draw_importance
+    from e2enet.explain.volumes import Explainer
+    from e2enet.inference.cases import find_case
+    from e2enet.inference.opening import open_case
+
+    explainer = Explainer(bundle)
+    flow = fusion_flow(bundle, explainer.connections)
+    draw_flow(flow, folder / "fusion_flow.png")
+    # The regions are known: they need not be found a second time.
+    boxes = [_box(region) for region in result.manifest["regions"] if region["name"]]
+    case = open_case(find_case([SAMPLE]), bundle, roi=boxes or None, keep_image=True)
+    node = output_nodes(flow.levels)[:2][-1]
+    (maps,) = explainer.maps(case, [node])
+    draw_importance(
+        case.first,
+        maps,
+        folder / "fusion_importance.png",
+        label=to_canonical(Volume(result.label, result.grid))[0].array,
+        labels=[label.to_dict() for label in result.labels],
+        title=f"{figure_title(node, None)} of {bundle.name}",
+    )
+
+
+def _box(region: dict[str, Any]) -> str:
+    """A region of the manifest as `--roi` takes it; the sample's axes are those of the patient."""
+    center, size = region["center_mm_lps"], region["size_mm"]
+    # Half a voxel inside, so that the same voxels are touched.
+    low = [c - s / 2 + 0.5 for c, s in zip(center, size, strict=True)]
+    high = [c + s / 2 - 0.5 for c, s in zip(center, size, strict=True)]
+    return f"{region['name']}:" + ",".join(str(v) for v in [*low, *high])
 
 
 def main(folder: Path = REPOSITORY / "demo") -> None:
@@ -62,11 +103,13 @@ def main(folder: Path = REPOSITORY / "demo") -> None:
         title=f"{bundle.title}: MNI152 T1, the average of 152 heads",
         note=f"{bundle.name}, {seconds:.0f} s",
     )
+    draw_fusion(bundle, result, folder)
     sides = [box["name"] for box in bundle.locator["boxes"]] if bundle.locator else []
     console.print()
     console.print(volume_table(result, sides, [label.name for label in bundle.labels]))
     console.print(
-        f"{seconds:.0f} s. Label map: {_short(segmentation)}, picture: {_short(picture)}",
+        f"{seconds:.0f} s. Label map: {_short(segmentation)}, picture: {_short(picture)}; fusion: "
+        f"{_short(folder / 'fusion_flow.png')}, {_short(folder / 'fusion_importance.png')}",
         highlight=False,
         soft_wrap=True,
     )
