@@ -31,8 +31,9 @@ $(VENV)/engine.stamp: engine/pyproject.toml engine/constraints.txt
 	$(PIP) -e ./engine
 	@touch $@
 
-$(VENV)/test.stamp: $(VENV)/engine.stamp
-	$(PIP) -e './engine[test]'
+$(VENV)/test.stamp: $(VENV)/engine.stamp Testing/slicer/requirements.txt
+	$(PIP) -e './engine[test]' -r Testing/slicer/requirements.txt
+	$(PIP) --no-deps -r Testing/slicer/requirements-nodeps.txt
 	@touch $@
 
 # Without its dependencies: they bring torchvision, which does not go with a CPU build of torch,
