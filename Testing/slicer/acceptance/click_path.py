@@ -108,7 +108,7 @@ class Walk:
         node = self.result
         ui, panel = self.tabs["FineTuneTab"], self.widget.fineTune
         self.widget.host.setSetting("trainArguments", self.options.train_arguments)
-        second = self.copied_case(node)
+        self.copied_case(node)
         names = ["", *(model.name for model in panel.models)]
         ui.baseComboBox.currentIndex = names.index(self.options.model)
         ui.nameEdit.text = "Mine"
@@ -129,10 +129,9 @@ class Walk:
         titles = [model.name for model in self.widget.segment.models]
         assert "Mine" in titles
         assert self.widget.segment.model.name == "Mine"
-        self.slicer.mrmlScene.RemoveNode(second)
 
     def copied_case(self, node):
-        """A second pair: the same volume and segmentation under other names."""
+        """Make a second pair: the same volume and segmentation under other names."""
         logic = self.slicer.modules.volumes.logic()
         scene = self.slicer.mrmlScene
         volume = logic.CloneVolume(scene, self.volume, "Second")
@@ -140,7 +139,6 @@ class Walk:
         copy.GetSegmentation().DeepCopy(node.GetSegmentation())
         copy.CreateDefaultDisplayNodes()
         copy.SetReferenceImageGeometryParameterFromVolumeNode(volume)
-        return copy
 
     def models(self):
         ui = self.tabs["ModelsTab"]
@@ -148,6 +146,25 @@ class Walk:
         self.h.process_events(50)
         ui.readmeButton.click()
         self.picture("models", 2)
+
+    def save_and_load(self):
+        """Nodes that were chosen and training cases come back with the scene."""
+        segment, cases = self.tabs["SegmentTab"], self.tabs["FineTuneTab"].casesTable
+        chosen, count = segment.inputSelector.currentNode().GetName(), cases.rowCount
+        assert count > 0
+        segment.standardNamesCheckBox.checked = True
+        with tempfile.TemporaryDirectory() as folder:
+            path = str(Path(folder) / "scene.mrml")
+            self.slicer.mrmlScene.SetRootDirectory(folder)
+            assert self.slicer.util.saveScene(path)
+            self.slicer.mrmlScene.Clear()
+            self.h.process_events(50)
+            assert cases.rowCount == 0
+            self.slicer.util.loadScene(path)
+            self.h.process_events(50)
+        assert segment.inputSelector.currentNode().GetName() == chosen
+        assert segment.standardNamesCheckBox.checked
+        assert cases.rowCount == count
 
     def advanced(self):
         ui = self.tabs["SegmentTab"]
@@ -177,7 +194,7 @@ def main():
         walk = Walk(options)
         steps = ["advanced", "segment"]
         if not options.only_segment:
-            steps += ["cancel", "fine_tune", "models", "close_in_the_middle"]
+            steps += ["cancel", "fine_tune", "models", "save_and_load", "close_in_the_middle"]
         for step in steps:
             print("step:", step, flush=True)
             getattr(walk, step)()
