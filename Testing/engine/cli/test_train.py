@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,19 @@ from e2enet.bundle import Bundle
 from e2enet.cli.app import app
 from typer.testing import CliRunner
 
-SMALL = ["--epochs", "1", "--iterations-per-epoch", "2", "--base-channels", "4", "--levels", "3", "--batch-size", "2", "--device", "cpu", "--workers", "0"]
+# fmt: off
+SMALL = [
+    "--epochs", "1", "--iterations-per-epoch", "2", "--base-channels", "4", "--levels", "3",
+    "--batch-size", "2", "--device", "cpu", "--workers", "0",
+]
+# fmt: on
+
+
+@pytest.fixture(autouse=True)
+def _own_sigterm() -> Iterator[None]:
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, handler)
 
 
 def call(*words: object) -> tuple[int, str]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from e2enet.data.patches import VALIDATION, BatchKeys, PatchSampler, crop, random_state
 from e2enet.data.preprocessed import PreprocessedCase
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 
@@ -35,6 +35,7 @@ def sampler(cases: list[PreprocessedCase], **more: object) -> PatchSampler:
     return PatchSampler(cases=tuple(cases), **values)  # type: ignore[arg-type]
 
 
+@settings(deadline=None)
 @given(
     start=st.tuples(*[st.integers(-9, 12)] * 3),
     size=st.tuples(*[st.integers(1, 12)] * 3),

@@ -89,6 +89,7 @@ def make_trainer(cases: tuple[PreprocessedCase, ...], tmp_path: Path) -> Callabl
         workers: int = 0,
         period: int = 3,
         sparsity: float = 0.5,
+        device: str = "cpu",
         **recipe: Any,
     ) -> Trainer:
         values = {"epochs": 4, "iterations_per_epoch": 4, "validation_iterations": 2, "lr": 0.02}
@@ -108,6 +109,7 @@ def make_trainer(cases: tuple[PreprocessedCase, ...], tmp_path: Path) -> Callabl
             recipe=chosen,
             labels={"block": 1, "bar": 2},
             folder=tmp_path / folder,
+            device=device,
             workers=workers,
             reporter=reporter,
         )

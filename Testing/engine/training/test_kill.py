@@ -24,7 +24,7 @@ OPTIONS = [
     "--device", "cpu", "--workers", "0", "--progress", "json",
 ]
 # fmt: on
-KILLS = 3
+KILLS = 2
 
 
 def start(dataset: Path, output: Path, *more: str) -> subprocess.Popen[str]:

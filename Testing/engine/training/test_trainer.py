@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from e2enet.events import BadInput
+from e2enet.networks.normalisation import InstanceNormLeakyReLU
 from e2enet.training.checkpoint import load_checkpoint
 from e2enet.training.loss import supervised_loss
 from e2enet.training.trainer import CONTROL, Trainer
@@ -29,7 +31,7 @@ def finished(make_trainer: Make) -> dict[str, Any]:
 
 
 def test_it_learns(make_trainer: Make) -> None:
-    trainer = make_trainer(epochs=10, iterations_per_epoch=10, period=20)
+    trainer = make_trainer(epochs=6, iterations_per_epoch=12, period=20)
     trainer.run()
     assert trainer.rows[-1]["loss"] < 0.6 * trainer.rows[0]["loss"]
     assert trainer.rows[-1]["mean_dice"] > 0.5
@@ -174,16 +176,36 @@ def _order_at(trainer: Trainer, iteration: int, word: str) -> None:
     trainer.step = counted  # type: ignore[method-assign]
 
 
-def test_the_network_trains_in_mixed_precision(make_trainer: Make) -> None:
+def test_half_precision_maps_flow_through_the_network(
+    make_trainer: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def as_on_a_gpu(norm: InstanceNormLeakyReLU, x: torch.Tensor) -> torch.Tensor:
+        return F.leaky_relu(F.instance_norm(x, weight=norm.weight, bias=norm.bias), norm.slope)
+
+    monkeypatch.setattr(InstanceNormLeakyReLU, "forward", as_on_a_gpu)
     trainer = make_trainer()
     image, label = torch.rand(2, 1, 8, 8, 8), torch.ones(2, 8, 8, 8, dtype=torch.long)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         outputs = trainer.network(image)
+    assert outputs[0].dtype == torch.bfloat16
     supervised_loss(outputs, label, trainer.weights).backward()
     for name, parameter in trainer.network.named_parameters():
         if parameter.grad is not None:
             assert parameter.grad.dtype == torch.float32, name
             assert torch.isfinite(parameter.grad).all(), name
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="mixed precision is for CUDA")
+def test_mixed_precision_goes_on_after_a_pause(make_trainer: Make) -> None:
+    first = make_trainer("gpu", device="cuda")
+    _order_at(first, 6, "pause")
+    assert first.run() == "paused"
+    second = make_trainer("gpu", device="cuda")
+    second.restore()
+    assert second.scaler.get_scale() == first.scaler.get_scale()
+    assert second.run() == "finished"
+    assert second.connections.live == first.connections.live
+    assert math.isfinite(second.rows[-1]["loss"])
 
 
 def test_curves_that_cannot_be_written_do_not_stop_the_training(

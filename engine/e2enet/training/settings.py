@@ -157,6 +157,12 @@ class Run:
                 code="damaged-run",
             ) from error
 
+    def split(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Training and held-out cases."""
+        from e2enet.data.datasets import split
+
+        return split(self.dataset["cases"], self.settings.fold)
+
     def check(
         self,
         given: Mapping[str, Any],

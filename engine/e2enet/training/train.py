@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from e2enet.bundle import Bundle
-from e2enet.data.datasets import Dataset, read_dataset, split
+from e2enet.data.datasets import read_dataset
 from e2enet.data.patches import VALIDATION, PatchSampler
 from e2enet.data.plan import Plan
 from e2enet.data.preprocessed import PreprocessedDataset
@@ -25,12 +25,11 @@ from e2enet.inference.device import choose_device
 from e2enet.networks import E2ENet
 from e2enet.training.export import export_bundle, load_metadata
 from e2enet.training.finetune import transfer
-from e2enet.training.planning import network_arguments, planned, tuned
-from e2enet.training.settings import RUN, Run, Settings, option
+from e2enet.training.request import Request, refuse_existing
+from e2enet.training.settings import RUN, Run
 from e2enet.training.trainer import CHECKPOINT, CONTROL, Recipe, Trainer
 from e2enet.training.validation import mean_dice, validate_cases
 
-PLAN = "plan.json"
 ZETA, FINE_TUNING_ZETA = 0.5, 0.1
 
 
@@ -85,100 +84,69 @@ def train(
         BadInput: something given cannot be used; nothing that was there is overwritten.
     """
     reporter = reporter or Reporter()
-    output = Path(os.path.abspath(output))
-    folder = output.with_name(output.name + ".run")
     chosen = choose_device(device)
-    info = read_dataset(dataset)
-    source = Bundle.open(base) if base is not None else None
-    extra = load_metadata(metadata) if metadata is not None else {}
-    identity = _identity(info)
-    origin = {"name": source.name, "weights_sha256": source.weights_sha256()} if source else None
-
-    if (folder / RUN).exists():
+    request = Request(
+        output=Path(os.path.abspath(output)),
+        info=read_dataset(dataset),
+        source=Bundle.open(base) if base is not None else None,
+        plan=plan,
+        metadata=load_metadata(metadata) if metadata is not None else {},
+        given=given,
+        workers=workers,
+        reporter=reporter,
+    )
+    if (request.folder / RUN).exists():
         if not resume:
             raise BadInput(
-                f"{folder} holds a training that was started before.",
+                f"{request.folder} holds a training that was started before.",
                 help="Go on with it with --resume, or choose another --output.",
                 code="run-exists",
             )
-        run = Run.load(folder)
-        run.check(given, dataset=identity, source=origin)
-        if finished := _finished(output, run):
-            reporter.result(state="finished", bundle=str(output), run=str(folder), dice=finished)
-            return Trained("finished", folder, output, finished)
-        _refuse_existing(output)
-        if run.source and not source and not (folder / CHECKPOINT).exists():
-            raise BadInput(
-                f"The run in {folder} has not begun yet and needs the bundle it starts from.",
-                help=f"Give --from {run.source['name']} again.",
-                code="needs-from",
-            )
-        settings = run.settings
-        use = Plan.load(folder / PLAN)
-        if plan is not None and Plan.load(plan) != use:
-            raise BadInput(
-                f"--plan {plan} differs from the plan that the run in {folder} was started with.",
-                help="Resume without --plan, or start anew with another --output.",
-                code="other-settings",
-            )
+        run, use = request.resumed()
+        if (dice := _finished(request.output, run)) is not None:
+            return _tell(Trained("finished", run.folder, request.output, dice), reporter)
+        refuse_existing(request.output)
+        cases = request.preprocessed(use)
     else:
         if resume:
             raise BadInput(
-                f"There is no training to resume in {folder}.",
+                f"There is no training to resume in {request.folder}.",
                 help="Leave --resume out to start one.",
                 code="no-run",
             )
-        _refuse_existing(output)
-        settings = Settings.of(given)
-        if source:
-            _refuse_what_is_kept(given, source)
-        split(info.case_names, settings.fold)
-        run = None
-        make = tuned if source else planned
-        use = make(info, settings, source=source, plan=plan, workers=workers, reporter=reporter)
-    cases = _preprocessed(info, use, workers=workers, reporter=reporter)
-    _demand_foreground(info, cases, settings)
-    if run is None:
-        _make(folder)
-        use.save(folder / PLAN)
-        run = Run.start(
-            folder,
-            settings,
-            network=network_arguments(info, use, settings, source),
-            dataset=identity,
-            source=origin,
-            metadata=extra,
-        )
-    (folder / CONTROL).unlink(missing_ok=True)  # an order to the process before this one
+        refuse_existing(request.output)
+        run, use, cases = request.started()
+    (run.folder / CONTROL).unlink(missing_ok=True)  # an order to the process before this one
 
     trainer = _trainer(
-        run, info, cases, use, source, device=chosen, workers=workers, reporter=reporter
+        run, cases, use, request.source, device=chosen, workers=workers, reporter=reporter
     )
     state = trainer.run()
     dice = trainer.rows[-1]["dice"] if trainer.rows else {}
     if state != "finished":
-        reporter.result(state=state, run=str(folder), iteration=trainer.iteration)
-        return Trained(state, folder, None, dice)
-    held_out = split(info.case_names, settings.fold)[1]
+        return _tell(Trained(state, run.folder, None, dice), reporter)
     scores = validate_cases(
         trainer.network,
-        [cases[name] for name in held_out],
+        [cases[name] for name in run.split()[1]],
         plan=use,
         labels=trainer.labels,
         device=chosen,
         reporter=reporter,
     )
-    dice = mean_dice(scores) or dice
     export_bundle(
-        output, run=run, trainer=trainer, plan=use, metadata=extra or run.metadata, scores=scores
+        request.output,
+        run=run,
+        trainer=trainer,
+        plan=use,
+        metadata=request.metadata or run.metadata,
+        scores=scores,
     )
-    reporter.result(state="finished", bundle=str(output), run=str(folder), dice=dice)
-    return Trained("finished", folder, output, dice)
+    done = Trained("finished", run.folder, request.output, mean_dice(scores) or dice)
+    return _tell(done, reporter)
 
 
 def _trainer(
     run: Run,
-    info: Dataset,
     cases: PreprocessedDataset,
     plan: Plan,
     source: Bundle | None,
@@ -191,7 +159,7 @@ def _trainer(
 
     settings = run.settings
     resume = (run.folder / CHECKPOINT).exists()
-    training, held_out = split(info.case_names, settings.fold)
+    training, held_out = run.split()
     network, connections = _network(run, None if resume else source, reporter)
     recipe = Recipe(
         epochs=settings.epochs,
@@ -231,7 +199,7 @@ def _trainer(
         training=sampler(training, augment=Augmentation(plan)),
         validation=sampler(held_out or training, stream=VALIDATION),
         recipe=recipe,
-        labels={name: value for name, value in info.labels.items() if value},
+        labels={name: value for name, value in run.dataset["labels"].items() if value},
         folder=run.folder,
         device=device,
         workers=_patch_workers(workers, device),
@@ -260,26 +228,6 @@ def _network(run: Run, source: Bundle | None, reporter: Reporter) -> tuple[E2ENe
     return network, moved.connections
 
 
-def _preprocessed(
-    info: Dataset, plan: Plan, *, workers: int | None, reporter: Reporter
-) -> PreprocessedDataset:
-    from e2enet.data.preprocessing import cache_folder, preprocess_dataset
-
-    return preprocess_dataset(
-        info, plan, cache_folder(info, plan), workers=workers, reporter=reporter
-    )
-
-
-def _demand_foreground(info: Dataset, cases: PreprocessedDataset, settings: Settings) -> None:
-    training, _ = split(info.case_names, settings.fold)
-    if not any(cases[name].foreground for name in training):
-        raise BadInput(
-            f"The training cases of {info.name} hold no foreground: every label map is empty.",
-            help="Check the label maps in labelsTr.",
-            code="no-foreground",
-        )
-
-
 def _patch_workers(workers: int | None, device: torch.device) -> int:
     """Patches cost a few per cent of a step on a CPU, and workers would take its cores."""
     if workers is not None:
@@ -287,49 +235,22 @@ def _patch_workers(workers: int | None, device: torch.device) -> int:
     return 0 if device.type == "cpu" else min(12, max(1, (os.cpu_count() or 2) - 1))
 
 
-def _identity(info: Dataset) -> dict[str, Any]:
-    return {
-        "name": info.name,
-        "labels": dict(info.labels),
-        "channels": list(info.channel_names),
-        "cases": list(info.case_names),
-    }
+def _tell(done: Trained, reporter: Reporter) -> Trained:
+    if done.bundle:
+        reporter.result(
+            state=done.state, bundle=str(done.bundle), run=str(done.run), dice=done.dice
+        )
+    else:
+        reporter.result(state=done.state, run=str(done.run))
+    return done
 
 
-def _finished(output: Path, run: Run) -> dict[str, Any] | None:
+def _finished(output: Path, run: Run) -> dict[str, float | None] | None:
     """The Dice in the bundle at `output` if it is the product of this run."""
     try:
         provenance = Bundle.open(output).model.get("provenance") or {}
     except BadInput:
         return None
-    return provenance["metrics"]["dice"] if provenance.get("run_id") == run.run_id else None
-
-
-def _refuse_what_is_kept(given: dict[str, Any], source: Bundle) -> None:
-    for name in ("sparsity", "base_channels", "shift_groups"):
-        if given.get(name) is not None:
-            raise BadInput(
-                f"{option(name)} cannot be chosen with --from: {source.name} keeps its own.",
-                help=f"Leave {option(name)} out, or train without --from.",
-                code="bad-setting",
-            )
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(
-            f"{folder} cannot be made: {error.strerror or error}.",
-            help="Choose an --output in a folder that you may write to.",
-            code="output-not-writable",
-        ) from error
-
-
-def _refuse_existing(output: Path) -> None:
-    if output.exists():
-        raise BadInput(
-            f"{output} already exists and is not overwritten.",
-            help="Choose another --output.",
-            code="exists",
-        )
+    if provenance.get("run_id") != run.run_id:
+        return None
+    return (provenance.get("metrics") or {}).get("dice") or {}

@@ -1,0 +1,168 @@
+"""What a call of `train` asks for, and the run that answers it: a new one, or one to resume."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from e2enet.bundle import Bundle
+from e2enet.data.datasets import Dataset, split
+from e2enet.data.plan import Plan
+from e2enet.data.preprocessed import PreprocessedDataset
+from e2enet.events import BadInput, Reporter
+from e2enet.training.planning import network_arguments, planned, tuned
+from e2enet.training.settings import Run, Settings, option
+from e2enet.training.trainer import CHECKPOINT
+
+PLAN = "plan.json"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a call of `train` asks for, with its files read.
+
+    Args:
+        output: the bundle to write, an absolute path.
+        info: the dataset.
+        source: the bundle to fine-tune, or None.
+        plan: a plan's file, or None.
+        metadata: of `load_metadata`.
+        given: the settings that were given; None means not given.
+        workers, reporter: for planning and preprocessing.
+    """
+
+    output: Path
+    info: Dataset
+    source: Bundle | None
+    plan: str | os.PathLike[str] | None
+    metadata: dict[str, Any]
+    given: dict[str, Any]
+    workers: int | None
+    reporter: Reporter
+
+    @property
+    def folder(self) -> Path:
+        """Where the run keeps its state."""
+        return self.output.with_name(self.output.name + ".run")
+
+    @property
+    def dataset(self) -> dict[str, Any]:
+        """What a resumed run has to find again."""
+        return {
+            "name": self.info.name,
+            "labels": dict(self.info.labels),
+            "channels": list(self.info.channel_names),
+            "cases": list(self.info.case_names),
+        }
+
+    @property
+    def origin(self) -> dict[str, str] | None:
+        """Which bundle this is fine-tuned from."""
+        if self.source is None:
+            return None
+        return {"name": self.source.name, "weights_sha256": self.source.weights_sha256()}
+
+    def started(self) -> tuple[Run, Plan, PreprocessedDataset]:
+        """Plan a new run and make its folder, once everything is known to be usable.
+
+        Raises:
+            BadInput: something cannot be used; nothing has been written but the cache.
+        """
+        settings = Settings.of(self.given)
+        if self.source:
+            _refuse_what_is_kept(self.given, self.source)
+        training, _ = split(self.info.case_names, settings.fold)
+        make = tuned if self.source else planned
+        use = make(
+            self.info,
+            settings,
+            source=self.source,
+            plan=self.plan,
+            workers=self.workers,
+            reporter=self.reporter,
+        )
+        cases = self.preprocessed(use)
+        if not any(cases[name].foreground for name in training):
+            raise BadInput(
+                f"The training cases of {self.info.name} hold no foreground: every label map is "
+                "empty.",
+                help="Check the label maps in labelsTr.",
+                code="no-foreground",
+            )
+        _make(self.folder)
+        use.save(self.folder / PLAN)
+        run = Run.start(
+            self.folder,
+            settings,
+            network=network_arguments(self.info, use, settings, self.source),
+            dataset=self.dataset,
+            source=self.origin,
+            metadata=self.metadata,
+        )
+        return run, use, cases
+
+    def resumed(self) -> tuple[Run, Plan]:
+        """The run in the folder, unless something was asked for that differs.
+
+        Raises:
+            BadInput: naming what differs, or a file of the run that is damaged.
+        """
+        run = Run.load(self.folder)
+        run.check(self.given, dataset=self.dataset, source=self.origin)
+        if run.source and not self.source and not (self.folder / CHECKPOINT).exists():
+            raise BadInput(
+                f"The run in {self.folder} has not begun yet and needs the bundle it starts from.",
+                help=f"Give --from {run.source['name']} again.",
+                code="needs-from",
+            )
+        use = Plan.load(self.folder / PLAN)
+        if self.plan is not None and Plan.load(self.plan) != use:
+            raise BadInput(
+                f"--plan {self.plan} differs from the plan that the run in {self.folder} was "
+                "started with.",
+                help="Resume without --plan, or start anew with another --output.",
+                code="other-settings",
+            )
+        return run, use
+
+    def preprocessed(self, plan: Plan) -> PreprocessedDataset:
+        """The cases as the plan wants them; those that are in the cache are only looked at."""
+        from e2enet.data.preprocessing import cache_folder, preprocess_dataset
+
+        folder = cache_folder(self.info, plan)
+        return preprocess_dataset(
+            self.info, plan, folder, workers=self.workers, reporter=self.reporter
+        )
+
+
+def _refuse_what_is_kept(given: dict[str, Any], source: Bundle) -> None:
+    for name in ("sparsity", "base_channels", "shift_groups"):
+        if given.get(name) is not None:
+            raise BadInput(
+                f"{option(name)} cannot be chosen with --from: {source.name} keeps its own.",
+                help=f"Leave {option(name)} out, or train without --from.",
+                code="bad-setting",
+            )
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(
+            f"{folder} cannot be made: {error.strerror or error}.",
+            help="Choose an --output in a folder that you may write to.",
+            code="output-not-writable",
+        ) from error
+
+
+def refuse_existing(output: Path) -> None:
+    """Raise BadInput if there is anything at `output`."""
+    if output.exists():
+        raise BadInput(
+            f"{output} already exists and is not overwritten.",
+            help="Choose another --output.",
+            code="exists",
+        )
