@@ -41,6 +41,8 @@ def validate_cases(
         network, patch=plan.patch, classes=len(labels) + 1, device=device, reporter=reporter
     )
     scores: Scores = {}
+    if not cases:
+        return scores
     reporter.progress("validation", 0, len(cases))
     for done, case in enumerate(cases, start=1):
         scores[case.name] = _dice(predictor, case, labels)
