@@ -1,8 +1,12 @@
-"""One thread a process: the tests' networks are tiny, and waiting for a second thread costs more.
-
-Set before anything imports torch; child processes of the tests inherit it.
-"""
+"""Set before anything imports torch; child processes of the tests inherit it."""
 
 import os
+import signal
 
+# The tests' networks are tiny, and waiting for a second thread costs more than it brings.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell that starts the tests in the background has them ignore Ctrl+C, and children would
+# inherit that; the tests of cancelling need it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
