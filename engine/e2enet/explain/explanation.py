@@ -32,8 +32,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -51,13 +49,14 @@ from ..inference.segmenter import Recorder
 from .faithfulness import Faithfulness, faithfulness
 from .flow import Flow, fusion_flow
 from .flow_figure import draw_flow, draw_history
+from .folder import INDEX, check_folder, fill_folder
 from .nodes import lattice, parse_nodes
 from .overlay import display_range, draw_importance
 from .report import write_report
 from .volumes import Explainer, NodeMaps, find_label
 
 SCHEMA_VERSION = 1
-INDEX, REPORT, SEGMENTATION = "explain.json", "report.html", "segmentation.nrrd"
+REPORT, SEGMENTATION = "report.html", "segmentation.nrrd"
 PathLike = str | os.PathLike[str]
 
 
@@ -128,7 +127,7 @@ def explain(
     """
     heard = Recorder(reporter or Reporter())
     folder = Path(output)
-    _check_folder(folder)
+    check_folder(folder)
     bundle = model if isinstance(model, Bundle) else Bundle.open(model)
     case_files = None
     if inputs is not None:
@@ -180,7 +179,9 @@ def explain(
     }
     writer = _Writer(explainer, flow, case, label_map, found, check, heard)
     inputs_given = case_files.paths if case_files else ()
-    return Explanation(folder, _written(folder, inputs_given, lambda at: writer.write(at, index)))
+    return Explanation(
+        folder, fill_folder(folder, inputs_given, lambda at: writer.write(at, index))
+    )
 
 
 class _Writer:
@@ -289,7 +290,7 @@ class _Writer:
             name = f"{_stem(maps)}.png"
             draw_importance(
                 self.case.first, maps, folder / name, label=self.label_map, labels=self.labels,
-                title=figure_title(maps.node, maps.label and maps.label.name),
+                title=figure_title(maps.node, maps.label.name if maps.label else None),
             )  # fmt: skip
             entries.append({**_place(maps), "path": name})
         self.reporter.progress("figures", len(self.found), len(self.found))
@@ -335,77 +336,3 @@ def _warn_missing(
                 "label-not-found",
                 f"The model finds no {label.name} in this image; its maps are empty.",
             )
-
-
-def _check_folder(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise BadInput(
-            f"{folder} is a file.", help="Name a folder for --output.", code="output-not-folder"
-        )
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / INDEX).is_file():
-        raise BadInput(
-            f"{folder} holds other files.",
-            help="Name a new folder, or one with an earlier explanation.",
-            code="output-not-empty",
-        )
-    parent = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
-    if not os.access(parent, os.W_OK):
-        raise BadInput(
-            f"{folder} cannot be written: {parent} may not be written to.",
-            help="Choose another folder.",
-            code="output-not-writable",
-        )
-
-
-def _written(folder: Path, inputs: Sequence[Path], write: Any) -> dict[str, Any]:
-    """Write into a hidden folder, then put everything in its place; nothing on failure."""
-    made = [p for p in (folder, *folder.parents) if not p.exists()]
-    scratch = None
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=".e2enet-", suffix=".part", dir=folder))
-        index: dict[str, Any] = write(scratch)
-        new = sorted(path.name for path in scratch.iterdir())
-        old = _listed(folder / INDEX)
-        for path in inputs:
-            if path.absolute().parent == folder.absolute() and path.name in {*new, *old}:
-                raise BadInput(
-                    f"{folder} holds the input itself.",
-                    help="Name another folder; the input is never overwritten.",
-                    code="output-is-input",
-                )
-        for name in old:
-            (folder / name).unlink(missing_ok=True)
-        for name in [*(n for n in new if n != INDEX), INDEX]:
-            os.replace(scratch / name, folder / name)
-        made = []
-        return index
-    except OSError as error:
-        raise BadInput(
-            f"{folder} cannot be written: {error.strerror or error}.",
-            help="Check that there is space on the disk and that the folder may be written to.",
-            code="output-not-writable",
-        ) from error
-    finally:
-        if scratch is not None:
-            shutil.rmtree(scratch, ignore_errors=True)
-        for path in made:
-            if path.is_dir() and not any(path.iterdir()):
-                path.rmdir()
-
-
-def _listed(path: Path) -> list[str]:
-    """Names of the files of an earlier explanation, all directly in its folder."""
-    try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-        names = [
-            *index["flow"].values(),
-            index["segmentation"],
-            index["report"],
-            *(entry["path"] for entry in (*index["volumes"], *index["figures"])),
-        ]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return []
-    return [
-        n for n in names if isinstance(n, str) and n not in ("", ".", "..") and Path(n).name == n
-    ]

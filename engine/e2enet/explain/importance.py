@@ -118,7 +118,9 @@ class FusionMaps(nn.Module):
         self.layers = first_layers(network, nodes)
         self._weights = {}
         for number, (node, layer) in enumerate(self.layers.items()):
-            mass = (connections.kernel_l1(layer.name) * connections.masks[layer.name]).sum(0)
+            # The network may be on a GPU already, the masks are not.
+            mask = connections.masks[layer.name].cpu()
+            mass = (connections.kernel_l1(layer.name).cpu() * mask).sum(0)
             # A buffer moves to another device with the module.
             self.register_buffer(f"mass_{number}", mass, persistent=False)
             self._weights[node] = f"mass_{number}"

@@ -88,7 +88,7 @@ class Explainer:
         self.bundle = bundle
         self.device = choose_device(device)
         self.reporter = reporter or Reporter()
-        network, self.connections = bundle.load_network()
+        network, connections = bundle.load_network()
         if not isinstance(network, E2ENet):
             raise BadInput(
                 f"The model {bundle.name} is a {type(network).__name__}; only E2ENet has a fusion "
@@ -97,7 +97,7 @@ class Explainer:
                 code="no-fusion",
             )
         self.network: E2ENet = network
-        self.connections: Connections
+        self.connections: Connections = connections
 
     def labels(self, case: OpenCase) -> list[Label]:
         """All labels that a segmentation of the case may hold."""
