@@ -49,7 +49,7 @@ def test_deletions_are_part_of_the_result(tiny_bundle, tiny_dataset, tmp_path):
     assert status == 0
     check = events[-1]["faithfulness"]
     assert len(check["cases"]) == 1
-    assert {"rule", "fraction", "mean_loss", "losses"} == set(check["rows"][0])
+    assert {"rule", "fraction", "mean_loss", "by_case", "by_node"} == set(check["rows"][0])
     assert "Deleting connections" in Path(events[-1]["report"]).read_text(encoding="utf-8")
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from e2enet.bundle import Bundle
@@ -19,7 +20,7 @@ from e2enet.explain.faithfulness import (
     deleted,
     faithfulness,
 )
-from e2enet.explain.importance import FusionMaps
+from e2enet.explain.importance import FusionMaps, inputs_of
 from e2enet.explain.nodes import Node
 from e2enet.explain.volumes import Explainer
 from e2enet.networks import E2ENet
@@ -66,47 +67,69 @@ def test_the_network_is_whole_again_after_an_error(model):
         assert torch.equal(layer.weight.detach(), before[name])
 
 
+def first_convolutions(connections):
+    return [layer for layer in connections.layers.values() if layer.flows and layer.kind != "up"]
+
+
 def test_connection_importance_adds_up_to_the_maps(model):
-    """The sum over a direction is the mean of A_d over the voxels."""
+    """The sum over a direction is the mean of A_d over the voxels, all or those of a label."""
     network, connections, window = model
-    watched = MeanInputs(network, list(connections.layers.values()))
+    watched = MeanInputs(network, first_convolutions(connections))
+    maps = FusionMaps(network, connections, [Node(2, 0)])
     with torch.no_grad():
-        watched(window)
-    scores = connection_importance(connections, watched.means)
-    maps = FusionMaps(network, connections, [Node(1, 1)])
-    with torch.no_grad():
-        found = maps(window)
-    name = "nodes.1_1.0.conv"
-    for place, key in enumerate(maps.keys):
-        start, stop = connections.layers[name].flows[key.direction]
-        total = float((scores[name] * connections.masks[name])[:, start:stop].sum())
-        assert float(found[0, place].mean()) == pytest.approx(total, rel=1e-4)
+        inside = watched(window)[0].argmax(1)[0] > 0
+        found = maps(window)[0]
+    assert inside.any()
+    assert not inside.all()
+    name = "nodes.2_0.0.conv"
+    for kind, voxels in (("image", torch.ones_like(inside)), ("importance", inside)):
+        scores = connection_importance(connections, watched.means(kind))[name]
+        for place, key in enumerate(maps.keys):
+            start, stop = connections.layers[name].flows[key.direction]
+            total = float((scores * connections.masks[name])[:, start:stop].sum())
+            assert float(found[place][voxels].mean()) == pytest.approx(total, rel=1e-4)
 
 
-def test_importance_of_transposed_kernels_runs_over_their_inputs(model):
+def test_a_coarse_voxel_counts_by_its_share_of_the_label(model):
     network, connections, window = model
-    watched = MeanInputs(network, list(connections.layers.values()))
+    layer = connections.layers["nodes.1_1.0.conv"]
+    watched = MeanInputs(network, [layer])
+    with torch.no_grad(), inputs_of([layer]) as inputs:
+        inside = watched(window)[0].argmax(1)[0] > 0
+        x = inputs[layer.name][0]
+    total, weight, centred = torch.zeros(len(x)), 0, torch.zeros(len(x))
+    for d, h, w in np.ndindex(*x.shape[1:]):
+        box = inside[2 * d : 2 * d + 2, 2 * h : 2 * h + 2, 2 * w : 2 * w + 2]
+        total += x[:, d, h, w].abs() * box.sum()
+        centred += (x[:, d, h, w] - x.mean((1, 2, 3))).abs() * box.sum()
+        weight += int(box.sum())
+    torch.testing.assert_close(watched.means("importance")[layer.name], total / weight)
+    torch.testing.assert_close(watched.means("centred")[layer.name], centred / weight)
+
+
+def test_without_any_label_the_whole_image_counts(model):
+    network, connections, window = model
+    with torch.no_grad():
+        for head in network.heads:
+            head.weight.zero_()
+    watched = MeanInputs(network, first_convolutions(connections))
     with torch.no_grad():
         watched(window)
-    scores = connection_importance(connections, watched.means)
-    kernel = connections.kernel_l1("ups.1_0")
-    expected = kernel * watched.means["ups.1_0"][:, None]
-    torch.testing.assert_close(scores["ups.1_0"], expected)
-    assert {n: s.shape for n, s in scores.items()} == {
-        n: m.shape for n, m in connections.masks.items()
-    }
+    for name, mean in watched.means("importance").items():
+        torch.testing.assert_close(mean, watched.means("image")[name])
 
 
 def test_means_run_over_all_windows(model):
     network, connections, window = model
-    layers = list(connections.layers.values())
+    layers = first_convolutions(connections)
     together, apart = MeanInputs(network, layers), MeanInputs(network, layers)
     with torch.no_grad():
-        together(torch.cat([window, 3 * window]))
+        together(torch.cat([window, window.flip(4)]))
         apart(window)
-        apart(3 * window)
-    for name, mean in together.means.items():
-        torch.testing.assert_close(mean, apart.means[name], rtol=1e-4, atol=1e-6)
+        apart(window.flip(4))
+    for kind in ("image", "importance", "centred"):
+        for name, mean in together.means(kind).items():
+            torch.testing.assert_close(mean, apart.means(kind)[name], rtol=1e-4, atol=1e-6)
 
 
 def test_the_gradient_form_is_what_a_weaker_kernel_changes(model):
@@ -150,12 +173,18 @@ def test_every_rule_on_every_case(tiny_bundle, tiny_dataset):
         seeds=2,
     )
     assert check.cases == ["tiny_006"]
-    assert set(check.losses) == set(RULES)
+    assert set(check.nodes) == {(1, 0), (1, 1), (2, 0)}
     for rule in RULES:
         assert check.mean(rule, 0.0) == 0  # nothing deleted, nothing lost
-        assert check.losses[rule][0.5][0] <= check.intact[0]
+        for node in check.nodes:
+            assert check.losses[rule, 0.5, node][0] <= check.intact[0]
     content = json.loads(json.dumps(check.to_dict(), allow_nan=False))
     assert len(content["rows"]) == 2 * len(RULES)
+    row = content["rows"][1]
+    assert row["mean_loss"] == pytest.approx(np.mean(row["by_case"]), abs=1e-3)
+    assert row["mean_loss"] == pytest.approx(
+        np.mean([node["mean_loss"] for node in row["by_node"]]), abs=1e-3
+    )
     for name, value in explainer.network.state_dict().items():
         assert torch.equal(value, before[name])
 

@@ -1,29 +1,39 @@
 """Does the importance say something about the network? Delete what it calls important and see.
 
-Connections are deleted in every sparse layer, the same count of live ones in each, and the loss of
-Dice is compared with what the deletion of others costs (Samek et al., IEEE TNNLS 2017, on regions;
-here on connections). Rules:
+In the first convolution of each fused node, one node at a time, the same count of live connections
+is deleted by different rules, and the loss of Dice is averaged over nodes and cases (after Samek et
+al., IEEE TNNLS 2017, who delete regions of an image). Rules:
 
-    importance-high   the most important connections of this image
-    importance-low    the least important
-    random            drawn evenly; mean over several seeds
+    importance-high   the most important where the model finds structures
+    importance-low    the least important there
+    image-high        the most important over the whole image
+    centred-high      as importance-high, without the constant part of each map
+    gradient-high     the largest first-order effect on the labels
     l1-high           the largest kernel L1, whatever the image
-    gradient-high     the largest first-order effect on this image's labels
+    random            drawn evenly; mean over several seeds
 
-The importance of a connection is what it adds to A_d of `e2enet.explain.importance`:
+The importance of a connection is what it adds to A_d of `e2enet.explain.importance`, averaged over
+a set of voxels V:
 
-    I(o, c) = ‖θ[o,c]‖₁ · mean_v |x_c(v)|,   so that  Σ_{o, c in d} M[o,c] · I(o, c) = mean_v A_d(v)
+    I(o, c) = ‖θ[o,c]‖₁ · mean_{v in V} |x_c(v)|,  so that  Σ_{o, c in d} M[o,c] · I(o, c) is the
+    mean of A_d(v) over V.
 
-with the mean over all voxels of all windows of the image. For upward transposed kernels and second
-blocks the same formula is taken with their own input maps. The gradient form belongs to G_d:
+V is where the model gives a label (on a coarser grid each voxel counts by its share of such
+voxels), because Dice is about them; nine tenths of an image are background, and "image-high", with
+all voxels in V, follows that instead. "centred" has |x_c(v) - mean x_c| in place of |x_c(v)|: the
+instance norm after the convolution takes constants away, and A_d does not know that. The gradient
+form belongs to G_d:
 
     J(o, c) = | Σ_v ∂y/∂(θ[o,c] ∗ x_c)(v) · (θ[o,c] ∗ x_c)(v) | = | Σ_taps θ[o,c] · ∂y/∂θ[o,c] |
 
-with y the sum of y_k over all labels.
+with y the sum of y_k over all labels. One node at a time, because a network of so few connections
+has bottlenecks: with all nodes at once a label is lost altogether at 1 %, by any rule but random,
+and the order of the rules is chance.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,6 +43,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data.images import Volume, check_same_grid, read_label
@@ -44,36 +55,57 @@ from ..events import BadInput, Reporter
 from ..inference.cases import InputCase, find_cases
 from ..inference.opening import OpenCase, open_case
 from ..networks import SparseLayer
-from .importance import inputs_of
+from .importance import first_layers, inputs_of
+from .nodes import Node, lattice
 from .volumes import Explainer
 
-FRACTIONS = (0.1, 0.2, 0.4)
 SEEDS = 3
-RULES = ("importance-high", "importance-low", "random", "l1-high", "gradient-high")
+FRACTIONS = (0.05, 0.1, 0.2)
+RULES = (
+    "importance-high",
+    "importance-low",
+    "image-high",
+    "centred-high",
+    "gradient-high",
+    "l1-high",
+    "random",
+)
 Scores = dict[str, Tensor]  # layer name -> score of each connection, shaped as the mask
 
 
 @dataclass(frozen=True)
 class Faithfulness:
-    """Loss of Dice by deletion, per case.
+    """Loss of Dice by deletion.
 
     Attributes:
         cases: Names of the cases.
         intact: Mean Dice of each case with all connections.
-        fractions: Shares of the live connections of each layer that were deleted.
-        losses: rule -> fraction -> loss of each case (intact minus deleted; random: mean of seeds).
+        losses: (rule, fraction, node) -> loss of each case (intact minus deleted; random: mean of
+            the seeds). The fraction is of the live connections of the node's first convolution.
         seeds: Draws of the random rule.
     """
 
     cases: list[str]
     intact: list[float]
-    fractions: tuple[float, ...]
-    losses: dict[str, dict[float, list[float]]]
+    losses: dict[tuple[str, float, Node], list[float]]
     seeds: int
 
+    @property
+    def fractions(self) -> list[float]:
+        return sorted({fraction for _, fraction, _ in self.losses})
+
+    @property
+    def nodes(self) -> list[Node]:
+        return sorted({node for _, _, node in self.losses})
+
+    def by_case(self, rule: str, fraction: float) -> list[float]:
+        """Mean loss of Dice over the nodes, for each case."""
+        columns = [self.losses[rule, fraction, node] for node in self.nodes]
+        return [mean(one) for one in zip(*columns, strict=True)]
+
     def mean(self, rule: str, fraction: float) -> float:
-        """Mean loss of Dice over the cases."""
-        return mean(self.losses[rule][fraction])
+        """Mean loss of Dice over nodes and cases."""
+        return mean(self.by_case(rule, fraction))
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -86,11 +118,19 @@ class Faithfulness:
                 {
                     "rule": rule,
                     "fraction": fraction,
-                    "mean_loss": round(mean(values), 4),
-                    "losses": [round(v, 4) for v in values],
+                    "mean_loss": round(self.mean(rule, fraction), 4),
+                    "by_case": [round(v, 4) for v in self.by_case(rule, fraction)],
+                    "by_node": [
+                        {
+                            "stage": node.stage,
+                            "level": node.level,
+                            "mean_loss": round(mean(self.losses[rule, fraction, node]), 4),
+                        }
+                        for node in self.nodes
+                    ],
                 }
-                for rule, by_fraction in self.losses.items()
-                for fraction, values in by_fraction.items()
+                for rule in RULES
+                for fraction in self.fractions
             ],
         }
 
@@ -112,7 +152,7 @@ def faithfulness(
         images: Folder of images, named as nnU-Net does.
         references: Folder of their label maps, CASE.nii.gz.
         count: Only the first so many cases by name; None for all.
-        fractions: Shares of the live connections of each layer to delete.
+        fractions: Shares of the live connections of each node's first convolution to delete.
         seeds: Draws of the random rule.
         reporter: Receives progress as stage "faithfulness".
 
@@ -122,42 +162,41 @@ def faithfulness(
     reporter = reporter or Reporter()
     pairs = _pairs(Path(images), Path(references), explainer, count)
     intact: list[float] = []
-    losses: dict[str, dict[float, list[float]]] = {
-        rule: {fraction: [] for fraction in fractions} for rule in RULES
-    }
-    quiet = Reporter()
-    heard, explainer.reporter = explainer.reporter, quiet
+    losses: dict[tuple[str, float, Node], list[float]] = {}
+    nodes = first_layers(explainer.network, lattice(explainer.network.levels))
+    heard, explainer.reporter = explainer.reporter, Reporter()
+    done, total = 0, len(pairs) * len(nodes)
     try:
-        for number, (files, reference) in enumerate(pairs):
-            reporter.progress("faithfulness", number, len(pairs))
+        for files, reference in pairs:
+            reporter.progress("faithfulness", done, total)
             case = open_case(files, explainer.bundle)
             truth = _truth(case, reference, files.paths[0].name)
-            whole, scores = _scores(explainer, case, truth)
+            whole, scores = _scores(explainer, case, truth, list(nodes.values()))
             intact.append(whole)
-            for rule in RULES:
-                for fraction in fractions:
+            for node, layer in nodes.items():
+                for rule, fraction in itertools.product(RULES, fractions):
                     lost = []
                     for seed in range(seeds if rule == "random" else 1):
-                        ranks = _ranks(explainer.connections, scores, rule, seed)
-                        with deleted(explainer.connections, ranks, fraction):
+                        ranks = _ranks(explainer.connections, scores, rule, layer.name, seed)
+                        with deleted(explainer.connections, {layer.name: ranks}, fraction):
                             lost.append(whole - _dice(explainer, case, truth))
-                    losses[rule][fraction].append(mean(lost))
+                    losses.setdefault((rule, fraction, node), []).append(mean(lost))
+                done += 1
+                reporter.progress("faithfulness", done, total)
     finally:
         explainer.reporter = heard
-    reporter.progress("faithfulness", len(pairs), len(pairs))
-    names = [files.name for files, _ in pairs]
-    return Faithfulness(names, intact, tuple(fractions), losses, seeds)
+    return Faithfulness([files.name for files, _ in pairs], intact, losses, seeds)
 
 
 @contextmanager
 def deleted(
     connections: Connections, scores: Mapping[str, Tensor], fraction: float
 ) -> Iterator[int]:
-    """For a while, take the highest-scoring live connections out of every layer.
+    """For a while, take the highest-scoring live connections out of layers.
 
     Args:
         connections: The network's; its masks stay as they are.
-        scores: Layer name -> score of each connection.
+        scores: Layer name -> score of each connection, for the layers to take from.
         fraction: Of the live connections of each layer; `round(fraction * live)` go.
 
     Yields:
@@ -165,13 +204,13 @@ def deleted(
     """
     before, count = {}, 0
     with torch.no_grad():
-        for name, mask in connections.masks.items():
-            weight = connections.layers[name].weight
+        for name, values in scores.items():
+            mask, weight = connections.masks[name], connections.layers[name].weight
             before[name] = weight.detach().clone()
             live = mask.flatten().nonzero().squeeze(1)
             gone = round(fraction * live.numel())
-            values = scores[name].to(mask.device).flatten()[live]
-            chosen = live[torch.sort(values, descending=True, stable=True).indices[:gone]]
+            order = torch.sort(values.to(mask.device).flatten()[live], descending=True, stable=True)
+            chosen = live[order.indices[:gone]]
             weight[chosen // mask.shape[1], chosen % mask.shape[1]] = 0
             count += gone
     try:
@@ -183,42 +222,60 @@ def deleted(
 
 
 def connection_importance(connections: Connections, means: Mapping[str, Tensor]) -> Scores:
-    """I(o, c) of every connection.
+    """I(o, c) of every connection of some fusion convolutions.
 
     Args:
         connections: The network's.
-        means: Layer name -> mean_v |x_c(v)| of its input maps, (C_in,).
+        means: Layer name -> mean of |x_c(v)| over some voxels, (C_in,).
     """
-    scores = {}
-    for name, layer in connections.layers.items():
-        shape = (1, -1) if layer.output_axis == 0 else (-1, 1)
-        scores[name] = connections.kernel_l1(name) * means[name].view(shape)
-    return scores
+    return {name: connections.kernel_l1(name) * mean[None] for name, mean in means.items()}
 
 
 class MeanInputs(nn.Module):
-    """A network that remembers the mean absolute value of what enters its layers."""
+    """A network that remembers the mean absolute value of each map that enters its layers.
+
+    Attributes:
+        sums: kind -> layer name -> (C_in,), divided by `weights` to give `means`. Kinds are
+            "image" (all voxels), "importance" (where a label wins) and "centred" (there, after the
+            map's own mean over the window is taken away).
+    """
 
     def __init__(self, network: nn.Module, layers: Sequence[SparseLayer]) -> None:
         super().__init__()
         self.network = network
         self.layers = list(layers)
-        self.sums: dict[str, Tensor] = {}
-        self.windows = 0
+        self.sums: dict[str, dict[str, Tensor]] = {}
+        self.weights: dict[str, dict[str, float]] = {}
 
     def forward(self, windows: Tensor) -> Any:
         with inputs_of(self.layers) as inputs:
             logits = self.network(windows)
+            finest = logits[0] if isinstance(logits, (list, tuple)) else logits
+            inside = (finest.argmax(1, keepdim=True) > 0).float()
             for name, x in inputs.items():
-                one = x.abs().mean((2, 3, 4), dtype=torch.float32).sum(0)
-                self.sums[name] = self.sums.get(name, 0) + one
-        self.windows += windows.shape[0]
+                x = x.float()
+                share = F.adaptive_avg_pool3d(inside, x.shape[2:])
+                centred = x - x.mean((2, 3, 4), keepdim=True)
+                self._add("image", name, x.abs(), torch.ones_like(share))
+                self._add("importance", name, x.abs(), share)
+                self._add("centred", name, centred.abs(), share)
         return logits
 
-    @property
-    def means(self) -> dict[str, Tensor]:
-        """Layer name -> mean_v |x_c(v)|, (C_in,)."""
-        return {name: total / self.windows for name, total in self.sums.items()}
+    def _add(self, kind: str, name: str, values: Tensor, share: Tensor) -> None:
+        sums, weights = self.sums.setdefault(kind, {}), self.weights.setdefault(kind, {})
+        total = torch.einsum("bcdhw,bxdhw->c", values, share).double()
+        sums[name] = sums.get(name, torch.zeros_like(total)) + total
+        weights[name] = weights.get(name, 0.0) + float(share.sum(dtype=torch.float64))
+
+    def means(self, kind: str) -> dict[str, Tensor]:
+        """Layer name -> (C_in,) mean of a kind; over the whole image where no label won."""
+        result = {}
+        for name, total in self.sums[kind].items():
+            weight = self.weights[kind][name]
+            if not weight:
+                total, weight = self.sums["image"][name], self.weights["image"][name]
+            result[name] = (total / weight).float()
+        return result
 
 
 class WeightGradients(nn.Module):
@@ -251,32 +308,30 @@ class WeightGradients(nn.Module):
 
 
 def _scores(
-    explainer: Explainer, case: OpenCase, truth: np.ndarray
+    explainer: Explainer, case: OpenCase, truth: np.ndarray, layers: Sequence[SparseLayer]
 ) -> tuple[float, dict[str, Scores]]:
-    """Dice of the intact network, and the scores of all its connections by rule."""
-    layers = list(explainer.connections.layers.values())
+    """Dice of the intact network, and the scores of the connections of layers by rule."""
+    connections = explainer.connections
     watched = MeanInputs(explainer.network, layers)
     whole = _mean_dice(explainer, case, truth, explainer.segment(case, watched))
     gradients = WeightGradients(explainer.network, layers)
     explainer.segment(case, gradients)
-    importance = connection_importance(explainer.connections, watched.means)
-    return whole, {
-        "importance": importance,
-        "l1": {name: explainer.connections.kernel_l1(name) for name in importance},
-        "gradient": {name: total.abs() for name, total in gradients.sums.items()},
+    scores = {
+        kind: connection_importance(connections, watched.means(kind)) for kind in watched.sums
     }
+    scores["l1"] = {layer.name: connections.kernel_l1(layer.name) for layer in layers}
+    scores["gradient"] = {name: total.abs() for name, total in gradients.sums.items()}
+    return whole, scores
 
 
-def _ranks(connections: Connections, scores: dict[str, Scores], rule: str, seed: int) -> Scores:
+def _ranks(
+    connections: Connections, scores: dict[str, Scores], rule: str, name: str, seed: int
+) -> Tensor:
     if rule == "random":
         generator = torch.Generator().manual_seed(seed)
-        return {
-            name: torch.rand(mask.shape, generator=generator)
-            for name, mask in connections.masks.items()
-        }
+        return torch.rand(connections.masks[name].shape, generator=generator)
     kind, _, end = rule.rpartition("-")
-    sign = 1 if end == "high" else -1
-    return {name: sign * one for name, one in scores[kind].items()}
+    return scores[kind][name] * (1 if end == "high" else -1)
 
 
 def _dice(explainer: Explainer, case: OpenCase, truth: np.ndarray) -> float:

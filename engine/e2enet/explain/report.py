@@ -41,11 +41,13 @@ td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
 """
 
 _RULES = {
-    "importance-high": "the most important for the image",
-    "importance-low": "the least important",
-    "random": "drawn at random",
-    "l1-high": "the largest kernel L1, image not looked at",
+    "importance-high": "the most important where the model finds structures",
+    "importance-low": "the least important there",
+    "image-high": "the most important over the whole image",
+    "centred-high": "the most important where it finds structures, constants left out",
     "gradient-high": "the largest first-order effect on the labels",
+    "l1-high": "the largest kernels, image not looked at",
+    "random": "drawn at random",
 }
 
 
@@ -185,14 +187,32 @@ def _faithfulness(check: Mapping[str, Any]) -> str:
         for rule, text in _RULES.items()
         if (rule, fractions[0]) in losses
     )
+    top = fractions[-1]
+    nodes = {
+        row["rule"]: {f"{n['stage']}:{n['level']}": n["mean_loss"] for n in row["by_node"]}
+        for row in check["rows"]
+        if row["fraction"] == top
+    }
+    names = list(next(iter(nodes.values())))
+    by_node = "".join(
+        f"<tr><td>{text}</td>"
+        + "".join(f'<td class="n">{nodes[rule][n]:.3f}</td>' for n in names)
+        + "</tr>"
+        for rule, text in _RULES.items()
+        if rule in nodes
+    )
     return f"""<h2>Does it mean anything? Deleting connections</h2>
-<p>In every layer the same number of live connections is deleted by different rules. If importance
-says something about the network, deleting what it calls important has to cost more Dice than
-deleting others.</p>
-<div class="scroll"><table><caption>Mean loss of Dice over {len(check["cases"])} cases (intact:
-{check["mean_dice_intact"]:.3f}); random: mean of {check["random_seeds"]} draws.</caption>
+<p>In the first convolution of each node, one node at a time, the same number of live connections is
+deleted by different rules. If importance says something about the network, deleting what it calls
+important has to cost more Dice than deleting others.</p>
+<div class="scroll"><table><caption>Mean loss of Dice over {len(names)} nodes and
+{len(check["cases"])} cases (intact: {check["mean_dice_intact"]:.3f}); random: mean of
+{check["random_seeds"]} draws.</caption>
 <tr><th>which live connections are deleted</th>
-{"".join(f'<th class="n">{100 * f:.0f} %</th>' for f in fractions)}</tr>{rows}</table></div>"""
+{"".join(f'<th class="n">{100 * f:.0f} %</th>' for f in fractions)}</tr>{rows}</table></div>
+<div class="scroll"><table><caption>The same at {100 * top:.0f} %, for each node.</caption>
+<tr><th>which live connections are deleted</th>
+{"".join(f'<th class="n">{n}</th>' for n in names)}</tr>{by_node}</table></div>"""
 
 
 def _limits(index: Mapping[str, Any]) -> str:
