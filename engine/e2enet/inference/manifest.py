@@ -57,6 +57,7 @@ def make_manifest(
     *,
     case: InputCase,
     bundle: Bundle,
+    weights_sha256: str,
     device: torch.device,
     options: dict[str, Any],
     grid: Grid,
@@ -86,7 +87,7 @@ def make_manifest(
         "model": {
             "name": bundle.name,
             "title": bundle.title,
-            "weights_sha256": bundle.weights_sha256(),
+            "weights_sha256": weights_sha256,
         },
         "options": options,
         "device": {

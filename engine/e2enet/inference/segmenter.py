@@ -20,6 +20,7 @@ from ..data.plan import Plan
 from ..events import BadInput, Reporter
 from .cases import InputCase, find_case
 from .device import check_device_name
+from .islands import keep_largest
 from .manifest import make_manifest
 from .opening import Clock, open_case
 from .regions import Job, Region, result_labels
@@ -101,6 +102,7 @@ class Segmenter:
         self._device_name = check_device_name(device)
         self._reporter = reporter or Reporter()
         self._network: nn.Module | None = None
+        self._weights_sha256 = ""
 
     def run(
         self,
@@ -133,15 +135,17 @@ class Segmenter:
         jobs.clear()  # the prepared image is no longer needed
         counts = _counts(canvas, highest)
         found = [_measured(label, int(counts[label.value]), grid) for label in labels]
-        if not any(label.voxels for label in found):
+        if any(label.voxels for label in found):
+            for label, measured in zip(labels, found, strict=True):
+                _doubt(label, measured, heard)
+        else:
             heard.warning(
                 "nothing-found", f"None of the model's structures was found in {case.name}."
             )
-        for label, measured in zip(labels, found, strict=True):
-            _doubt(label, measured, heard)
         manifest = make_manifest(
             case=case,
             bundle=self.bundle,
+            weights_sha256=self._weights_sha256,
             device=predictor.device,
             options={
                 "device": self._device_name,
@@ -170,6 +174,8 @@ class Segmenter:
         device = choose_device(self._device_name)
         if self._network is None:
             self._network = self._load()
+            # Of what was loaded: the file may be replaced while a batch runs.
+            self._weights_sha256 = self.bundle.weights_sha256()
         place = {label.value: number for number, label in enumerate(self.bundle.labels, 1)}
         return Predictor(
             self._network,
@@ -258,6 +264,8 @@ def predict_labels(
         )
         for block in predictor.stream(job.image, on_windows=advance):
             writer.add(block)
+        if job.region.one_piece:
+            keep_largest(own[job.target] if number == 0 else own)
         if number:
             _merge(canvas, own, job, [one.region for one in jobs[:number]])
 
@@ -284,7 +292,7 @@ def _counts(canvas: np.ndarray, highest: int) -> np.ndarray:
 
 def _doubt(label: Label, measured: LabelVolume, reporter: Reporter) -> None:
     """Warn of a volume far from any the model was trained on: it can fail without a word."""
-    if label.usual_ml is None or not measured.voxels:
+    if label.usual_ml is None:
         return
     low, high = label.usual_ml
     if not low / _UNUSUAL <= measured.volume_ml <= high * _UNUSUAL:
