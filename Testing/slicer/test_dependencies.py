@@ -30,7 +30,7 @@ def slicers_python(monkeypatch):
     monkeypatch.setitem(sys.modules, "PyTorchUtils", torch)
 
     def pip_install(arguments):
-        with open(arguments[1]) as stream:
+        with open(arguments[1], encoding="utf-8") as stream:
             calls.append(("pip", arguments[2:], stream.read().split()))
 
     monkeypatch.setattr(slicer.util, "pip_install", pip_install, raising=False)

@@ -71,7 +71,7 @@ def alive(pid):
     if not isAlive(pid):
         return False
     try:
-        with open(f"/proc/{pid}/stat") as stream:
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as stream:
             return stream.read().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
         return False

@@ -173,7 +173,7 @@ def test_region_reaches_the_engine(tab, scene, monkeypatch):
 
     def remember(arguments):
         where = arguments[arguments.index("--roi") + 1]
-        seen.append(json.loads(Path(where).read_text()))
+        seen.append(json.loads(Path(where).read_text(encoding="utf-8")))
         return original(arguments)
 
     monkeypatch.setattr(enginerun, "engineCommand", remember)

@@ -66,8 +66,8 @@ def change(path: Path, work: Callable[[np.ndarray], np.ndarray], **geometry: Any
 
 
 def edit_json(path: Path, **changes: Any) -> None:
-    record = json.loads(path.read_text())
-    path.write_text(json.dumps({**record, **changes}))
+    record = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**record, **changes}), encoding="utf-8")
 
 
 def test_the_bundle_is_whole(trained: Path) -> None:

@@ -71,7 +71,7 @@ def run(work: Callable[[Reporter], Any], *, progress: ProgressStyle, debug: bool
         reporter.error("cancelled", "Cancelled.")
     except BrokenPipeError:  # the reader of our events has gone
         status = EXIT_FAILURE
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the interpreter's own last flush
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for the interpreter's own last flush
     except MemoryError:
         status = EXIT_FAILURE
         reporter.error("out-of-memory", "There is not enough memory.", "Close other programs.")

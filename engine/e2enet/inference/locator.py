@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +39,14 @@ class Box:
         size_mm: Edge lengths along the grid's x, y and z axis, in mm. In a template: along L, P, S.
         mirror: The model knows the mirror image of what is in the box: flip the crop left-right
             (in canonical orientation) before it goes in, and the result back.
+        one_piece: The structure is connected: islands beside it are dropped.
     """
 
     name: str
     center_mm: Vector
     size_mm: Vector
     mirror: bool = False
+    one_piece: bool = False
 
     def region(self, grid: Grid) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
         """First voxel and number of voxels (x, y, z) of the box on a grid, cut at its borders.
@@ -106,7 +108,8 @@ class Locator:
         Args:
             values: `{"kind": "affine-template", "template": "locator/template.nii.gz", "notice":
                 "locator/NOTICE", "coordinates": "LPS", "boxes": [{"name", "center_mm", "size_mm",
-                "mirror"?}], "crop_max_mm": [x, y, z], "least_score"?, "sure_score"?}`.
+                "mirror"?, "one_piece"?}], "crop_max_mm": [x, y, z], "least_score"?,
+                "sure_score"?}`.
             folder: The bundle's folder; the paths are relative to it and may not leave it.
 
         Raises:
@@ -153,14 +156,16 @@ class Locator:
         for entry in entries:
             if not isinstance(entry, Mapping) or not isinstance(entry.get("name"), str):
                 raise fail("a box has no name")
-            if not isinstance(entry.get("mirror", False), bool):
-                raise fail("mirror is neither true nor false")
+            for key in ("mirror", "one_piece"):
+                if not isinstance(entry.get(key, False), bool):
+                    raise fail(f"{key} is neither true nor false")
             boxes.append(
                 Box(
                     entry["name"],
                     vector(entry, "center_mm", positive=False),
                     vector(entry, "size_mm", positive=True),
                     entry.get("mirror", False),
+                    entry.get("one_piece", False),
                 )
             )
         if len({box.name for box in boxes}) != len(boxes):
@@ -242,7 +247,7 @@ def _carry(box: Box, transform: sitk.AffineTransform, grid: Grid) -> Box:
     along = np.reshape(grid.direction, (3, 3)).T @ matrix  # LPS of the template -> image axes
     size = np.sqrt(((along * np.asarray(box.size_mm)) ** 2).sum(axis=1))
     center = transform.TransformPoint(box.center_mm)
-    return Box(box.name, three(center), three(float(v) for v in size), box.mirror)
+    return replace(box, center_mm=three(center), size_mm=three(float(v) for v in size))
 
 
 def _read_template(path: Path) -> sitk.Image:

@@ -32,6 +32,7 @@ class Region:
         cropped: The model was trained on such crops: prepare the crop as if it were the image.
             Otherwise the whole image is prepared and only windows round the region are run.
         mirror: Flip the crop left-right on its way in and out.
+        one_piece: Keep only the largest connected part of what is found.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Region:
     labels: tuple[Label, ...]
     cropped: bool = False
     mirror: bool = False
+    one_piece: bool = False
 
     def distance(self, at: Sequence[int]) -> float:
         """Squared distance of a voxel (z, y, x) from the region's middle, in its half sizes."""
@@ -126,7 +128,7 @@ def _boxed(box: Box, inside: Slices, number: int, labels: tuple[Label, ...]) -> 
         )
         for place, label in enumerate(labels, 1)
     )
-    return Region(box.name, inside, named, cropped=True, mirror=box.mirror)
+    return Region(box.name, inside, named, cropped=True, mirror=box.mirror, one_piece=box.one_piece)
 
 
 def _tint(color: tuple[int, int, int], number: int) -> tuple[int, int, int]:
