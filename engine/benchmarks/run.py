@@ -28,8 +28,8 @@ ROOT = HERE.parents[1]
 BASELINE = "nnunet"
 SUBJECTS = {
     "e2enet": "E2ENet, S = 0.8",
-    "nnunet": "nnU-Net plain U-Net, as shipped",
-    "nnunet-channels-last": "nnU-Net plain U-Net, channels-last",
+    "nnunet": "nnU-Net, as shipped",
+    "nnunet-channels-last": "nnU-Net, channels-last",
 }
 
 
@@ -77,7 +77,7 @@ def segment_row(rounds: int) -> dict[str, Any]:
             )
             seconds.append(time.perf_counter() - start)
     return {
-        "what": "e2enet segment, sample head to two hippocampi, cold",
+        "what": "segment, whole head, cold",
         "seconds": statistics.median(seconds),
         "rounds": rounds,
     }
@@ -105,8 +105,9 @@ def machine() -> dict[str, Any]:
 def table(rows: dict[str, Any]) -> Table:
     """The rows for a person."""
     result = Table(title="64 x 128 x 128 patch, 16 classes, fp32, CPU", title_justify="left")
-    for name in ("what", "time (s)", "time vs nnU-Net", "peak (MiB)", "memory vs nnU-Net"):
-        result.add_column(name, justify="left" if name == "what" else "right")
+    result.add_column("what")
+    for name in ("time (s)", "/ nnU-Net", "peak (MiB)", "/ nnU-Net"):
+        result.add_column(name, justify="right", no_wrap=True)
     for row in rows.values():
         result.add_row(
             row["what"],
