@@ -93,6 +93,7 @@ class E2ENetSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
         ScriptedLoadableModuleWidget.setup(self)
         from E2ENetSegmentationLib.dependencies import Dependencies
         from E2ENetSegmentationLib.finetunepanel import FineTunePanel
+        from E2ENetSegmentationLib.fusionpanel import FusionPanel
         from E2ENetSegmentationLib.host import SlicerHost
         from E2ENetSegmentationLib.modelspanel import ModelsPanel
         from E2ENetSegmentationLib.segmentpanel import SegmentPanel
@@ -106,6 +107,7 @@ class E2ENetSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
             "SegmentTab": _("Segment"),
             "FineTuneTab": _("Fine-tune"),
             "ModelsTab": _("Models"),
+            "FusionTab": _("Fusion"),
         }
         self.tabs = {}
         for name, title in titles.items():
@@ -120,7 +122,8 @@ class E2ENetSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
         self.fineTune = FineTunePanel(
             self.tabs["FineTuneTab"], core, self.host, needs, self.onModelsChanged
         )
-        self.panels = [self.segment, self.fineTune, self.models]
+        self.fusion = FusionPanel(self.tabs["FusionTab"], core, self.host, needs)
+        self.panels = [self.segment, self.fineTune, self.models, self.fusion]
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
@@ -166,6 +169,8 @@ class E2ENetSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
         self.segment.refreshModels(name)
         self.segment.update()
         self.fineTune.refreshModels()
+        self.fusion.refreshModels()
+        self.fusion.update()
         self.models.refresh()
 
     def initializeParameterNode(self):

@@ -15,6 +15,7 @@ def start():
     colors = application.GetColorLogic()
     colors.SetMRMLScene(scene)
     colors.AddDefaultColorNodes()
+    scene.RegisterNodeClass(slicer.vtkMRMLColorLegendDisplayNode())  # Slicer's module Colors does
     application.SetModuleLogic("Colors", colors)
     remote = slicer.vtkMRMLRemoteIOLogic()
     remote.SetMRMLScene(scene)

@@ -65,6 +65,12 @@ CLASSES = {  # class: (properties with defaults, signals, methods)
         ("valueChanged(double)",),
         ("setValue",),
     ),
+    "ctkSliderWidget": (
+        {"value": 0.0, "minimum": 0.0, "maximum": 99.0, "singleStep": 1.0, "decimals": 0}
+        | {"suffix": ""},
+        ("valueChanged(double)",),
+        (),
+    ),
     "QProgressBar": ({"value": 0, "minimum": 0, "maximum": 100}, (), ()),
     "QPlainTextEdit": (
         {"plainText": "", "readOnly": False, "maximumBlockCount": 0},

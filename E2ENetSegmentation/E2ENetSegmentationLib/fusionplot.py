@@ -1,0 +1,201 @@
+"""The fusion flow as Slicer plots: which share of a node's connections each direction has.
+
+Two charts: one node over the training, and all nodes at its end. A model without a history has the
+second one only. Shares are in percent; L1 is the share of the kernels' summed absolute weights.
+"""
+
+import slicer
+import vtk
+
+from .i18n import tr as _
+
+# Okabe and Ito's colours, those of the engine's figures.
+COLORS = {
+    "forward": (0.0, 0.620, 0.451),
+    "upward": (0.835, 0.369, 0.0),
+    "downward": (0.0, 0.447, 0.698),
+}
+MARK = "E2ENet.Flow"
+
+
+def directionName(direction: str) -> str:
+    """A direction in the user's language."""
+    names = {
+        "forward": _("Forward"),
+        "upward": _("Upward"),
+        "downward": _("Downward"),
+        "dominant": _("Dominant"),
+        "compare": _("Compare"),
+    }
+    return names.get(direction, direction)
+
+
+class FlowPlot:
+    """Charts with their tables and series.
+
+    Attributes:
+        history: Chart of one node over the training, or None without a history.
+        final: Chart of all nodes at the end.
+    """
+
+    def __init__(self, history, final, nodes) -> None:
+        self.history, self.final = history, final
+        self._nodes = nodes
+
+    @property
+    def chart(self):
+        """The chart that says most."""
+        return self.history or self.final
+
+    def nodes(self) -> list:
+        """Every node that belongs to it."""
+        return list(self._nodes)
+
+    @classmethod
+    def make(cls, model, flow: dict, node) -> "FlowPlot":
+        """Charts of a flow; those of an earlier call for the same model and node are replaced.
+
+        Args:
+            model: The model.
+            flow: Content of the engine's flow.json.
+            node: (stage, level) that the history is of.
+        """
+        name = f"{node[0]}:{node[1]}"
+        keys = {"final": model.name, "history": f"{model.name}|{name}"}
+        for key in keys.values():
+            _remove(key)
+        made = []
+        final = _finalChart(model, flow["records"][-1], keys["final"], made)
+        history = None
+        if len(flow["records"]) > 1:
+            history = _historyChart(model, flow["records"], node, keys["history"], made)
+        return cls(history, final, made)
+
+    @classmethod
+    def find(cls, model, node):
+        """The charts of a model and node in the scene, or None."""
+        name = f"{model.name}|{node[0]}:{node[1]}"
+        final, history = _chart(model.name), _chart(name)
+        hasHistory = final is not None and final.GetAttribute("E2ENet.History") == "1"
+        if final is None or (hasHistory and history is None):
+            return None
+        return cls(history, final, [])
+
+
+def _finalChart(model, record: dict, key: str, made: list):
+    """Bars: each node's share of live connections by direction."""
+    names, columns = [], {direction: [] for direction in COLORS}
+    for node in record["nodes"]:
+        names.append(f"{node['stage']}:{node['level']}")
+        for direction, values in columns.items():
+            values.append(100.0 * (node["flows"].get(direction) or {}).get("share", 0.0))
+    title = _("{model}: fusion flow at the end").format(model=model.title)
+    table = _table(title, {_("Node"): names, **_named(columns)}, key, made)
+    chart = _newChart(title, _("Node (stage:level), in the order of the table"), key, made)
+    for direction in columns:
+        series = _series(chart, table, directionName(direction), direction, key, made)
+        series.SetPlotType(slicer.vtkMRMLPlotSeriesNode.PlotTypeBar)
+        series.SetLabelColumnName(_("Node"))
+    return chart
+
+
+def _historyChart(model, records, node, key: str, made: list):
+    """Lines over the training: connections solid, kernel L1 dashed."""
+    lines = {}
+    steps = []
+    for place, record in enumerate(records):
+        found = [n for n in record["nodes"] if (n["stage"], n["level"]) == tuple(node)]
+        if not found:
+            continue
+        at = record["epoch"] if record["epoch"] is not None else record["iteration"]
+        steps.append(float(place if at is None else at))
+        for direction, flow in found[0]["flows"].items():
+            lines.setdefault((direction, "share"), []).append(100.0 * flow["share"])
+            lines.setdefault((direction, "l1_share"), []).append(100.0 * flow["l1_share"])
+    inEpochs = all(record["epoch"] is not None for record in records)
+    axis = _("Epoch") if inEpochs else _("Iteration")
+    title = _("{model}: fusion flow into node {node}").format(
+        model=model.title, node=f"{node[0]}:{node[1]}"
+    )
+    names = {
+        (direction, kind): directionName(direction)
+        if kind == "share"
+        else _("{direction}, kernel L1").format(direction=directionName(direction))
+        for direction, kind in lines
+    }
+    columns = {axis: steps, **{names[one]: values for one, values in lines.items()}}
+    table = _table(title, columns, key, made)
+    chart = _newChart(title, axis, key, made)
+    _chart(model.name).SetAttribute("E2ENet.History", "1")
+    kinds = slicer.vtkMRMLPlotSeriesNode
+    for one in lines:
+        series = _series(chart, table, names[one], one[0], key, made)
+        series.SetPlotType(kinds.PlotTypeScatter)
+        series.SetXColumnName(axis)
+        series.SetMarkerStyle(kinds.MarkerStyleNone)
+        solid = one[1] == "share"
+        series.SetLineStyle(kinds.LineStyleSolid if solid else kinds.LineStyleDash)
+        series.SetLineWidth(3 if solid else 2)
+    return chart
+
+
+def _named(columns: dict) -> dict:
+    return {directionName(direction): values for direction, values in columns.items()}
+
+
+def _table(title: str, columns: dict, key: str, made: list):
+    table = vtk.vtkTable()
+    for name, values in columns.items():
+        texts = bool(values) and isinstance(values[0], str)
+        column = vtk.vtkStringArray() if texts else vtk.vtkDoubleArray()
+        column.SetName(name)
+        for value in values:
+            column.InsertNextValue(value)
+        table.AddColumn(column)
+    node = _new("vtkMRMLTableNode", _("{title} (table)").format(title=title), key, made)
+    node.SetAndObserveTable(table)
+    return node
+
+
+def _newChart(title: str, axis: str, key: str, made: list):
+    chart = _new("vtkMRMLPlotChartNode", title, key, made)
+    chart.SetTitle(title)
+    chart.SetXAxisTitle(axis)
+    chart.SetYAxisTitle(_("Share of the node's live connections (%)"))
+    return chart
+
+
+def _series(chart, table, column: str, direction: str, key: str, made: list):
+    series = _new("vtkMRMLPlotSeriesNode", column, key, made)
+    series.SetAndObserveTableNodeID(table.GetID())
+    series.SetYColumnName(column)
+    series.SetColor(*COLORS[direction])
+    chart.AddAndObservePlotSeriesNodeID(series.GetID())
+    return series
+
+
+def _new(kind: str, name: str, key: str, made: list):
+    node = slicer.mrmlScene.AddNewNodeByClass(kind, name)
+    node.SetAttribute(MARK, key)
+    made.append(node)
+    return node
+
+
+def _ofKey(key: str) -> list:
+    found = []
+    for kind in ("vtkMRMLPlotChartNode", "vtkMRMLPlotSeriesNode", "vtkMRMLTableNode"):
+        for index in range(slicer.mrmlScene.GetNumberOfNodesByClass(kind)):
+            node = slicer.mrmlScene.GetNthNodeByClass(index, kind)
+            if node.GetAttribute(MARK) == key:
+                found.append(node)
+    return found
+
+
+def _chart(key: str):
+    charts = [node for node in _ofKey(key) if node.IsA("vtkMRMLPlotChartNode")]
+    return charts[0] if charts else None
+
+
+def _remove(key: str) -> None:
+    for node in _ofKey(key):
+        slicer.mrmlScene.RemoveNode(node)
