@@ -106,10 +106,10 @@ def test_a_bar_keeps_out_of_standard_output() -> None:
 
 
 def test_brackets_in_a_message_are_text() -> None:
-    error = BadInput("[/tmp/a] has [3, 4] voxels.", help="See [red]this[/red].")
+    error = BadInput("[/scans/a] has [3, 4] voxels.", help="See [red]this[/red].")
     result = invoke(failing(error))
     assert result.exit_code == 2
-    assert "[/tmp/a] has [3, 4] voxels." in result.stderr
+    assert "[/scans/a] has [3, 4] voxels." in result.stderr
     assert "See [red]this[/red]." in result.stderr
 
 
