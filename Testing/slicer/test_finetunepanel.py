@@ -101,7 +101,7 @@ def test_dataset_of_the_scene(scene, models, tmp_path):
     from e2enet.data.datasets import read_dataset
 
     assert read_dataset(tmp_path / "set").case_names == ("case_000",)
-    metadata = json.loads((tmp_path / "set" / "metadata.json").read_text())
+    metadata = json.loads((tmp_path / "set" / "metadata.json").read_text(encoding="utf-8"))
     lump = next(entry for entry in metadata["labels"] if entry["name"] == "lump")
     assert lump["color"] == [128, 174, 128]
     assert lump["terminology"]["type"] == {"scheme": "SCT", "code": "85756007", "meaning": "Tissue"}

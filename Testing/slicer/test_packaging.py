@@ -21,7 +21,7 @@ LIB = sorted((MODULE / "E2ENetSegmentationLib").glob("*.py"))
 
 
 def listed(variable):
-    text = (MODULE / "CMakeLists.txt").read_text()
+    text = (MODULE / "CMakeLists.txt").read_text(encoding="utf-8")
     block = re.search(rf"set\({variable}\n(.*?)\n  \)", text, re.DOTALL).group(1)
     return sorted(line.strip().replace("${MODULE_NAME}", MODULE.name) for line in block.split("\n"))
 
@@ -125,13 +125,13 @@ def test_installed_module_finds_engine_models_and_sample(installed):
 
 
 def test_extension_depends_on_pytorch():
-    text = (REPOSITORY / "CMakeLists.txt").read_text()
+    text = (REPOSITORY / "CMakeLists.txt").read_text(encoding="utf-8")
     assert 'set(EXTENSION_DEPENDS "PyTorch")' in text
 
 
 def test_catalogue_entry_keeps_the_schema():
     """ExtensionsIndex schema v1.0.1: these keys, no others."""
-    entry = json.loads((REPOSITORY / "E2ENetSegmentation.json").read_text())
+    entry = json.loads((REPOSITORY / "E2ENetSegmentation.json").read_text(encoding="utf-8"))
     assert entry["$schema"].endswith("slicer-extension-catalog-entry-schema-v1.0.1.json#")
     assert {"$schema", "category", "scm_url"} <= set(entry)
     assert set(entry) <= {
@@ -199,11 +199,11 @@ def test_nothing_heavy_is_imported_in_slicer():
 
 def test_files_stay_short():
     for path in [SCRIPT, *LIB]:
-        assert len(path.read_text().splitlines()) <= 400, path.name
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 400, path.name
 
 
 def test_every_bound_widget_has_its_parameter():
-    tree = ast.parse(SCRIPT.read_text())
+    tree = ast.parse(SCRIPT.read_text(encoding="utf-8"))
     node = next(
         n
         for n in tree.body

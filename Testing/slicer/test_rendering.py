@@ -20,7 +20,7 @@ def found(tmp_path_factory):
         [sys.executable, str(script), str(folder)], capture_output=True, text=True
     )
     assert (folder / "found.json").is_file(), done.stderr[-2000:]
-    return json.loads((folder / "found.json").read_text())
+    return json.loads((folder / "found.json").read_text(encoding="utf-8"))
 
 
 def test_outline_is_where_the_label_is(found):

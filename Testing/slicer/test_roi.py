@@ -60,7 +60,7 @@ def test_engine_reads_the_same_voxels(scene, tmp_path, kind):
     box = ((3, 4, 5), (20, 11, 9))
     path = tmp_path / "region.mrk.json"
     path.write_text(roi.markupsText(box, volume))
-    assert len(json.loads(path.read_text())["markups"]) == 1
+    assert len(json.loads(path.read_text(encoding="utf-8"))["markups"]) == 1
     matrix = np.diag([-1.0, -1.0, 1.0, 1.0]) @ axes(kind)
     spacing = np.linalg.norm(matrix[:3, :3], axis=0)
     grid = Grid(

@@ -195,7 +195,7 @@ def test_volume_without_voxels(tab, scene):
 def two_channels(models, folder):
     copy = folder / "two"
     shutil.copytree(models, copy)
-    content = json.loads((copy / "model.json").read_text())
+    content = json.loads((copy / "model.json").read_text(encoding="utf-8"))
     content.update(name="two", title="Two", channels=[{"name": "T1"}, {"name": "T2"}])
     content["locator"] = {"template": "x"}
     (copy / "model.json").write_text(json.dumps(content))

@@ -22,7 +22,7 @@ def case(channels: int = 1, label: int = 1) -> tuple[list[np.ndarray], np.ndarra
 
 def edit(folder: Path, **changes: object) -> None:
     path = folder / "dataset.json"
-    record = {**json.loads(path.read_text()), **changes}
+    record = {**json.loads(path.read_text(encoding="utf-8")), **changes}
     path.write_text(json.dumps({k: v for k, v in record.items() if v is not None}))
 
 

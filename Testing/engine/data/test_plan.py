@@ -111,7 +111,7 @@ def test_file_and_text(described: Described, tmp_path: Path) -> None:
     plan = make_plan(*described([(1, 1, 1)], [(36, 50, 35)]))
     plan.save(tmp_path / "plan.json")
     assert Plan.load(tmp_path / "plan.json") == plan
-    assert '"patch": [40, 56, 40]' in (tmp_path / "plan.json").read_text()
+    assert '"patch": [40, 56, 40]' in (tmp_path / "plan.json").read_text(encoding="utf-8")
     assert [p.name for p in tmp_path.iterdir()] == ["plan.json"]
     (tmp_path / "plan.json").write_text('{"patch": 3}')
     with pytest.raises(BadInput, match=r"plan\.json: The plan lacks"):

@@ -231,5 +231,5 @@ def test_cache_folder(tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_paired_case_spacing_is_kept(tiny_dataset: Path, tmp_path: Path) -> None:
     preprocess_dataset(read_dataset(tiny_dataset), PLAN, tmp_path, workers=0)
-    record = json.loads((tmp_path / "tiny_000.json").read_text())
+    record = json.loads((tmp_path / "tiny_000.json").read_text(encoding="utf-8"))
     assert record["case_spacing"] == [1, 1, 1]

@@ -84,7 +84,7 @@ def test_the_bundle_is_whole(trained: Path) -> None:
     assert provenance["metrics"]["of"] == "2 held-out cases"
     evolved = [e["iteration"] for e in bundle.history()["history"] if e["turnover"] is not None]
     assert evolved == [4]
-    readme = (trained / "README.md").read_text()
+    readme = (trained / "README.md").read_text(encoding="utf-8")
     assert "e2enet train Dataset900_Tiny --output model" in readme
     assert "--levels 3" in readme
     assert "(feature sparsity 0.8" in readme
@@ -219,8 +219,8 @@ def test_metadata_goes_into_the_model(tiny_dataset: Path, tmp_path: Path) -> Non
     assert bundle.title == "Blocks"
     assert bundle.model["licence"] == "CC BY-SA 4.0"
     assert [(x.name, x.color) for x in bundle.labels][1] == ("Cube", (1, 2, 3))
-    assert (tmp_path / "m" / "locator" / "notice.txt").read_text() == "Free."
-    readme = (tmp_path / "m" / "README.md").read_text()
+    assert (tmp_path / "m" / "locator" / "notice.txt").read_text(encoding="utf-8") == "Free."
+    readme = (tmp_path / "m" / "README.md").read_text(encoding="utf-8")
     assert "Made here." in readme
     assert "CC BY-SA 4.0" in readme
 

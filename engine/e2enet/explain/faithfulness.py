@@ -254,7 +254,7 @@ class MeanInputs(nn.Module):
             inside = (finest.argmax(1, keepdim=True) > 0).float()
             for name, x in inputs.items():
                 x = x.float()
-                share = F.adaptive_avg_pool3d(inside, x.shape[2:])
+                share = F.adaptive_avg_pool3d(inside, (x.shape[2], x.shape[3], x.shape[4]))
                 centred = x - x.mean((2, 3, 4), keepdim=True)
                 self._add("image", name, x.abs(), torch.ones_like(share))
                 self._add("importance", name, x.abs(), share)
