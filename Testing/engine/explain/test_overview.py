@@ -59,10 +59,10 @@ def test_right_is_on_the_left_however_the_file_stores_it(direction, tmp_path: Pa
 def test_outlines_keep_their_shape_with_thick_slices() -> None:
     """The shown field is a cube in mm, and lies in the image's middle only without labels."""
     volume, label = scene()
-    center, field = module._field(label, volume.grid)
+    center, field = module.field_of_view(label, volume.grid)
     assert np.allclose(center, [19.5, 44.5, 39.5])
     assert field == pytest.approx(1.3 * 46 * 2)
-    center, field = module._field(np.zeros_like(label), volume.grid)
+    center, field = module.field_of_view(np.zeros_like(label), volume.grid)
     assert np.allclose(center, [19.5, 44.5, 39.5])
     assert field == 180.0
 
@@ -70,14 +70,14 @@ def test_outlines_keep_their_shape_with_thick_slices() -> None:
 def test_cuts_where_most_structures_show() -> None:
     _, label = scene()
     label[20, 44:47, 56:60] = 3
-    assert module._best_cut(label, 0) == 20
-    assert 44 <= module._best_cut(label, 1) < 47
-    assert module._best_cut(np.zeros_like(label), 2) == 40
+    assert module.best_cut(label, 0) == 20
+    assert 44 <= module.best_cut(label, 1) < 47
+    assert module.best_cut(np.zeros_like(label), 2) == 40
 
 
 def test_places_are_told_in_the_patient() -> None:
     volume, _ = scene()
-    axial, coronal, sagittal = module._PLANES
+    axial, coronal, sagittal = module.PLANES
     shifted = Grid(volume.grid.size_xyz, volume.grid.spacing_xyz, (-100.0, -50.0, -90.0))
     assert module._position(axial, shifted, (18, 40, 30)) == "I 18 mm"
     assert module._position(coronal, shifted, (18, 40, 30)) == "P 30 mm"

@@ -142,7 +142,7 @@ def _deletions(check: dict[str, Any]) -> Any:
     )
     for rule in dict.fromkeys(row["rule"] for row in check["rows"]):
         losses = {r["fraction"]: r["mean_loss"] for r in check["rows"] if r["rule"] == rule}
-        table.add_row(rule, *(f"{losses[fraction]:.3f}" for fraction in fractions))
+        table.add_row(rule, *(f"{round(losses[fraction], 3) + 0.0:.3f}" for fraction in fractions))
     return table
 
 

@@ -51,7 +51,7 @@ def draw_flow(
     """
     chosen = list(records if records is not None else flow.chosen(4))
     panel = 1.0 + 0.62 * flow.levels
-    width, height = panel * len(chosen) + 0.5, (panel * 0.86 + 0.25) * len(quantities) + 1.05
+    width, height = 0.91 * panel * len(chosen) + 0.5, (panel * 0.86 + 0.25) * len(quantities) + 1.05
     width = max(width, 6.4)
     figure = Figure(figsize=(width, height), dpi=dpi, facecolor="white")
     FigureCanvasAgg(figure)
@@ -78,7 +78,7 @@ def draw_flow(
         fontweight="bold", color=_INK, va="center",
     )  # fmt: skip
     _legend(figure, 0.16 / height)
-    return _save(figure, Path(path))
+    return save_png(figure, Path(path))
 
 
 def draw_history(
@@ -137,7 +137,7 @@ def draw_history(
     )  # fmt: skip
     figure.text(0.5, 0.43 / height, unit, ha="center", va="center", fontsize=9.5, color=_FAINT)
     _legend(figure, 0.16 / height)
-    return _save(figure, Path(path))
+    return save_png(figure, Path(path))
 
 
 def _draw_lattice(axes: Axes, levels: int, record: Mapping[str, Any], quantity: str) -> None:
@@ -220,7 +220,8 @@ def _node(record: Mapping[str, Any], stage: int, level: int) -> Mapping[str, Any
     return next(n for n in record["nodes"] if (n["stage"], n["level"]) == (stage, level))
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save_png(figure: Figure, path: Path) -> Path:
+    """Write a figure under a temporary name and rename it. Raises BadInput if that fails."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         figure.savefig(temporary, format="png", facecolor=figure.get_facecolor())

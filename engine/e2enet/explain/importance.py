@@ -13,7 +13,9 @@ Not evidence of: the decision. What cancels, what the instance norm takes away a
 part of a map) and what later nodes ignore all count. Nodes are not comparable with each other,
 because each norm rescales. Nor does it say where information came from in the image: a map already
 sums up its surroundings, and the deeper the node, the wider. Depth-shift has been applied: two
-thirds of the maps show the neighbouring slice.
+thirds of the maps show the neighbouring slice. Read it where the structures are: averaged over the
+whole image it tells less of the segmentation than the kernels' size does, and where the structures
+are, more (`e2enet.explain.faithfulness`, on the model hippocampus-mr).
 
 For a label k, with z_k its logit and V_k the voxels of the window whose largest logit is z_k:
 

@@ -17,9 +17,17 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from ..data.images import Volume
-from .flow_figure import _save
+from .flow_figure import save_png
 from .nodes import COLORS, DIRECTIONS
-from .overview import _PLANES, _best_cut, _draw_letters, _draw_scale_bar, _field, _Plane, _window
+from .overview import (
+    PLANES,
+    Plane,
+    best_cut,
+    draw_letters,
+    draw_scale_bar,
+    field_of_view,
+    grey_window,
+)
 from .volumes import NodeMaps
 
 _PAPER, _INK, _FAINT = "#0e1116", "#e6e8eb", "#8b93a0"
@@ -59,13 +67,13 @@ def draw_importance(
     Raises:
         BadInput: The file cannot be written.
     """
-    shown = [plane for plane in _PLANES if plane.name in planes]
+    shown = [plane for plane in PLANES if plane.name in planes]
     values = [int(entry["value"]) for entry in labels]
     marked = np.zeros(image.array.shape, np.uint8)
     if label is not None:
         marked = np.where(np.isin(label, values), label, 0)
-    center, field = _field(marked if marked.any() else maps.seen, image.grid)
-    cuts = [_best_cut(marked, k) if marked.any() else _strongest(maps, k) for k in range(3)]
+    center, field = field_of_view(marked if marked.any() else maps.seen, image.grid)
+    cuts = [best_cut(marked, k) if marked.any() else _strongest(maps, k) for k in range(3)]
     columns = [d for d in DIRECTIONS if d in maps.raw]
     top = display_range(maps)
     layers = {d: _heat(maps.normalised(d), top) for d in columns}
@@ -82,7 +90,7 @@ def draw_importance(
             "top": 1 - 0.7 / height, "wspace": 0.03, "hspace": 0.03,
         },
     )  # fmt: skip
-    grey = _window(image.array)
+    grey = grey_window(image.array)
     for row, plane in enumerate(shown):
         for column, name in enumerate(["image", *layers]):
             axes = grid[row][column]
@@ -92,8 +100,8 @@ def draw_importance(
             _frame(axes, plane, center, field, image.grid.spacing_zyx)
             if column == 0:
                 axes.set_ylabel(plane.name, color=_FAINT, fontsize=10.5)
-                _draw_letters(axes, plane.letters)
-                _draw_scale_bar(axes, field)
+                draw_letters(axes, plane.letters)
+                draw_scale_bar(axes, field)
             if row == 0:
                 color = COLORS.get(name, _INK)
                 axes.set_title(name, color=_lighter(color), fontsize=11, pad=6)
@@ -101,7 +109,7 @@ def draw_importance(
         figure.text(0.12 / width, 1 - 0.22 / height, title, color=_INK, fontsize=13,
                     fontweight="bold", va="center")  # fmt: skip
     _legend(figure, columns, labels, top, width, height)
-    return _save(figure, Path(path))
+    return save_png(figure, Path(path))
 
 
 def _heat(values: np.ndarray, top: float) -> np.ndarray:
@@ -132,7 +140,7 @@ def _strongest(maps: NodeMaps, axis: int) -> int:
 
 def _draw(
     axes: Axes,
-    plane: _Plane,
+    plane: Plane,
     image: np.ndarray,
     spacing: Sequence[float],
     cuts: Sequence[int],
@@ -159,7 +167,7 @@ def _draw(
 
 def _outline(
     axes: Axes,
-    plane: _Plane,
+    plane: Plane,
     marked: np.ndarray,
     labels: Sequence[Mapping[str, Any]],
     spacing: Sequence[float],
@@ -178,7 +186,7 @@ def _outline(
 
 
 def _frame(
-    axes: Axes, plane: _Plane, center: np.ndarray, field: float, spacing: Sequence[float]
+    axes: Axes, plane: Plane, center: np.ndarray, field: float, spacing: Sequence[float]
 ) -> None:
     down, right = plane.axes
     left = center[right] * spacing[right] - field / 2

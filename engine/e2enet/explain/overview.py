@@ -31,7 +31,7 @@ _SMALLEST_FIELD = 40.0  # mm
 
 
 @dataclass(frozen=True)
-class _Plane:
+class Plane:
     """A way to cut a canonical volume (z to Superior, y to Posterior, x to Left).
 
     Args:
@@ -49,10 +49,10 @@ class _Plane:
     place: tuple[str, str]
 
 
-_PLANES = (
-    _Plane("Axial", 0, (1, 2), ("R", "L", "A", "P"), ("I", "S")),
-    _Plane("Coronal", 1, (0, 2), ("R", "L", "S", "I"), ("A", "P")),
-    _Plane("Sagittal", 2, (0, 1), ("A", "P", "S", "I"), ("R", "L")),
+PLANES = (
+    Plane("Axial", 0, (1, 2), ("R", "L", "A", "P"), ("I", "S")),
+    Plane("Coronal", 1, (0, 2), ("R", "L", "S", "I"), ("A", "P")),
+    Plane("Sagittal", 2, (0, 1), ("A", "P", "S", "I"), ("R", "L")),
 )
 
 
@@ -100,11 +100,11 @@ def overview(
 
     figure = Figure(figsize=(14.4, 6.3), dpi=dpi, facecolor=_PAPER)
     FigureCanvasAgg(figure)
-    window = _window(image.array)
-    center, field = _field(marked, image.grid)
-    cuts = [_best_cut(marked, axis) for axis in range(3)]
+    window = grey_window(image.array)
+    center, field = field_of_view(marked, image.grid)
+    cuts = [best_cut(marked, axis) for axis in range(3)]
     columns = figure.add_gridspec(1, 3, left=0.02, right=0.98, bottom=0.145, top=0.885, wspace=0.04)
-    for column, plane in enumerate(_PLANES):
+    for column, plane in enumerate(PLANES):
         axes = figure.add_subplot(columns[0, column])
         _draw_plane(axes, plane, image, marked, labels, cuts, center, field, window)
     if title:
@@ -128,7 +128,7 @@ def overview(
     return path
 
 
-def _window(array: np.ndarray) -> tuple[float, float]:
+def grey_window(array: np.ndarray) -> tuple[float, float]:
     """Grey values for black and white: what differs from the background, without the extremes."""
     thin = array[tuple(slice(None, None, max(1, n // 128)) for n in array.shape)]
     background = float(np.median(thin[0]))
@@ -139,7 +139,7 @@ def _window(array: np.ndarray) -> tuple[float, float]:
     return (low, high) if low < high else (low - 1.0, low + 1.0)
 
 
-def _field(marked: np.ndarray, grid: Grid) -> tuple[np.ndarray, float]:
+def field_of_view(marked: np.ndarray, grid: Grid) -> tuple[np.ndarray, float]:
     """Centre in voxels (z, y, x) and edge length in mm of the cube that is shown."""
     spacing = np.asarray(grid.spacing_zyx)
     whole = np.asarray(grid.shape) * spacing
@@ -155,7 +155,7 @@ def _field(marked: np.ndarray, grid: Grid) -> tuple[np.ndarray, float]:
     return (low + high) / 2, wanted
 
 
-def _best_cut(marked: np.ndarray, axis: int) -> int:
+def best_cut(marked: np.ndarray, axis: int) -> int:
     """The slice with the most structures, and among those with the largest area."""
     across = tuple({0, 1, 2} - {axis})
     area = np.count_nonzero(marked, axis=across)
@@ -172,7 +172,7 @@ def _best_cut(marked: np.ndarray, axis: int) -> int:
 
 def _draw_plane(
     axes: Axes,
-    plane: _Plane,
+    plane: Plane,
     image: Volume,
     marked: np.ndarray,
     labels: Sequence[Mapping[str, Any]],
@@ -226,8 +226,8 @@ def _draw_plane(
     axes.set_title(
         f"{plane.name}  {_position(plane, image.grid, cuts)}", color=_FAINT, fontsize=10.5, pad=7
     )
-    _draw_letters(axes, plane.letters)
-    _draw_scale_bar(axes, field)
+    draw_letters(axes, plane.letters)
+    draw_scale_bar(axes, field)
     if field < 0.75 * max(rows * spacing[down], columns * spacing[right]):
         inset = axes.inset_axes((0.715, 0.715, 0.275, 0.275))
         inset.imshow(picture, interpolation="bilinear", **look)
@@ -242,7 +242,7 @@ def _draw_plane(
             spine.set_color(_FAINT)
 
 
-def _position(plane: _Plane, grid: Grid, cuts: Sequence[int]) -> str:
+def _position(plane: Plane, grid: Grid, cuts: Sequence[int]) -> str:
     """Where the plane lies, such as "S 14 mm"."""
     index = np.asarray(cuts[::-1], float)  # x, y, z
     matrix = np.reshape(grid.direction, (3, 3)) * np.asarray(grid.spacing_xyz)
@@ -250,7 +250,8 @@ def _position(plane: _Plane, grid: Grid, cuts: Sequence[int]) -> str:
     return f"{plane.place[value >= 0]} {abs(value):.0f} mm"
 
 
-def _draw_letters(axes: Axes, letters: Sequence[str]) -> None:
+def draw_letters(axes: Axes, letters: Sequence[str]) -> None:
+    """Write the directions of a plane on its four sides."""
     left, right, top, bottom = letters
     places = ((left, 0.022, 0.5), (right, 0.978, 0.5), (top, 0.5, 0.972), (bottom, 0.5, 0.028))
     for letter, x, y in places:
@@ -261,7 +262,8 @@ def _draw_letters(axes: Axes, letters: Sequence[str]) -> None:
         )  # fmt: skip
 
 
-def _draw_scale_bar(axes: Axes, field: float) -> None:
+def draw_scale_bar(axes: Axes, field: float) -> None:
+    """Draw a round number of mm, at most a third of the field of view."""
     length = max((v for v in (1, 2, 5, 10, 20, 50, 100, 200) if v <= 0.3 * field), default=1)
     share = length / field
     dark = [withStroke(linewidth=5.5, foreground="black", alpha=0.6)]  # legible on white too

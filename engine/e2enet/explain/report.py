@@ -94,7 +94,7 @@ def _head(index: Mapping[str, Any]) -> str:
     )
     return f"""<h1>Which scales the network fused</h1>
 <p class="faint">Model <b>{escape(model["title"])}</b> ({escape(model["name"])}), {source}
-{escape(index["created"])}</p>{notes}
+{escape(index["created"][:10])}</p>{notes}
 <p>An E2ENet is a lattice of nodes. Each node fuses up to three inputs, and training decides which
 single connections of each input stay alive. So one can read off the model how much every node takes
 from which scale, and measure on an image where it does. A node is written stage:level; level 0 is
@@ -182,7 +182,7 @@ def _faithfulness(check: Mapping[str, Any]) -> str:
     losses = {(row["rule"], row["fraction"]): row["mean_loss"] for row in check["rows"]}
     rows = "".join(
         f"<tr><td>{text}</td>"
-        + "".join(f'<td class="n">{losses[rule, f]:.3f}</td>' for f in fractions)
+        + "".join(f'<td class="n">{_loss(losses[rule, f])}</td>' for f in fractions)
         + "</tr>"
         for rule, text in _RULES.items()
         if (rule, fractions[0]) in losses
@@ -196,7 +196,7 @@ def _faithfulness(check: Mapping[str, Any]) -> str:
     names = list(next(iter(nodes.values())))
     by_node = "".join(
         f"<tr><td>{text}</td>"
-        + "".join(f'<td class="n">{nodes[rule][n]:.3f}</td>' for n in names)
+        + "".join(f'<td class="n">{_loss(nodes[rule][n])}</td>' for n in names)
         + "</tr>"
         for rule, text in _RULES.items()
         if rule in nodes
@@ -254,6 +254,10 @@ def _bar(shares: Mapping[str, float]) -> str:
         if d in shares
     )
     return f'<div class="bar">{pieces}</div>'
+
+
+def _loss(value: float) -> str:
+    return f"{round(value, 3) + 0.0:.3f}"  # no minus before a zero
 
 
 def _percent(share: float | None) -> str:
