@@ -21,7 +21,7 @@ from matplotlib.patheffects import withStroke
 
 from ..data.images import Grid, Volume
 from ..data.orientation import to_canonical
-from ..events import BadInput
+from .flow_figure import save_png
 
 _PAPER = "#0e1116"
 _INK = "#e6e8eb"
@@ -113,19 +113,7 @@ def overview(
     if note:
         figure.text(0.98, 0.025, note, color=_FAINT, fontsize=8.5, ha="right", va="center")
 
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        figure.savefig(temporary, format="png", facecolor=_PAPER)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise BadInput(
-            f"{path} cannot be written.",
-            help="Check that the folder exists, may be written to and has space.",
-            code="output-not-writable",
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+    return save_png(figure, path)
 
 
 def grey_window(array: np.ndarray) -> tuple[float, float]:
