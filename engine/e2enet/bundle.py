@@ -148,7 +148,13 @@ class Bundle:
                 self.path / MODEL, f"describes no network that can be built: {error}"
             ) from error
         masks = load_weights(self.path / WEIGHTS, network)
-        return network.eval(), Connections(network, masks)  # type: ignore[arg-type]
+        group = self.model.get("connection_group", 1)
+        try:
+            return network.eval(), Connections(network, masks, group=group)  # type: ignore[arg-type]
+        except (ValueError, TypeError) as error:
+            raise damaged_model(
+                self.path / MODEL, f"has a connection group that its weights do not have: {error}"
+            ) from error
 
 
 def write_bundle(
@@ -167,7 +173,8 @@ def write_bundle(
     Args:
         folder: The bundle's folder.
         network, connections: What is stored; only live kernels of sparse layers are.
-        model: model.json without "schema_version", "network" and "files", which are added.
+        model: model.json without "schema_version", "network", "connection_group" and "files",
+            which are added.
         history: evolution.json.
         readme: README.md.
         extra: Further files, name inside the bundle -> where they lie now (a locator's template).
@@ -199,7 +206,12 @@ def write_bundle(
             for path in sorted(scratch.rglob("*"))
             if path.is_file()
         }
-        content = {**model, "schema_version": SCHEMA_VERSION, "network": description}
+        content = {
+            **model,
+            "schema_version": SCHEMA_VERSION,
+            "network": description,
+            "connection_group": connections.group,
+        }
         _write_json(scratch / MODEL, {**content, "files": files})
         _read_model(scratch / MODEL)  # what we write, we can read
         _readable(scratch)

@@ -26,6 +26,14 @@ def train(
     sparsity: Annotated[
         float | None, typer.Option(help="Feature sparsity S. [default: 0.8]")
     ] = None,
+    connection_group: Annotated[
+        int | None,
+        typer.Option(
+            help="Output maps that share their live inputs: 1 is the paper, 0 all of a layer. "
+            "[default: 1]",
+            show_default=False,
+        ),
+    ] = None,
     evolve_every: Annotated[
         int | None,
         typer.Option(
@@ -82,6 +90,7 @@ def train(
             reporter=reporter,
             fold=fold,
             sparsity=sparsity,
+            connection_group=connection_group,
             evolve_every=evolve_every,
             epochs=epochs,
             iterations_per_epoch=iterations_per_epoch,

@@ -28,7 +28,7 @@ PALETTE = (
     (170, 51, 119), (238, 119, 51), (0, 153, 136), (51, 187, 238), (204, 51, 17),
 )  # fmt: skip
 # What the training itself knows better than any file.
-_OWN = ("schema_version", "network", "plan", "provenance")
+_OWN = ("schema_version", "network", "connection_group", "plan", "provenance")
 
 
 def load_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:

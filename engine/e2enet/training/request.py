@@ -138,7 +138,7 @@ class Request:
 
 
 def _refuse_what_is_kept(given: dict[str, Any], source: Bundle) -> None:
-    for name in ("sparsity", "base_channels", "shift_groups"):
+    for name in ("sparsity", "connection_group", "base_channels", "shift_groups"):
         if given.get(name) is not None:
             raise BadInput(
                 f"{option(name)} cannot be chosen with --from: {source.name} keeps its own.",

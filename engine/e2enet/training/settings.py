@@ -22,6 +22,7 @@ class Settings:
     Args:
         fold: "0" … "4" or "all".
         sparsity: feature sparsity S; a fine-tuned model keeps its own.
+        connection_group: output maps that share their live inputs; 1 is the paper, 0 joins all.
         evolve_every: iterations between evolutions; 0 never, None the default of the method.
         epochs, iterations_per_epoch: length.
         lr: initial learning rate.
@@ -34,6 +35,7 @@ class Settings:
 
     fold: str = "0"
     sparsity: float = 0.8
+    connection_group: int = 1
     evolve_every: int | None = None
     epochs: int = 1000
     iterations_per_epoch: int = 250
@@ -64,6 +66,7 @@ class Settings:
         for name in ("epochs", "iterations_per_epoch", "base_channels", "shift_groups"):
             self._demand(name, getattr(self, name) >= 1, "1 or more")
         self._demand("sparsity", 0 <= self.sparsity < 1, "at least 0 and below 1")
+        self._demand("connection_group", self.connection_group >= 0, "0 (all) or more")
         self._demand("lr", 0 < self.lr < float("inf"), "more than 0")
         self._demand("seed", 0 <= self.seed < 2**63, "0 or more")
         if self.evolve_every is not None:

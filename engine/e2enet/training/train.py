@@ -216,7 +216,10 @@ def _network(run: Run, source: Bundle | None, reporter: Reporter) -> tuple[E2ENe
         torch.manual_seed(seed)
         network = E2ENet(**run.network)
     if source is None:  # a new model, or one whose checkpoint replaces these masks
-        return network, Connections.random(network, run.settings.sparsity, seed=seed)
+        settings = run.settings
+        return network, Connections.random(
+            network, settings.sparsity, seed=seed, group=settings.connection_group
+        )
     trained, connections = source.load_network()
     moved = transfer(trained, connections, network, seed=seed)
     if moved.reinitialised:
