@@ -1,4 +1,4 @@
-"""nnU-Net's raw layout and its folds."""
+"""nnU-Net's raw layout."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from e2enet.data.datasets import read_case, read_dataset, split
+from e2enet.data.datasets import read_case, read_dataset
 from e2enet.data.images import Grid, write_label
 from e2enet.events import BadInput
 
@@ -106,30 +106,3 @@ def test_cases_are_checked(raw_dataset: Raw) -> None:
     write_label(folder / "labelsTr" / "a.nii.gz", np.ones(SHAPE, np.uint8), elsewhere)
     with pytest.raises(BadInput, match="different grids"):
         read_case(dataset, dataset.cases[0])
-
-
-def test_folds_are_nnunets() -> None:
-    """scikit-learn's KFold(5, shuffle=True, random_state=12345) on twelve sorted cases."""
-    names = [f"case_{i:02d}" for i in range(12)]
-    order = [8, 0, 3, 7, 11, 10, 6, 9, 4, 1, 5, 2]
-    sizes = (3, 3, 2, 2, 2)
-    start = 0
-    held_out = []
-    for fold, size in enumerate(sizes):
-        training, validation = split(names[::-1], fold)
-        assert validation == tuple(names[i] for i in sorted(order[start : start + size]))
-        assert sorted(training + validation) == names
-        held_out += validation
-        start += size
-    assert sorted(held_out) == names
-
-
-def test_other_folds() -> None:
-    assert split(["b", "a"], "all") == (("a", "b"), ())
-    assert sorted(split(["a", "b", "c"], i)[1][0] for i in range(3)) == ["a", "b", "c"]
-    assert split(["a", "b"], "1") == split(["a", "b"], 1)
-    for fold in (5, -1, "first"):
-        with pytest.raises(BadInput, match="no fold"):
-            split([str(i) for i in range(10)], fold)
-    with pytest.raises(BadInput, match="single case"):
-        split(["a"], 0)

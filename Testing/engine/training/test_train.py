@@ -158,6 +158,51 @@ def test_a_resumed_run_keeps_its_dataset_source_and_plan(
         small(tiny_dataset, tmp_path / "model", resume=True, plan=plan)
 
 
+OWN_SPLIT = [{"train": ["tiny_001", "tiny_002"], "val": ["tiny_000"]}]
+
+
+@pytest.fixture
+def own_split(copied: Path) -> Path:
+    """Three cases with a splits_final.json of one fold."""
+    (copied / "splits_final.json").write_text(json.dumps(OWN_SPLIT), encoding="utf-8")
+    return copied
+
+
+def test_a_datasets_own_split_is_used_and_kept(own_split: Path, tmp_path: Path) -> None:
+    class Impatient(Recorder):
+        def metric(self, name: str, **values: Any) -> None:
+            (tmp_path / "m.run" / "control").write_text("pause")
+
+    recorder = Impatient()
+    assert small(own_split, tmp_path / "m", reporter=recorder).state == "paused"
+    assert "no-held-out-cases" not in [code for code, _ in recorder.of("warning")]
+    run = json.loads((tmp_path / "m.run" / "run.json").read_text(encoding="utf-8"))
+    assert run["dataset"]["split"] == OWN_SPLIT[0]
+    splits = own_split / "splits_final.json"
+    text = splits.read_text(encoding="utf-8")
+    for changed in (text.replace("000", "002").replace("002", "000", 1), "[]"):
+        splits.write_text(changed, encoding="utf-8")
+        with pytest.raises(BadInput, match=r"holds out other cases|no list of folds"):
+            small(own_split, tmp_path / "m", resume=True)
+    splits.write_text(text, encoding="utf-8")
+    assert small(own_split, tmp_path / "m", resume=True).state == "finished"
+    provenance = Bundle.open(tmp_path / "m").model["provenance"]
+    assert provenance["metrics"]["of"] == "1 held-out cases"
+    assert provenance["data"]["cases"] == 2
+
+
+def test_a_run_from_before_splits_were_recorded(
+    trained: Path, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(trained.with_name("model.run"), tmp_path / "model.run")
+    record = tmp_path / "model.run" / "run.json"
+    dataset = json.loads(record.read_text(encoding="utf-8"))["dataset"]
+    assert len(dataset.pop("split")["val"]) == 2
+    edit_json(record, dataset=dataset)
+    done = train(tiny_dataset, tmp_path / "model", resume=True, workers=0, device="cpu")
+    assert done.state == "finished"
+
+
 def test_an_existing_output_is_never_overwritten(tiny_dataset: Path, tmp_path: Path) -> None:
     output = tmp_path / "model"
     output.mkdir()

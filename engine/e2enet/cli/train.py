@@ -22,7 +22,10 @@ def train(
     base: Annotated[
         str | None, typer.Option("--from", help="Model to fine-tune, by name or path.")
     ] = None,
-    fold: Annotated[str | None, typer.Option(help="0 … 4, or all. [default: 0]")] = None,
+    fold: Annotated[
+        str | None,
+        typer.Option(help="0 … 4, all, or a fold of the dataset's splits_final.json. [default: 0]"),
+    ] = None,
     sparsity: Annotated[
         float | None, typer.Option(help="Feature sparsity S. [default: 0.8]")
     ] = None,

@@ -1,11 +1,10 @@
-"""nnU-Net's raw dataset layout, read as it is, and its five folds."""
+"""nnU-Net's raw dataset layout, read as it is."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +12,6 @@ import numpy as np
 
 from ..events import BadInput
 from .images import Volume, check_same_grid, read_channels, read_label
-
-FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -128,52 +125,6 @@ def read_case(dataset: Dataset, case: Case) -> tuple[list[Volume], Volume | None
             code="unknown-label",
         )
     return volumes, label
-
-
-def split(
-    case_names: Sequence[str], fold: int | str, *, seed: int = 12345
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Training and validation cases of a fold, the same as nnU-Net's.
-
-    nnU-Net sorts the names, shuffles their indices with numpy's RandomState(12345) and cuts them
-    into five parts that differ by at most one case (scikit-learn's KFold). With fewer than five
-    cases there are as many folds as cases.
-
-    Args:
-        case_names: all training cases.
-        fold: 0 … 4, or "all": every case trains and none validates.
-        seed: of the shuffle.
-
-    Returns:
-        (training, validation), each sorted. Validation is empty for "all".
-
-    Raises:
-        BadInput: no such fold, or a single case.
-    """
-    names = sorted(case_names)
-    if fold == "all":
-        return tuple(names), ()
-    folds = min(FOLDS, len(names))
-    if folds < 2:
-        raise BadInput(
-            "The dataset has a single case, which cannot both train and validate.",
-            help="Use --fold all.",
-            code="too-few-cases",
-        )
-    try:
-        number = int(fold)
-    except ValueError:
-        number = -1
-    if not 0 <= number < folds:
-        raise BadInput(
-            f"There is no fold {fold}; {len(names)} cases have the folds 0 … {folds - 1} and all.",
-            code="no-such-fold",
-        )
-    order = np.arange(len(names))
-    np.random.RandomState(seed).shuffle(order)
-    held_out = {int(i) for i in np.array_split(order, folds)[number]}
-    training = tuple(name for i, name in enumerate(names) if i not in held_out)
-    return training, tuple(names[i] for i in sorted(held_out))
 
 
 def _list_cases(

@@ -172,7 +172,7 @@ def _provenance(run: Run, trainer: Trainer, command: str, scores: Scores) -> dic
         "run_id": run.run_id,
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "command": command,
-        "data": {"dataset": run.dataset["name"], "cases": len(run.dataset["cases"])},
+        "data": {"dataset": run.dataset["name"], "cases": len(run.split()[0])},
         "fold": settings.fold,
         "epochs": settings.epochs,
         "iterations": trainer.recipe.total,

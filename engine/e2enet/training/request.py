@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from e2enet.bundle import Bundle
-from e2enet.data.datasets import Dataset, split
+from e2enet.data.datasets import Dataset
 from e2enet.data.plan import Plan
 from e2enet.data.preprocessed import PreprocessedDataset
+from e2enet.data.splits import split
 from e2enet.events import BadInput, Reporter
 from e2enet.training.planning import network_arguments, planned, tuned
 from e2enet.training.settings import Run, Settings, option
@@ -73,7 +74,7 @@ class Request:
         settings = Settings.of(self.given)
         if self.source:
             _refuse_what_is_kept(self.given, self.source)
-        training, _ = split(self.info.case_names, settings.fold)
+        training, held_out = split(self.info, settings.fold)
         make = tuned if self.source else planned
         use = make(
             self.info,
@@ -97,7 +98,10 @@ class Request:
             self.folder,
             settings,
             network=network_arguments(self.info, use, settings, self.source),
-            dataset=self.dataset,
+            dataset={
+                **self.dataset,
+                "split": {"train": list(training), "val": list(held_out)},
+            },
             source=self.origin,
             metadata=self.metadata,
         )
@@ -111,6 +115,13 @@ class Request:
         """
         run = Run.load(self.folder)
         run.check(self.given, dataset=self.dataset, source=self.origin)
+        if split(self.info, run.settings.fold) != run.split():
+            raise BadInput(
+                f"The dataset holds out other cases than when the run in {self.folder} was "
+                "started.",
+                help="Restore its splits_final.json, or start anew with another --output.",
+                code="other-settings",
+            )
         if run.source and not self.source and not (self.folder / CHECKPOINT).exists():
             raise BadInput(
                 f"The run in {self.folder} has not begun yet and needs the bundle it starts from.",

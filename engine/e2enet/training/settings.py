@@ -20,7 +20,7 @@ class Settings:
     """Choices that decide the result of a training.
 
     Args:
-        fold: "0" … "4" or "all".
+        fold: "0" … "4", "all", or the number of a fold in the dataset's splits_final.json.
         sparsity: feature sparsity S; a fine-tuned model keeps its own.
         connection_group: output maps that share their live inputs; 1 is the paper, 0 joins all.
         evolve_every: iterations between evolutions; 0 never, None the default of the method.
@@ -93,7 +93,7 @@ class Run:
         run_id: tells the bundle of this very run from any other.
         settings: what was chosen.
         network: arguments of the network.
-        dataset: what it trains on: name, labels, channels, cases.
+        dataset: what it trains on: name, labels, channels, cases, split.
         source: {"name", "weights_sha256"} of the bundle it was started from, or None.
         metadata: goes into model.json at the end.
     """
@@ -162,9 +162,11 @@ class Run:
 
     def split(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Training and held-out cases."""
-        from e2enet.data.datasets import split
+        from e2enet.data.splits import five_folds
 
-        return split(self.dataset["cases"], self.settings.fold)
+        if recorded := self.dataset.get("split"):
+            return tuple(recorded["train"]), tuple(recorded["val"])
+        return five_folds(self.dataset["cases"], self.settings.fold)
 
     def check(
         self,
