@@ -95,7 +95,7 @@ def test_the_run_holds_its_curves(trained: Path) -> None:
     run = trained.with_name("model.run")
     names = {path.name for path in run.iterdir()}
     assert names == {
-        "run.json", "plan.json", "checkpoint.safetensors", "metrics.csv", "curves.png",
+        "run.json", "plan.json", "checkpoint.safetensors", "metrics.csv", "curves.png", "lock",
     }  # fmt: skip
 
 

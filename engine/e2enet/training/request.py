@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from e2enet.data.plan import Plan
 from e2enet.data.preprocessed import PreprocessedDataset
 from e2enet.data.splits import split
 from e2enet.events import BadInput, Reporter
+from e2enet.training.lock import locked
 from e2enet.training.planning import network_arguments, planned, tuned
-from e2enet.training.settings import Run, Settings, option
+from e2enet.training.settings import RUN, Run, Settings, option
 from e2enet.training.trainer import CHECKPOINT
 
 PLAN = "plan.json"
@@ -65,8 +67,11 @@ class Request:
             return None
         return {"name": self.source.name, "weights_sha256": self.source.weights_sha256()}
 
-    def started(self) -> tuple[Run, Plan, PreprocessedDataset]:
+    def started(self, lock: ExitStack) -> tuple[Run, Plan, PreprocessedDataset]:
         """Plan a new run and make its folder, once everything is known to be usable.
+
+        Args:
+            lock: gets the folder's lock, as soon as there is a folder.
 
         Raises:
             BadInput: something cannot be used; nothing has been written but the cache.
@@ -93,6 +98,9 @@ class Request:
                 code="no-foreground",
             )
         _make(self.folder)
+        lock.enter_context(locked(self.folder))
+        if (self.folder / RUN).exists():  # another process was faster
+            raise started_before(self.folder)
         use.save(self.folder / PLAN)
         run = Run.start(
             self.folder,
@@ -146,6 +154,15 @@ class Request:
         return preprocess_dataset(
             self.info, plan, folder, workers=self.workers, reporter=self.reporter
         )
+
+
+def started_before(folder: Path) -> BadInput:
+    """The answer to a second start."""
+    return BadInput(
+        f"{folder} holds a training that was started before.",
+        help="Go on with it with --resume, or choose another --output.",
+        code="run-exists",
+    )
 
 
 def _refuse_what_is_kept(given: dict[str, Any], source: Bundle) -> None:

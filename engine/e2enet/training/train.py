@@ -8,6 +8,7 @@ ends the process at the next iteration with everything saved; `resume=True` goes
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ from e2enet.inference.device import choose_device
 from e2enet.networks import E2ENet
 from e2enet.training.export import export_bundle, load_metadata
 from e2enet.training.finetune import transfer
-from e2enet.training.request import Request, refuse_existing
+from e2enet.training.lock import locked
+from e2enet.training.request import Request, refuse_existing, started_before
 from e2enet.training.settings import RUN, Run
 from e2enet.training.trainer import CHECKPOINT, CONTROL, Recipe, Trainer
 from e2enet.training.validation import mean_dice, validate_cases
@@ -95,13 +97,19 @@ def train(
         workers=workers,
         reporter=reporter,
     )
+    with ExitStack() as lock:
+        return _carried_out(request, lock, resume=resume, device=chosen)
+
+
+def _carried_out(
+    request: Request, lock: ExitStack, *, resume: bool, device: torch.device
+) -> Trained:
+    """Start or resume the run, and bring it to its end; `lock` gets the run's lock."""
+    workers, reporter = request.workers, request.reporter
     if (request.folder / RUN).exists():
         if not resume:
-            raise BadInput(
-                f"{request.folder} holds a training that was started before.",
-                help="Go on with it with --resume, or choose another --output.",
-                code="run-exists",
-            )
+            raise started_before(request.folder)
+        lock.enter_context(locked(request.folder))
         run, use = request.resumed()
         if (dice := _finished(request.output, run)) is not None:
             return _tell(Trained("finished", run.folder, request.output, dice), reporter)
@@ -115,11 +123,11 @@ def train(
                 code="no-run",
             )
         refuse_existing(request.output)
-        run, use, cases = request.started()
+        run, use, cases = request.started(lock)
     (run.folder / CONTROL).unlink(missing_ok=True)  # an order to the process before this one
 
     trainer = _trainer(
-        run, cases, use, request.source, device=chosen, workers=workers, reporter=reporter
+        run, cases, use, request.source, device=device, workers=workers, reporter=reporter
     )
     state = trainer.run()
     dice = trainer.rows[-1]["dice"] if trainer.rows else {}
@@ -130,7 +138,7 @@ def train(
         [cases[name] for name in run.split()[1]],
         plan=use,
         labels=trainer.labels,
-        device=chosen,
+        device=device,
         reporter=reporter,
     )
     export_bundle(

@@ -1,0 +1,77 @@
+"""One process a run: a lock that the system takes away from a process that dies."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from e2enet.events import BadInput
+
+LOCK = "lock"
+_held: set[Path] = set()  # the system's lock is the process's: a second one in it has to look here
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep every other process out of a run's folder.
+
+    The file `lock` stays behind and means nothing by itself: what counts is the system's lock on
+    it, which ends with the process however that ends. It is not inherited by worker processes.
+
+    Args:
+        folder: of the run; exists.
+
+    Raises:
+        BadInput: somebody works there already, named by process and computer; or the folder cannot
+            be written.
+    """
+    path = Path(os.path.realpath(folder)) / LOCK
+    if path in _held:
+        raise _in_use(folder, "this process")
+    try:
+        stream = path.open("a+b")
+    except OSError as error:
+        raise BadInput(
+            f"{folder} cannot be written: {error.strerror or error}.",
+            code="output-not-writable",
+        ) from error
+    with stream:
+        try:
+            _take(stream)
+        except OSError as error:
+            stream.seek(0)
+            raise _in_use(folder, stream.read(200).decode("utf-8", "replace").strip()) from error
+        _held.add(path)
+        try:
+            stream.truncate(0)
+            stream.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
+            stream.flush()
+            yield
+        finally:
+            _held.discard(path)
+
+
+def _take(stream: IO[bytes]) -> None:
+    """Raises OSError when another process has it. Closing the file gives it back."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        stream.seek(1 << 20)  # a locked byte cannot be read, and the name before it shall be
+        msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _in_use(folder: Path, who: str) -> BadInput:
+    return BadInput(
+        f"The training in {folder} is under way already, by {who or 'another process'}.",
+        help="Wait until it ends, or pause it first.",
+        code="run-in-use",
+    )
