@@ -270,14 +270,9 @@ def test_metadata_goes_into_the_model(tiny_dataset: Path, tmp_path: Path) -> Non
     assert "CC BY-SA 4.0" in readme
 
 
-@pytest.mark.parametrize(
-    ("record", "text"),
-    [({"plan": {}}, '"plan"'), ({"labels": {"1": "a"}}, '"labels"'), ([], "not an object"),
-     ({"files": {"a": "nowhere"}}, "does not exist")],
-)  # fmt: skip
-def test_bad_metadata(tiny_dataset: Path, tmp_path: Path, record: Any, text: str) -> None:
-    (tmp_path / "metadata.json").write_text(json.dumps(record))
-    with pytest.raises(BadInput, match=text):
+def test_bad_metadata(tiny_dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "metadata.json").write_text('{"plan": {}}')
+    with pytest.raises(BadInput, match='"plan"'):
         small(tiny_dataset, tmp_path / "m", metadata=tmp_path / "metadata.json")
     assert not (tmp_path / "m.run").exists()
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import datetime
-import json
 import math
-import os
 import platform
 import shlex
 from dataclasses import fields
@@ -17,7 +15,6 @@ import torch
 import e2enet
 from e2enet.bundle import Bundle, write_bundle
 from e2enet.data.plan import Plan
-from e2enet.events import BadInput
 from e2enet.training.settings import Run, Settings, option
 from e2enet.training.trainer import Trainer
 from e2enet.training.validation import Scores, mean_dice
@@ -27,49 +24,6 @@ PALETTE = (
     (68, 119, 170), (238, 102, 119), (34, 136, 51), (204, 187, 68), (102, 204, 238),
     (170, 51, 119), (238, 119, 51), (0, 153, 136), (51, 187, 238), (204, 51, 17),
 )  # fmt: skip
-# What the training itself knows better than any file.
-_OWN = ("schema_version", "network", "connection_group", "plan", "provenance")
-
-
-def load_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What model.json should say beside what the training knows.
-
-    A JSON object in the form of model.json with any of its fields (name, title, modality, anatomy,
-    results, licence, citation, locator …); entries of "labels" are merged by value. "files" names
-    further files for the bundle: {name in the bundle: path relative to the JSON file}.
-
-    Raises:
-        BadInput: not readable, or a field that the training writes.
-    """
-    path = Path(path)
-    try:
-        record = json.loads(path.read_text(encoding="utf-8-sig"))
-        if not isinstance(record, dict):
-            raise ValueError("not an object")
-    except (OSError, ValueError) as error:
-        raise BadInput(
-            f"--metadata {path} cannot be read: {error}.", code="bad-metadata"
-        ) from error
-    labels = record.get("labels", [])
-    if not isinstance(labels, list) or any(
-        not isinstance(entry, dict) or "value" not in entry for entry in labels
-    ):
-        raise BadInput(
-            f'--metadata {path}: "labels" must be a list of objects with a "value".',
-            code="bad-metadata",
-        )
-    for name in _OWN:
-        if name in record:
-            raise BadInput(
-                f'--metadata {path} holds "{name}", which the training writes.',
-                help="Take it out.",
-                code="bad-metadata",
-            )
-    files = {name: os.path.abspath(path.parent / p) for name, p in record.get("files", {}).items()}
-    for file in files.values():
-        if not os.path.isfile(file):
-            raise BadInput(f"{file}, named in {path}, does not exist.", code="bad-metadata")
-    return {**record, "files": files}
 
 
 def export_bundle(
@@ -86,7 +40,7 @@ def export_bundle(
     Args:
         output: the bundle's folder.
         run, trainer, plan: what was trained, and how.
-        metadata: of `load_metadata`.
+        metadata: of `load_metadata`; paths may be relative to the run's folder.
         scores: Dice of the held-out cases; empty when there are none.
     """
     meta = {name: value for name, value in metadata.items() if name not in ("labels", "files")}
@@ -120,7 +74,7 @@ def export_bundle(
         model=model,
         history=history,
         readme=_readme(model, command),
-        extra={name: Path(file) for name, file in (metadata.get("files") or {}).items()},
+        extra={name: run.folder / p for name, p in (metadata.get("files") or {}).items()},
     )
 
 

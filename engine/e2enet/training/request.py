@@ -15,6 +15,7 @@ from e2enet.data.preprocessed import PreprocessedDataset
 from e2enet.data.splits import split
 from e2enet.events import BadInput, Reporter
 from e2enet.training.lock import locked
+from e2enet.training.metadata import with_files_kept, with_locator
 from e2enet.training.planning import network_arguments, planned, tuned
 from e2enet.training.settings import RUN, Run, Settings, option
 from e2enet.training.trainer import CHECKPOINT
@@ -97,6 +98,10 @@ class Request:
                 help="Check the label maps in labelsTr.",
                 code="no-foreground",
             )
+        metadata = self.metadata
+        if self.source:
+            labels = [name for name, value in self.info.labels.items() if value]
+            metadata = with_locator(metadata, self.source, labels, self.reporter)
         _make(self.folder)
         lock.enter_context(locked(self.folder))
         if (self.folder / RUN).exists():  # another process was faster
@@ -111,7 +116,7 @@ class Request:
                 "split": {"train": list(training), "val": list(held_out)},
             },
             source=self.origin,
-            metadata=self.metadata,
+            metadata=with_files_kept(metadata, self.folder),
         )
         return run, use, cases
 

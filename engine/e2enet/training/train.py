@@ -24,9 +24,10 @@ from e2enet.dsff import Connections, Evolution, default_period
 from e2enet.events import BadInput, Reporter
 from e2enet.inference.device import choose_device
 from e2enet.networks import E2ENet
-from e2enet.training.export import export_bundle, load_metadata
+from e2enet.training.export import export_bundle
 from e2enet.training.finetune import transfer
 from e2enet.training.lock import locked
+from e2enet.training.metadata import load_metadata, merged
 from e2enet.training.request import Request, refuse_existing, started_before
 from e2enet.training.settings import RUN, Run
 from e2enet.training.trainer import CHECKPOINT, CONTROL, Recipe, Trainer
@@ -146,7 +147,7 @@ def _carried_out(
         run=run,
         trainer=trainer,
         plan=use,
-        metadata=request.metadata or run.metadata,
+        metadata=merged(run.metadata, request.metadata),
         scores=scores,
     )
     done = Trained("finished", run.folder, request.output, mean_dice(scores) or dice)
