@@ -187,7 +187,7 @@ def test_a_datasets_own_split_is_used_and_kept(own_split: Path, tmp_path: Path) 
     splits.write_text(text, encoding="utf-8")
     assert small(own_split, tmp_path / "m", resume=True).state == "finished"
     provenance = Bundle.open(tmp_path / "m").model["provenance"]
-    assert provenance["metrics"]["of"] == "1 held-out cases"
+    assert provenance["metrics"]["of"] == "1 held-out case"
     assert provenance["data"]["cases"] == 2
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from e2enet.events import BadInput
 
 FORMAT = "e2enet-checkpoint-1"
 _TENSOR = "__tensor__"
+_ATTEMPTS, _BETWEEN_ATTEMPTS_S = 100, 0.1
 
 
 def save_checkpoint(path: str | os.PathLike[str], state: dict[str, Any]) -> None:
@@ -78,7 +80,7 @@ def write_atomic(path: Path, content: bytes) -> None:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(temporary, path)
+        _replace(temporary, path)
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
@@ -88,6 +90,19 @@ def write_atomic(path: Path, content: bytes) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    """Rename; on Windows that fails for the moment in which somebody reads the old file."""
+    for _attempt in range(_ATTEMPTS):
+        try:
+            os.replace(temporary, path)
+            return
+        except PermissionError:
+            if os.name != "nt":
+                raise
+            time.sleep(_BETWEEN_ATTEMPTS_S)
+    os.replace(temporary, path)
 
 
 def _split(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:

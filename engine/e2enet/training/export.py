@@ -1,4 +1,4 @@
-"""From a finished run to a bundle: model.json, the fusion history and a README."""
+"""From a run to a bundle, at its end or before: model.json, the fusion history and a README."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import datetime
 import math
 import platform
 import shlex
-from dataclasses import fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,13 @@ import torch
 import e2enet
 from e2enet.bundle import Bundle, write_bundle
 from e2enet.data.plan import Plan
-from e2enet.training.settings import Run, Settings, option
-from e2enet.training.trainer import Trainer
+from e2enet.dsff import Connections
+from e2enet.events import BadInput
+from e2enet.networks import E2ENet
+from e2enet.training.checkpoint import load_checkpoint
+from e2enet.training.request import refuse_existing
+from e2enet.training.settings import PLAN, RUN, Run, Settings, option
+from e2enet.training.trainer import CHECKPOINT, Trainer
 from e2enet.training.validation import Scores, mean_dice
 
 # Distinct at a glance and on grey: Paul Tol's "bright" and "vibrant" schemes.
@@ -26,22 +31,110 @@ PALETTE = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """What a training has come to.
+
+    Args:
+        network, connections: as they are now.
+        history: of the evolution.
+        rows: one a finished epoch.
+        iteration: optimiser steps so far.
+        usual_ml: smallest and largest volume of each label among the training cases, where they
+            are at hand.
+    """
+
+    network: E2ENet
+    connections: Connections
+    history: list[dict[str, Any]]
+    rows: list[dict[str, Any]]
+    iteration: int
+    usual_ml: dict[int, list[float]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, trainer: Trainer, plan: Plan) -> Snapshot:
+        """The state of a trainer."""
+        return cls(
+            trainer.network,  # type: ignore[arg-type]
+            trainer.connections,
+            trainer.evolution.history,
+            trainer.rows,
+            trainer.iteration,
+            _usual_ml(trainer, plan),
+        )
+
+    @classmethod
+    def saved(cls, run: Run) -> Snapshot:
+        """The state in a run's last checkpoint.
+
+        Raises:
+            BadInput: there is none yet, or it is damaged.
+        """
+        path = run.folder / CHECKPOINT
+        if not path.exists():
+            raise BadInput(
+                f"{run.folder} holds no checkpoint yet.",
+                help="Wait until the training proper has begun.",
+                code="no-checkpoint",
+            )
+        state = load_checkpoint(path)
+        with torch.random.fork_rng(devices=[]):  # its own random weights are thrown away
+            network = E2ENet(**run.network)
+        try:
+            network.load_state_dict(state["network"])
+            connections = Connections(network, state["masks"], group=run.settings.connection_group)
+        except (RuntimeError, ValueError) as error:
+            raise BadInput(
+                f"The checkpoint {path} belongs to another network: {str(error).splitlines()[0]}",
+                code="damaged-checkpoint",
+            ) from error
+        history = list(state["evolution"]["history"])
+        return cls(network, connections, history, list(state["rows"]), int(state["iteration"]))
+
+
+def export_run(folder: Path, output: Path) -> Bundle:
+    """Write the bundle of a run's last checkpoint, also while the run goes on.
+
+    A training that has not come to its end is marked in model.json: provenance has "unfinished":
+    {"epoch": finished epochs, "epochs": of the whole training}. The volumes that are usual among
+    the training cases are not known here and stay out.
+
+    Args:
+        folder: OUTPUT.run, the run's folder.
+        output: the bundle to write; must not exist.
+
+    Raises:
+        BadInput: the folder holds no training or no checkpoint yet, or the output exists.
+    """
+    if not (folder / RUN).is_file():
+        raise BadInput(
+            f"{folder} is not the folder of a training: it has no {RUN}.",
+            help="Give the folder OUTPUT.run that `e2enet train` keeps beside OUTPUT.",
+            code="no-run",
+        )
+    refuse_existing(output)
+    run = Run.load(folder)
+    plan = Plan.load(folder / PLAN)
+    state = Snapshot.saved(run)
+    return export_bundle(output, run=run, state=state, plan=plan, metadata=run.metadata, scores={})
+
+
 def export_bundle(
     output: Path,
     *,
     run: Run,
-    trainer: Trainer,
+    state: Snapshot,
     plan: Plan,
     metadata: dict[str, Any],
     scores: Scores,
 ) -> Bundle:
-    """Write the bundle of a finished training.
+    """Write the bundle of a training.
 
     Args:
         output: the bundle's folder.
-        run, trainer, plan: what was trained, and how.
+        run, state, plan: what was trained, how, and what has come of it.
         metadata: of `load_metadata`; paths may be relative to the run's folder.
-        scores: Dice of the held-out cases; empty when there are none.
+        scores: Dice of the held-out cases; empty when there are none, or none yet.
     """
     meta = {name: value for name, value in metadata.items() if name not in ("labels", "files")}
     command = command_line(run, output)
@@ -49,9 +142,7 @@ def export_bundle(
         "name": output.name,
         "title": output.name,
         "plan": plan.to_dict(),
-        "labels": _labels(
-            run.dataset["labels"], metadata.get("labels", []), _usual_ml(trainer, plan)
-        ),
+        "labels": _labels(run.dataset["labels"], metadata.get("labels", []), state.usual_ml),
         "channels": [{"name": name} for name in run.dataset["channels"]],
         "modality": "CT" if any(c.normalisation == "ct" for c in plan.channels) else "",
         "anatomy": "",
@@ -59,18 +150,14 @@ def export_bundle(
         "licence": "",
         "citation": "",
         **meta,
-        "provenance": _provenance(run, trainer, command, scores),
+        "provenance": _provenance(run, state, command, scores),
     }
-    history = {
-        "total_iterations": trainer.recipe.total,
-        "period": trainer.evolution.period,
-        "history": trainer.evolution.history,
-    }
-    trainer.network.eval()
+    history = {"total_iterations": run.total, "period": run.period, "history": state.history}
+    state.network.eval()
     return write_bundle(
         output,
-        network=trainer.network,
-        connections=trainer.connections,
+        network=state.network,
+        connections=state.connections,
         model=model,
         history=history,
         readme=_readme(model, command),
@@ -83,11 +170,12 @@ def command_line(run: Run, output: Path) -> str:
     words = ["e2enet", "train", run.dataset["name"], "--output", output.name]
     if run.source:
         words += ["--from", run.source["name"]]
-    for field in fields(Settings):
-        value = getattr(run.settings, field.name)
-        if value != field.default:
+    for one in fields(Settings):
+        value = getattr(run.settings, one.name)
+        kept = run.source and one.name == "connection_group"  # the base's, and not to be chosen
+        if value != one.default and not kept:
             text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-            words += [option(field.name), text]
+            words += [option(one.name), text]
     return shlex.join(words)
 
 
@@ -119,23 +207,34 @@ def _labels(
     return labels
 
 
-def _provenance(run: Run, trainer: Trainer, command: str, scores: Scores) -> dict[str, Any]:
-    last = trainer.rows[-1]
+def _provenance(run: Run, state: Snapshot, command: str, scores: Scores) -> dict[str, Any]:
+    last = state.rows[-1] if state.rows else {"dice": {}, "loss": None}
     settings = run.settings
+    training, held_out = run.split()
+    if scores:
+        measured = f"{len(scores)} held-out case{'s' if len(scores) > 1 else ''}"
+    else:
+        measured = f"patches of {'held-out' if held_out else 'training'} cases"
+    unfinished = state.iteration < run.total
     return {
         "run_id": run.run_id,
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "command": command,
-        "data": {"dataset": run.dataset["name"], "cases": len(run.split()[0])},
+        "data": {"dataset": run.dataset["name"], "cases": len(training)},
         "fold": settings.fold,
-        "epochs": settings.epochs,
-        "iterations": trainer.recipe.total,
-        "seconds": round(sum(row["seconds"] for row in trainer.rows)),
-        "sparsity": round(1 - trainer.connections.density, 3),
+        "epochs": len(state.rows),
+        "iterations": state.iteration,
+        **(
+            {"unfinished": {"epoch": len(state.rows), "epochs": settings.epochs}}
+            if unfinished
+            else {}
+        ),
+        "seconds": round(sum(row["seconds"] for row in state.rows)),
+        "sparsity": round(1 - state.connections.density, 3),
         "from": run.source,
         "metrics": {
             "dice": mean_dice(scores) or last["dice"],
-            "of": f"{len(scores)} held-out cases" if scores else "patches of training cases",
+            "of": measured,
             "loss": last["loss"],
         },
         "versions": {
@@ -164,10 +263,13 @@ def _readme(model: dict[str, Any], command: str) -> str:
         )
         if model.get(key)
     )
+    note = ""
+    if so_far := provenance.get("unfinished"):
+        note = f"**Unfinished**: after epoch {so_far['epoch']} of {so_far['epochs']}.\n\n"
     return (
         f"""# {model["title"]}
 
-An E2ENet model (feature sparsity {provenance["sparsity"]:g}) for {channels}, trained on \
+{note}An E2ENet model (feature sparsity {provenance["sparsity"]:g}) for {channels}, trained on \
 {provenance["data"]["cases"]} cases of {provenance["data"]["dataset"]} in \
 {provenance["iterations"]} iterations.
 

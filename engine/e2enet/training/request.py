@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,8 @@ from e2enet.events import BadInput, Reporter
 from e2enet.training.lock import locked
 from e2enet.training.metadata import with_files_kept, with_locator
 from e2enet.training.planning import network_arguments, planned, tuned
-from e2enet.training.settings import RUN, Run, Settings, option
+from e2enet.training.settings import PLAN, RUN, Run, Settings, option
 from e2enet.training.trainer import CHECKPOINT
-
-PLAN = "plan.json"
 
 
 @dataclass(frozen=True)
@@ -80,6 +78,8 @@ class Request:
         settings = Settings.of(self.given)
         if self.source:
             _refuse_what_is_kept(self.given, self.source)
+            group = int(self.source.model.get("connection_group", 1))
+            settings = replace(settings, connection_group=group)  # a resumed run has to know
         training, held_out = split(self.info, settings.fold)
         make = tuned if self.source else planned
         use = make(

@@ -12,7 +12,7 @@ from typing import Any
 from e2enet.events import BadInput
 from e2enet.training.checkpoint import write_atomic
 
-RUN = "run.json"
+RUN, PLAN = "run.json", "plan.json"
 
 
 @dataclass(frozen=True)
@@ -159,6 +159,20 @@ class Run:
                 help=f"Delete {folder} and start the training again.",
                 code="damaged-run",
             ) from error
+
+    @property
+    def total(self) -> int:
+        """Optimiser steps of the whole training."""
+        return self.settings.epochs * self.settings.iterations_per_epoch
+
+    @property
+    def period(self) -> int:
+        """Iterations between evolutions; 0 is never, as fine-tuning does unless it is asked to."""
+        from e2enet.dsff import default_period
+
+        if self.settings.evolve_every is not None:
+            return self.settings.evolve_every
+        return 0 if self.source else default_period(self.total)
 
     def split(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Training and held-out cases."""

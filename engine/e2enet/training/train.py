@@ -20,11 +20,11 @@ from e2enet.data.datasets import read_dataset
 from e2enet.data.patches import VALIDATION, PatchSampler
 from e2enet.data.plan import Plan
 from e2enet.data.preprocessed import PreprocessedDataset
-from e2enet.dsff import Connections, Evolution, default_period
+from e2enet.dsff import Connections, Evolution
 from e2enet.events import BadInput, Reporter
 from e2enet.inference.device import choose_device
 from e2enet.networks import E2ENet
-from e2enet.training.export import export_bundle
+from e2enet.training.export import Snapshot, export_bundle
 from e2enet.training.finetune import transfer
 from e2enet.training.lock import locked
 from e2enet.training.metadata import load_metadata, merged
@@ -145,7 +145,7 @@ def _carried_out(
     export_bundle(
         request.output,
         run=run,
-        trainer=trainer,
+        state=Snapshot.of(trainer, use),
         plan=use,
         metadata=merged(run.metadata, request.metadata),
         scores=scores,
@@ -176,13 +176,10 @@ def _trainer(
         validation_iterations=max(1, settings.iterations_per_epoch // 5),
         lr=settings.lr,
     )
-    period = settings.evolve_every
-    if period is None:
-        period = 0 if run.source else default_period(recipe.total)
     evolution = Evolution(
         connections,
         total_iterations=recipe.total,
-        period=period,
+        period=run.period,
         zeta_start=FINE_TUNING_ZETA if run.source else ZETA,
         seed=settings.seed,
     )
@@ -263,6 +260,6 @@ def _finished(output: Path, run: Run) -> dict[str, float | None] | None:
         provenance = Bundle.open(output).model.get("provenance") or {}
     except BadInput:
         return None
-    if provenance.get("run_id") != run.run_id:
+    if provenance.get("run_id") != run.run_id or "unfinished" in provenance:
         return None
     return (provenance.get("metrics") or {}).get("dice") or {}
