@@ -7,27 +7,10 @@ second one only. Shares are in percent; L1 is the share of the kernels' summed a
 import slicer
 import vtk
 
+from .fusionnodes import COLORS, directionName, identityOf, nodeName
 from .i18n import tr as _
 
-# Okabe and Ito's colours, those of the engine's figures.
-COLORS = {
-    "forward": (0.0, 0.620, 0.451),
-    "upward": (0.835, 0.369, 0.0),
-    "downward": (0.0, 0.447, 0.698),
-}
-MARK = "E2ENet.Flow"
-
-
-def directionName(direction: str) -> str:
-    """A direction in the user's language."""
-    names = {
-        "forward": _("Forward"),
-        "upward": _("Upward"),
-        "downward": _("Downward"),
-        "dominant": _("Dominant"),
-        "compare": _("Compare"),
-    }
-    return names.get(direction, direction)
+MARK, HISTORY = "E2ENet.Flow", "E2ENet.History"
 
 
 class FlowPlot:
@@ -60,41 +43,54 @@ class FlowPlot:
             flow: Content of the engine's flow.json.
             node: (stage, level) that the history is of.
         """
-        name = f"{node[0]}:{node[1]}"
-        keys = {"final": model.name, "history": f"{model.name}|{name}"}
-        for key in keys.values():
+        keys = _keys(model, node)
+        for key in keys:
             _remove(key)
         made = []
-        final = _finalChart(model, flow["records"][-1], keys["final"], made)
+        final = _finalChart(model, flow["records"][-1], keys[0], made)
         history = None
         if len(flow["records"]) > 1:
-            history = _historyChart(model, flow["records"], node, keys["history"], made)
+            history = _historyChart(model, flow["records"], node, keys[1], made)
+            final.SetAttribute(HISTORY, "1")
         return cls(history, final, made)
 
     @classmethod
     def find(cls, model, node):
         """The charts of a model and node in the scene, or None."""
-        name = f"{model.name}|{node[0]}:{node[1]}"
-        final, history = _chart(model.name), _chart(name)
-        hasHistory = final is not None and final.GetAttribute("E2ENet.History") == "1"
+        final, history = map(_chart, _keys(model, node))
+        hasHistory = final is not None and final.GetAttribute(HISTORY) == "1"
         if final is None or (hasHistory and history is None):
             return None
         return cls(history, final, [])
 
 
+def _keys(model, node) -> tuple:
+    """Names the chart of all nodes and that of one node in the scene."""
+    identity = identityOf(model)
+    return identity, f"{identity}|{nodeName(node)}"
+
+
 def _finalChart(model, record: dict, key: str, made: list):
-    """Bars: each node's share of live connections by direction."""
-    names, columns = [], {direction: [] for direction in COLORS}
+    """Bars: each node's share of live connections by direction.
+
+    Slicer's plots write no texts on an axis: a bar stands at its stage and a tenth a level, and its
+    tooltip names the node.
+    """
+    names, places, columns = [], [], {direction: [] for direction in COLORS}
     for node in record["nodes"]:
-        names.append(f"{node['stage']}:{node['level']}")
+        names.append(nodeName((node["stage"], node["level"])))
+        places.append(node["stage"] + node["level"] / 10.0)
         for direction, values in columns.items():
             values.append(100.0 * (node["flows"].get(direction) or {}).get("share", 0.0))
     title = _("{model}: fusion flow at the end").format(model=model.title)
-    table = _table(title, {_("Node"): names, **_named(columns)}, key, made)
-    chart = _newChart(title, _("Node (stage:level), in the order of the table"), key, made)
+    axis = _("Stage . level")
+    named = {directionName(direction): values for direction, values in columns.items()}
+    table = _table(title, {_("Node"): names, axis: places, **named}, key, made)
+    chart = _newChart(title, axis, key, made)
     for direction in columns:
         series = _series(chart, table, directionName(direction), direction, key, made)
-        series.SetPlotType(slicer.vtkMRMLPlotSeriesNode.PlotTypeBar)
+        series.SetPlotType(slicer.vtkMRMLPlotSeriesNode.PlotTypeScatterBar)
+        series.SetXColumnName(axis)
         series.SetLabelColumnName(_("Node"))
     return chart
 
@@ -115,7 +111,7 @@ def _historyChart(model, records, node, key: str, made: list):
     inEpochs = all(record["epoch"] is not None for record in records)
     axis = _("Epoch") if inEpochs else _("Iteration")
     title = _("{model}: fusion flow into node {node}").format(
-        model=model.title, node=f"{node[0]}:{node[1]}"
+        model=model.title, node=nodeName(node)
     )
     names = {
         (direction, kind): directionName(direction)
@@ -126,7 +122,6 @@ def _historyChart(model, records, node, key: str, made: list):
     columns = {axis: steps, **{names[one]: values for one, values in lines.items()}}
     table = _table(title, columns, key, made)
     chart = _newChart(title, axis, key, made)
-    _chart(model.name).SetAttribute("E2ENet.History", "1")
     kinds = slicer.vtkMRMLPlotSeriesNode
     for one in lines:
         series = _series(chart, table, names[one], one[0], key, made)
@@ -137,10 +132,6 @@ def _historyChart(model, records, node, key: str, made: list):
         series.SetLineStyle(kinds.LineStyleSolid if solid else kinds.LineStyleDash)
         series.SetLineWidth(3 if solid else 2)
     return chart
-
-
-def _named(columns: dict) -> dict:
-    return {directionName(direction): values for direction, values in columns.items()}
 
 
 def _table(title: str, columns: dict, key: str, made: list):

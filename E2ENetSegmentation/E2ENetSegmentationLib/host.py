@@ -126,12 +126,16 @@ class SlicerHost:
         slicer.app.processEvents()
 
     def showVolume(self, volumeNode) -> None:
-        """Bring a volume to the slice views unless one of them shows it."""
+        """Bring a volume to the slice views unless they show it already."""
         from . import segmentations
 
         segmentations.show(volumeNode, slicer.app.applicationLogic())
 
-    def centre3D(self) -> None:
+    def jumpTo(self, point) -> None:
+        """Bring every slice view to a point (world RAS), and the 3D view to what it shows."""
+        from . import segmentations
+
+        segmentations.jumpTo(point)
         manager = slicer.app.layoutManager()
         widget = manager.threeDWidget(0) if manager and manager.threeDViewCount else None
         if widget is not None:

@@ -4,13 +4,14 @@ import numpy as np
 import slicer
 import vtk
 
-from . import volumes
+from . import hierarchy, volumes
 from .i18n import tr as _
 from .refusal import Refused
 
 TERMINOLOGY_CONTEXT = "Segmentation category and type - DICOM master list"
 REGION_CONTEXT = "Anatomic codes - DICOM master list"
 MADE_BY_TAG = "E2ENet.Model"
+INPUT_ROLE = "E2ENet.Input"
 
 
 def importLabels(
@@ -71,7 +72,8 @@ def importLabels(
     finally:
         node.EndModify(modified)
     _showSurface(node, show3D)
-    placeBeside(node, volumeNode)
+    if outputNode is None:  # one that was there stays where a person put it
+        hierarchy.placeBeside(node, volumeNode)
     return node
 
 
@@ -157,20 +159,27 @@ def _showSurface(node, show3D: bool) -> None:
     display.SetVisibility3D(show3D)
 
 
-def placeBeside(node, volumeNode) -> None:
-    """Give the node the volume's parent (study, patient or folder) in the subject hierarchy."""
-    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(node.GetScene())
-    if hierarchy is None:
-        return
-    volumeItem = hierarchy.GetItemByDataNode(volumeNode)
-    item = hierarchy.GetItemByDataNode(node)
-    if not volumeItem or volumeItem == hierarchy.GetInvalidItemID():
-        return
-    parent = hierarchy.GetItemParent(volumeItem)
-    if not item or item == hierarchy.GetInvalidItemID():
-        hierarchy.CreateItem(parent, node)
-    else:
-        hierarchy.SetItemParent(item, parent)
+def rememberInputs(node, volumeNodes) -> None:
+    """Keep which volumes a segmentation came from, one a channel."""
+    node.RemoveNodeReferenceIDs(INPUT_ROLE)
+    for volumeNode in volumeNodes:
+        node.AddNodeReferenceID(INPUT_ROLE, volumeNode.GetID())
+
+
+def origin(node):
+    """(volumes, name of the model) that a segmentation came from; empty where unknown."""
+    if node is None:
+        return [], ""
+    count = node.GetNumberOfNodeReferences(INPUT_ROLE)
+    inputs = [node.GetNthNodeReference(INPUT_ROLE, index) for index in range(count)]
+    if not count:
+        inputs = [node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole())]
+    segmentation = node.GetSegmentation()
+    for identifier in segmentIds(segmentation):
+        text = vtk.reference("")
+        if segmentation.GetSegment(identifier).GetTag(MADE_BY_TAG, text):
+            return [volume for volume in inputs if volume is not None], str(text)
+    return [volume for volume in inputs if volume is not None], ""
 
 
 def volumesTable(array: np.ndarray, volumeNode, labels, standardNames: bool = False) -> list:
@@ -187,13 +196,36 @@ def volumesTable(array: np.ndarray, volumeNode, labels, standardNames: bool = Fa
     ]
 
 
+def centreOfLargest(array: np.ndarray, volumeNode):
+    """A point (world RAS, mm) of the label with most voxels, as near to its centre as it has one.
+
+    A bent structure need not contain its own centre. None for an empty label map.
+    """
+    counts = np.bincount(array.ravel(), minlength=1)
+    counts[0] = 0
+    if not counts.any():
+        return None
+    found = np.flatnonzero(array.ravel() == counts.argmax())
+    found = found[:: max(1, len(found) // 100_000)]
+    points = np.stack(np.unravel_index(found, array.shape), axis=1)
+    nearest = points[((points - points.mean(axis=0)) ** 2).sum(axis=1).argmin()]
+    toWorld = worldMatrix(volumeNode) @ volumes.ijkToRas(volumeNode)
+    return tuple(float(v) for v in (toWorld @ [*nearest[::-1], 1])[:3])
+
+
 def show(volumeNode, applicationLogic) -> None:
-    """Bring the volume to the slice views, if it is not there."""
+    """Bring the volume to the slice views, all of it in sight, if it is not there."""
     selection = applicationLogic.GetSelectionNode() if applicationLogic else None
     if selection is None or selection.GetActiveVolumeID() == volumeNode.GetID():
         return
     selection.SetActiveVolumeID(volumeNode.GetID())
-    applicationLogic.PropagateVolumeSelection(0)
+    applicationLogic.PropagateVolumeSelection(1)
+
+
+def jumpTo(point) -> None:
+    """Bring every slice view to a point (world RAS)."""
+    centred = slicer.vtkMRMLSliceNode.CenteredJumpSlice
+    slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *point, centred)
 
 
 def worldMatrix(node) -> np.ndarray:

@@ -2,36 +2,22 @@
 
 from . import devices, roi, sequences
 from .dependencies import SEGMENT
-from .events import progressPercent, progressText
 from .i18n import tr as _
-from .panelbase import Panel, fillCombo
+from .panelbase import fillCombo
 from .refusal import Refused
+from .runpanel import RunPanel
 from .segmentrun import SegmentRequest
 
-POLL_MILLISECONDS = 100
 
-
-class SegmentPanel(Panel):
-    """See the module's documentation.
-
-    Args:
-        dependencies: `Dependencies`; asked before the first run.
-    """
+class SegmentPanel(RunPanel):
+    """See the module's documentation, and `RunPanel` for the arguments."""
 
     def __init__(self, ui, core, host, dependencies) -> None:
-        super().__init__(ui, core, host)
-        self.statusLabel, self.logText = ui.statusLabel, ui.logText
-        self.dependencies = dependencies
-        self.models = []
-        self.parameters = None
+        super().__init__(ui, core, host, dependencies)
         self.result = None
-        self._run = None
         self._jobs = []
         self._done = []
-        self._seenLines = 0
-        self._selectors = []
         self._devices = devices.devices()
-        self._timer = host.timer(POLL_MILLISECONDS, self.poll)
         names = [name for name, _value in self._devices]
         wanted = {value: name for name, value in self._devices}.get(host.setting("device"), "")
         fillCombo(ui.deviceComboBox, names, wanted)
@@ -41,12 +27,10 @@ class SegmentPanel(Panel):
 
     def _connect(self) -> None:
         ui = self.ui
-        ui.modelComboBox.connect("currentIndexChanged(int)", self.onModelChanged)
         ui.deviceComboBox.connect("currentIndexChanged(int)", self.onDeviceChanged)
         ui.inputSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.onInputChanged)
         ui.placeRoiButton.connect("clicked()", self.onPlaceRoi)
         ui.segmentButton.connect("clicked()", self.onSegment)
-        ui.cancelButton.connect("clicked()", self.onCancel)
         ui.batchButton.connect("clicked()", self.onBatch)
         ui.sequenceButton.connect("clicked()", self.onSequence)
         ui.sequenceSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.update)
@@ -59,51 +43,17 @@ class SegmentPanel(Panel):
 
     # State
 
-    @property
-    def running(self) -> bool:
-        return self._run is not None
-
-    @property
-    def model(self):
-        index = self.ui.modelComboBox.currentIndex
-        return self.models[index] if 0 <= index < len(self.models) else None
-
     def setParameterNode(self, parameters) -> None:
-        """Follow another parameter node; None while the scene is closing."""
+        """Follow another parameter node, also in what model was chosen."""
         self.parameters = parameters
-        if parameters is None:
-            return
-        if parameters.model:
+        if parameters is not None and parameters.model:
             self.selectModel(parameters.model)
-        for selector, node in zip(self._selectors, parameters.extraVolumes, strict=False):
-            selector.setCurrentNode(node)
-        self.update()
+        super().setParameterNode(parameters)
 
     def restore(self, parameters) -> None:
         """Give a new scene's parameters the choices of the last session."""
         for name, default in (("mirroring", "0"), ("standardNames", "0"), ("show3D", "1")):
             setattr(parameters, name, self.host.setting(name, default) == "1")
-
-    def refreshModels(self, select: str = "") -> None:
-        """List the models again, and keep or select one by name."""
-        current = select or (self.model.name if self.model else self.host.setting("model"))
-        try:
-            self.models = self.core.store.models()
-        except Refused as refusal:
-            self.models = []
-            self.say(str(refusal))
-        for problem in self.core.store.problems:
-            self.log(problem)
-        titles = [model.title for model in self.models]
-        names = [model.name for model in self.models]
-        wanted = titles[names.index(current)] if current in names else ""
-        fillCombo(self.ui.modelComboBox, titles, wanted)
-        self._showModel()
-
-    def selectModel(self, name: str) -> None:
-        names = [model.name for model in self.models]
-        if name in names:
-            self.ui.modelComboBox.currentIndex = names.index(name)
 
     def update(self, *_args) -> None:
         """Enable what can be done now."""
@@ -133,8 +83,7 @@ class SegmentPanel(Panel):
             self.host.setSetting("model", self.model.name)
             if self.parameters is not None:
                 self.parameters.model = self.model.name
-        self._showModel()
-        self.update()
+        super().onModelChanged()
 
     def onDeviceChanged(self, *_args) -> None:
         self.host.setSetting("device", self._device())
@@ -178,11 +127,6 @@ class SegmentPanel(Panel):
                 raise Refused(_("Choose a sequence."))
             self._begin(sequences.jobs(sequence, self._request([None], None, withRegion=False)))
 
-    def onCancel(self) -> None:
-        if self.running:
-            self._run.cancel()
-            self._end(_("Cancelled."))
-
     def onStatistics(self) -> None:
         self._handOver(self.host.openStatistics)
 
@@ -191,36 +135,19 @@ class SegmentPanel(Panel):
 
     def sceneAboutToClose(self) -> None:
         """The nodes go away: end the run and forget the result."""
-        if self.running:
-            self._run.cancel()
-            self._end(_("Cancelled, because the scene was closed."))
+        super().sceneAboutToClose()
         self.result = None
         self.ui.resultsWidget.visible = False
 
-    def cleanup(self) -> None:
-        """Slicer exits or the module is reloaded."""
-        self._timer.stop()
-        if self.running:
-            self._run.cancel()
-            self._run = None
-
     # The run
-
-    def _volumes(self) -> list:
-        return [
-            self.ui.inputSelector.currentNode(),
-            *(selector.currentNode() for selector in self._selectors),
-        ]
 
     def _device(self) -> str:
         return self._devices[max(0, self.ui.deviceComboBox.currentIndex)][1]
 
     def _request(self, volumeNodes, outputNode, withRegion: bool = True) -> SegmentRequest:
-        if self.model is None:
-            raise Refused(_("There is no model; import one in the tab Models."))
         return SegmentRequest(
             volumeNodes=volumeNodes,
-            model=self.model,
+            model=self._chosenModel(),
             outputNode=outputNode,
             roiNode=self.ui.roiSelector.currentNode() if withRegion else None,
             device=self._device(),
@@ -235,72 +162,26 @@ class SegmentPanel(Panel):
         self.dependencies.ensure(SEGMENT)
         self._jobs, self._done = list(jobs), []
         self._next()
-        if self.parameters is not None:
-            self.parameters.extraVolumes = [s.currentNode() for s in self._selectors]
 
     def _next(self) -> None:
         job = self._jobs.pop(0)
-        self.ui.progressBar.value = 0
         self.say(_("Writing the volume…"))
-        run = self.core.startSegmentation(job, self.onEvent)
-        self._run, self._seenLines = run, 0
+        self._watch(self.core.startSegmentation(job, self.onEvent))
         name = job.volumeNodes[0].GetName()
         self.log(_("{volume}: segmenting with {model}").format(volume=name, model=job.model.title))
-        self.say(_("Starting the engine…"))
-        self.update()
-        self._timer.start()
 
-    def onEvent(self, event: dict) -> None:
-        """Show what the engine says."""
-        if event["event"] == "progress":
-            self.ui.progressBar.value = progressPercent(event)
-            text = progressText(event)
-            if self._jobs or self._done:
-                total = len(self._done) + 1 + len(self._jobs)
-                text = f"{len(self._done) + 1}/{total}  {text}"
-            self.say(text)
-        elif event["event"] == "warning":
-            self.log(str(event.get("message", "")))
+    def _progress(self, text: str) -> str:
+        total = len(self._done) + 1 + len(self._jobs)
+        return f"{len(self._done) + 1}/{total}  {text}" if total > 1 else text
 
-    def poll(self) -> None:
-        """Called by the timer while a run goes on."""
-        if not self.running:
-            self._timer.stop()
-            return
-        finished = True
-        with self.sentences():
-            finished = False
-            try:
-                if self._run.poll():
-                    return
-                finished = True
-            finally:
-                self._logLines()
-            self._done.append(self._run.result)
-            if self._jobs:
-                self._next()
-                return
+    def _finished(self, run) -> None:
+        self._done.append(run.result)
+        if self._jobs:
+            self._next()
+        else:
             self._show(self._done)
-            return
-        if not finished:
-            self._run.cancel()
-        self._end()
-
-    def _end(self, text: str = "") -> None:
-        self._timer.stop()
-        self._run, self._jobs = None, []
-        if text:
-            self.say(text)
-            self.log(text)
-        self.update()
-
-    def _logLines(self) -> None:
-        for line in self._run.lines[self._seenLines :]:
-            self.log(line)
-        self._seenLines = len(self._run.lines)
 
     def _show(self, results) -> None:
-        self._end()
         self.result = results[-1]
         rows = []
         for result in results:
@@ -311,7 +192,8 @@ class SegmentPanel(Panel):
         if len(results) == 1 and self.result.segmentationNode.GetScene() is not None:
             self.ui.outputSelector.setCurrentNode(self.result.segmentationNode)
             self.host.showVolume(self.result.volumeNode)
-            self.host.centre3D()
+            if self.result.centre is not None:
+                self.host.jumpTo(self.result.centre)
         warnings = [warning for result in results for warning in result.warnings]
         if len(results) == 1:
             text = _("Done: {name}.").format(name=self.result.segmentationNode.GetName())
@@ -326,22 +208,10 @@ class SegmentPanel(Panel):
                 raise Refused(_("There is no result any more; segment again."))
             opener(self.result.segmentationNode, self.result.volumeNode)
 
-    # The model
-
     def _showModel(self) -> None:
-        """Lines about the model, and one selector a channel."""
+        """Lines about the model as well."""
+        super()._showModel()
         ui, model = self.ui, self.model
         ui.modelInfoLabel.text = "\n".join(model.summary()) if model else _("There is no model.")
         automatic = model is not None and model.hasLocator
         ui.roiSelector.noneDisplay = _("Find it automatically") if automatic else _("Whole volume")
-        channels = model.channels if model else [_("Volume")]
-        several = len(channels) > 1
-        ui.inputLabel.text = f"{channels[0]}:" if several else _("Volume:")
-        before = [selector.currentNode() for selector in self._selectors]
-        self.host.clearForm(ui.channelsWidget)
-        self._selectors = [
-            self.host.volumeSelector(ui.channelsWidget, f"{name}:") for name in channels[1:]
-        ]
-        ui.channelsWidget.visible = several
-        for selector, node in zip(self._selectors, before, strict=False):
-            selector.setCurrentNode(node)

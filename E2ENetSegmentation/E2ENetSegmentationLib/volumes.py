@@ -120,23 +120,23 @@ def diskFull(folder) -> Refused:
     )
 
 
-def readLabels(path, volumeNode) -> np.ndarray:
-    """The engine's label map (NRRD) as an array (z, y, x) on the grid of the input volume.
+def readResult(path, volumeNode) -> np.ndarray:
+    """A volume of the engine (NRRD) as an array (z, y, x) on the grid of the input volume.
 
     Raises:
         Refused: It cannot be read or lies on another grid.
     """
-    labels = slicer.vtkMRMLLabelMapVolumeNode()
+    found = slicer.vtkMRMLScalarVolumeNode()
     storage = slicer.vtkMRMLNRRDStorageNode()
     storage.SetFileName(str(path))
-    if not os.path.isfile(path) or not storage.ReadData(labels) or labels.GetImageData() is None:
+    if not os.path.isfile(path) or not storage.ReadData(found) or found.GetImageData() is None:
         raise Refused(_("The engine's result cannot be read."))
     dimensions = volumeNode.GetImageData().GetDimensions()
-    far = np.abs(ijkToRas(labels) - ijkToRas(volumeNode)).max() > 1e-2
-    if labels.GetImageData().GetDimensions() != dimensions or far:
+    far = np.abs(ijkToRas(found) - ijkToRas(volumeNode)).max() > 1e-2
+    if found.GetImageData().GetDimensions() != dimensions or far:
         raise Refused(
             _("The engine's result does not lie on the grid of {name}.").format(
                 name=volumeNode.GetName()
             )
         )
-    return np.array(slicer.util.arrayFromVolume(labels))
+    return np.array(slicer.util.arrayFromVolume(found))

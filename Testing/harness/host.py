@@ -28,6 +28,7 @@ class FakeHost:
         self.asked = []
         self.opened = []
         self.shown = []
+        self.jumps = []
         self.charts = []
 
     def timer(self, milliseconds, callback):
@@ -93,8 +94,11 @@ class FakeHost:
     def showVolume(self, volumeNode):
         self.shown.append(volumeNode)
 
-    def centre3D(self):
-        pass
+    def jumpTo(self, point):
+        from E2ENetSegmentationLib import segmentations
+
+        self.jumps.append(point)
+        segmentations.jumpTo(point)
 
     def openStatistics(self, segmentationNode, volumeNode):
         self.opened.append(("SegmentStatistics", segmentationNode, volumeNode))

@@ -24,14 +24,13 @@ PLACES = {"forward": (8, 8, 8), "upward": (8, 16, 20), "downward": (8, 16, 8)}  
 
 
 def blobs():
-    """direction -> a hill of importance (z, y, x) with its summit at PLACES, and the dominant."""
+    """direction -> a hill of importance (z, y, x) with its summit at PLACES."""
     z, y, x = np.indices(phantom()[1].shape)
     hills = {
         name: np.exp(-((z - p[0]) ** 2 + (y - p[1]) ** 2 + (x - p[2]) ** 2) / 12).astype(np.float32)
         for name, p in PLACES.items()
     }
-    dominant = (np.stack(list(hills.values())).argmax(0) + 1).astype(np.uint8)
-    return {**{n: (a, 1.0) for n, a in hills.items()}, "dominant": (dominant, 3.0)}
+    return {name: (array, 1.0) for name, array in hills.items()}
 
 
 def main(folder: Path) -> None:

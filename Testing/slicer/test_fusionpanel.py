@@ -6,10 +6,12 @@ import shutil
 import numpy as np
 import pytest
 import slicer
-from E2ENetSegmentationLib import fusionrun, fusionview
+import vtk
+from E2ENetSegmentationLib import fusionrun, paths, volumes
+from E2ENetSegmentationLib.fusioncolors import legendOf
 from E2ENetSegmentationLib.models import ModelStore
-from E2ENetSegmentationLib.segmentations import MADE_BY_TAG
-from harness.made import add_volume, phantom
+from E2ENetSegmentationLib.segmentations import MADE_BY_TAG, rememberInputs
+from harness.made import add_volume, axes, phantom
 from harness.tabs import FusionTab
 
 DIRECTIONS = ("forward", "upward", "downward")
@@ -30,21 +32,32 @@ def count(scene, kind):
     return scene.GetNumberOfNodesByClass(kind)
 
 
-def children(scene):
-    """Folders and the names of the nodes in them."""
-    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
-    found, items = {}, []
-    from vtk import vtkIdList
+def hierarchy_of(scene):
+    return slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
 
-    items = vtkIdList()
+
+def children(scene):
+    """Path of a folder ("Run run/Fusion") -> the nodes directly in it."""
+    hierarchy, found, items = hierarchy_of(scene), {}, vtk.vtkIdList()
     hierarchy.GetItemChildren(hierarchy.GetSceneItemID(), items, True)
     for index in range(items.GetNumberOfIds()):
         item = items.GetId(index)
-        node = hierarchy.GetItemDataNode(item)
+        node, names = hierarchy.GetItemDataNode(item), []
+        while (item := hierarchy.GetItemParent(item)) != hierarchy.GetSceneItemID():
+            names.insert(0, hierarchy.GetItemName(item))
         if node is not None:
-            parent = hierarchy.GetItemName(hierarchy.GetItemParent(item))
-            found.setdefault(parent, []).append(node)
+            found.setdefault("/".join(names), []).append(node)
     return found
+
+
+def run_of(scene, volumes, model="tiny"):
+    """A segmentation as the tab Segment leaves it."""
+    run = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Run")
+    run.SetReferenceImageGeometryParameterFromVolumeNode(volumes[0])
+    rememberInputs(run, volumes)
+    identifier = run.GetSegmentation().AddEmptySegment("", "one")
+    run.GetSegmentation().GetSegment(identifier).SetTag(MADE_BY_TAG, model)
+    return run
 
 
 def test_lists_what_the_model_has(tab):
@@ -73,11 +86,12 @@ def test_show_and_look(tab, scene, slices, left_behind):
     arrays = {name: slicer.util.arrayFromVolume(node) for name, node in maps.items()}
     assert max(arrays[d].max() for d in DIRECTIONS) == 1.0  # one scale for all directions
     stack = np.stack([arrays[d] for d in DIRECTIONS])
-    present = arrays["dominant"] > 0
-    assert (stack.argmax(0) + 1 == arrays["dominant"])[present].mean() > 0.999
+    present = stack.max(0) > 0
+    shown = arrays["dominant"] > 0  # where the threshold lets it
+    assert (stack.argmax(0) + 1 == arrays["dominant"])[shown].all()
     assert arrays["compare"].shape == (*phantom()[0].shape, 3)
     for node in maps.values():
-        assert fusionview.volumes.sameGrid(node, volume)
+        assert volumes.sameGrid(node, volume)
     assert slices.GetForegroundVolumeID() == maps["dominant"].GetID()
     assert slices.GetBackgroundVolumeID() == volume.GetID()
     assert left_behind() == []
@@ -87,14 +101,21 @@ def test_show_and_look(tab, scene, slices, left_behind):
         tab.direction(name)
         assert not tab.panel.running
         assert slices.GetForegroundVolumeID() == maps[name].GetID()
-        visible = [n for n, node in maps.items() if fusionview.legendOf(node).GetVisibility()]
+        visible = [n for n, node in maps.items() if legendOf(node).GetVisibility()]
         assert visible == [name]
+    tab.direction("dominant")
+    strongest = stack.max(0)
+    upper = float(maps["forward"].GetAttribute("E2ENet.DisplayRange"))
+    for threshold in (70.0, 0.0, 40.0):
+        tab.ui.thresholdSlider.value = threshold
+        left = slicer.util.arrayFromVolume(maps["dominant"])
+        assert ((left > 0) == (present & (strongest >= upper * threshold / 100))).all()
+    assert 0 < (left > 0).sum() < present.sum()
     tab.direction("forward")
     tab.ui.opacitySlider.value = 30.0
     tab.ui.thresholdSlider.value = 50.0
     display = maps["forward"].GetDisplayNode()
     assert slices.GetForegroundOpacity() == pytest.approx(0.3)
-    upper = float(maps["forward"].GetAttribute("E2ENet.DisplayRange"))
     assert display.GetLowerThreshold() == pytest.approx(upper / 2, rel=1e-3)
     assert display.GetApplyThreshold()
     tab.ui.hideButton.click()
@@ -109,10 +130,7 @@ def test_show_and_look(tab, scene, slices, left_behind):
 
 def test_label_and_group_of_a_run(tab, scene, models):
     volume = add_volume(scene)
-    run = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Run")
-    run.SetReferenceImageGeometryParameterFromVolumeNode(volume)
-    identifier = run.GetSegmentation().AddEmptySegment("", "one")
-    run.GetSegmentation().GetSegment(identifier).SetTag(MADE_BY_TAG, "tiny")
+    run = run_of(scene, [volume])
     tab.ui.runSelector.setCurrentNode(run)
     assert tab.ui.inputSelector.currentNode() is volume
     assert tab.panel.model.name == "tiny"
@@ -120,9 +138,176 @@ def test_label_and_group_of_a_run(tab, scene, models):
     tab.click(tab.ui.showButton)
     name = tab.panel.model.labels[0].name
     assert tab.ui.statusLabel.text.startswith(f"Node 2:0, {name}: "), tab.ui.logText.plainText
-    grouped = children(scene)["Run fusion"]
+    tab.direction("forward")
+    tab.ui.rawCheckBox.click()
+    grouped = children(scene)
+    assert grouped["Run run"] == [run]
+    grouped = grouped["Run run/Fusion"]
+    assert "forward raw" in tab.panel.maps.found
     assert {node.GetID() for node in tab.panel.maps.nodes()} <= {n.GetID() for n in grouped}
     assert {"vtkMRMLPlotChartNode", "vtkMRMLTableNode"} <= {n.GetClassName() for n in grouped}
+    tab.choose(volume, 1, 0)
+    tab.click(tab.ui.showButton)  # another node of the same run: the same folders
+    assert set(children(scene)) == {"Run run", "Run run/Fusion"}
+    # Slicer marks a segmentation's item like this and removes it with the segmentation.
+    hierarchy = hierarchy_of(scene)
+    item = hierarchy.GetItemByDataNode(run)
+    hierarchy.SetItemAttribute(item, "VirtualBranch", "1")
+    scene.RemoveNode(run)
+    hierarchy.RemoveItem(item, False, False)
+    assert set(children(scene)) == {"Run run/Fusion"}
+
+
+def test_what_is_no_longer_of_the_run_lies_beside_its_volume(tab, scene, models):
+    run = run_of(scene, [add_volume(scene)])
+    tab.ui.runSelector.setCurrentNode(run)
+    tab.choose(add_volume(scene, name="Other"), 2, 0)
+    tab.click(tab.ui.showButton)
+    assert "Other fusion" in children(scene)
+    tab.click(tab.ui.flowButton)  # of the run's model
+    assert "Run run" not in children(scene)  # the chart is in the scene already
+
+
+def test_raw_values_are_those_of_the_engine(tab, scene, slices, monkeypatch):
+    written = {}
+    load = fusionrun.FusionRun._load
+
+    def reading(run):
+        load(run)
+        for entry in run._read("explain.json")["volumes"]:
+            if entry["kind"] == "raw":
+                array = volumes.readResult(run._output / entry["path"], run.request.volumeNodes[0])
+                written[entry["direction"]] = array
+
+    monkeypatch.setattr(fusionrun.FusionRun, "_load", reading)
+    tab.choose(add_volume(scene, "oblique"), 1, 1)
+    tab.click(tab.ui.showButton)
+    assert not tab.ui.rawCheckBox.enabled  # the dominant direction has none
+    tab.direction("upward")
+    assert tab.ui.rawCheckBox.enabled
+    tab.ui.rawCheckBox.click()
+    assert not tab.panel.running
+    node = tab.panel.maps.found["upward raw"]
+    assert slices.GetForegroundVolumeID() == node.GetID()
+    assert legendOf(node).GetTitleText() == "Upward, raw"
+    assert legendOf(node).GetVisibility()
+    assert np.allclose(slicer.util.arrayFromVolume(node), written["upward"], rtol=1e-5)
+    assert volumes.sameGrid(node, tab.ui.inputSelector.currentNode())
+    scene.RemoveNode(node)  # somebody deletes it
+    tab.direction("forward")
+    tab.direction("upward")
+    assert tab.panel.maps.found["upward raw"].GetScene() is scene
+    tab.ui.rawCheckBox.click()
+    assert slices.GetForegroundVolumeID() == tab.panel.maps.found["upward"].GetID()
+
+
+def test_maps_are_of_these_weights_and_this_region(tab, scene, models, tmp_path, monkeypatch):
+    copy = tmp_path / "models" / "tiny"
+    shutil.copytree(models, copy)
+    monkeypatch.setenv("E2ENET_MODELS", str(copy.parent))
+    tab.panel.refreshModels("tiny")
+    volume = add_volume(scene)
+    tab.choose(volume, 2, 0)
+    tab.click(tab.ui.showButton)
+    first, chart = tab.panel.maps, tab.panel.plot.chart
+    tab.ui.showButton.click()
+    assert not tab.panel.running
+    _trained_again(copy)  # same name, other weights
+    tab.direction("compare")
+    tab.click(tab.ui.showButton)
+    assert tab.panel.maps.nodes() != first.nodes()
+    assert first.exists  # what was there stays, to be compared
+    assert tab.panel.plot.chart is not chart
+    region = scene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "Box")
+    region.SetCenter(*(axes("plain") @ [14, 12, 9, 1])[:3])
+    region.SetSize(18, 18, 18)
+    tab.ui.roiSelector.setCurrentNode(region)
+    tab.ui.showButton.click()
+    assert tab.panel.running  # a region makes other maps
+    tab.ui.cancelButton.click()
+    (copy / "weights.safetensors").unlink()
+    tab.ui.showButton.click()
+    assert "are missing" in tab.ui.statusLabel.text
+
+
+def _trained_again(folder):
+    from e2enet.bundle import Bundle, write_bundle
+
+    bundle = Bundle.open(folder)
+    network, connections = bundle.load_network()
+    for parameter in network.parameters():
+        parameter.data.mul_(1.01)
+    model = {k: v for k, v in bundle.model.items() if k not in ("files", "network")}
+    history = bundle.history()
+    shutil.rmtree(folder)
+    write_bundle(
+        folder,
+        network=network,
+        connections=connections,
+        model=model,
+        history=history,
+        readme="",
+    )
+
+
+@pytest.fixture
+def two_channels(models, tmp_path, monkeypatch):
+    """A tiny model that takes T1 and T2."""
+    from e2enet.bundle import Bundle, write_bundle
+    from e2enet.dsff import Connections
+    from e2enet.networks import E2ENet
+
+    bundle = Bundle.open(models)
+    arguments = {**bundle.model["network"]["arguments"], "in_channels": 2}
+    network = E2ENet(**arguments)
+    model = {k: v for k, v in bundle.model.items() if k not in ("files", "network")}
+    model.update(name="two", title="Two", channels=[{"name": "T1"}, {"name": "T2"}])
+    channel = model["plan"]["channels"][0]
+    model["plan"] = {
+        **model["plan"],
+        "channels": [{**channel, "name": "T1"}, {**channel, "name": "T2"}],
+    }
+    connections = Connections.random(network, 0.5, seed=1)
+    connections.apply()
+    write_bundle(
+        tmp_path / "models" / "two",
+        network=network,
+        connections=connections,
+        model=model,
+        history={},
+        readme="",
+    )
+    monkeypatch.setenv("E2ENET_MODELS", str(tmp_path / "models"))
+    return "two"
+
+
+def test_a_model_of_two_channels(scene, slices, two_channels, left_behind):
+    tab = FusionTab(two_channels)
+    assert tab.ui.inputLabel.text == "T1:"
+    assert [text for text, _selector in tab.ui.channelsWidget._items] == ["T2:"]
+    first, second = add_volume(scene, name="A"), add_volume(scene, name="B")
+    tab.choose(first, 1, 1)
+    tab.ui.showButton.click()
+    assert tab.ui.statusLabel.text == "Choose a volume for T2."
+    selector = tab.ui.channelsWidget._items[0][1]
+    selector.setCurrentNode(add_volume(scene, "oblique", name="C"))
+    tab.ui.showButton.click()
+    assert "C does not lie on the grid of A." in tab.ui.statusLabel.text
+    selector.setCurrentNode(second)
+    tab.click(tab.ui.showButton)
+    assert tab.ui.statusLabel.text.startswith("Node 1:1, importance: "), tab.ui.logText.plainText
+    assert slices.GetBackgroundVolumeID() == first.GetID()
+    tab.ui.showButton.click()
+    assert not tab.panel.running
+    selector.setCurrentNode(first)  # other volumes, other maps
+    tab.ui.showButton.click()
+    assert tab.panel.running
+    tab.ui.cancelButton.click()
+    assert left_behind() == []
+    # A segmentation remembers all of its volumes.
+    tab.ui.runSelector.setCurrentNode(run_of(scene, [second, first], two_channels))
+    assert tab.ui.inputSelector.currentNode() is second
+    assert selector.currentNode() is first
 
 
 def test_comes_back_with_the_scene(tab, scene, tmp_path):
@@ -202,7 +387,7 @@ def test_a_dense_model(tab, scene, tmp_path, monkeypatch):
     from e2enet.bundle import write_bundle
     from e2enet.dsff import Connections
 
-    bundle = fusionrun.paths.engineModule("bundle").Bundle.open("tiny")
+    bundle = paths.engineModule("bundle").Bundle.open("tiny")
     network, _connections = bundle.load_network()
     model = {k: v for k, v in bundle.model.items() if k not in ("files", "network")}
     model["name"] = "dense"
@@ -222,7 +407,8 @@ def test_a_dense_model(tab, scene, tmp_path, monkeypatch):
 
 
 def test_a_node_that_does_not_exist(scene, models):
-    request = fusionrun.FusionRequest(ModelStore().open("tiny"), [add_volume(scene)], (3, 0))
+    model = ModelStore().open("tiny")
+    request = fusionrun.FusionRequest([add_volume(scene)], model, node=(3, 0))
     with pytest.raises(fusionrun.Refused, match=r"has no node 3:0; its nodes .* 1:0, 1:1, 2:0"):
         fusionrun.FusionRun(request).start()
 

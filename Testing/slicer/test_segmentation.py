@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import slicer
-from E2ENetSegmentationLib import paths, volumes
+from E2ENetSegmentationLib import paths, segmentations, volumes
 from E2ENetSegmentationLib.core import Core
 from E2ENetSegmentationLib.refusal import Refused
 from harness.made import add_volume, axes, phantom
@@ -93,6 +93,44 @@ def test_placed_beside_its_volume(scene, models, stub):
     assert hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)) == study
 
 
+def test_a_refilled_one_stays_where_it_lies(scene, models, stub):
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    volume = add_volume(scene)
+    hierarchy.CreateItem(hierarchy.GetSceneItemID(), volume)
+    node = Core().segment(volume, "tiny")
+    folder = hierarchy.CreateFolderItem(hierarchy.GetSceneItemID(), "Mine")
+    hierarchy.SetItemParent(hierarchy.GetItemByDataNode(node), folder)
+    Core().segment(volume, "tiny", outputNode=node)
+    assert hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)) == folder
+
+
+def test_origin_is_remembered(scene, models, stub):
+    volume = add_volume(scene)
+    node = Core().segment(volume, "tiny")
+    assert segmentations.origin(node) == ([volume], "tiny")
+    scene.RemoveNode(volume)
+    assert segmentations.origin(node) == ([], "tiny")
+    assert segmentations.origin(None) == ([], "")
+
+
+@pytest.mark.parametrize("kind", ["oblique", "left-handed"])
+def test_centre_of_the_largest_lies_in_it(scene, kind):
+    """A ring does not contain its own centre; the nearest point of it is taken."""
+    volume = add_volume(scene, kind)
+    z, y, x = np.indices(phantom()[1].shape)
+    distance = np.hypot(y - 12, x - 14)
+    array = ((z == 9) & (distance > 7) & (distance < 10)).astype(np.uint8)
+    array[2, 2:5, 2:5] = 2
+    transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(np.diag([2, 2, 2, 1.0])))
+    volume.SetAndObserveTransformNodeID(transform.GetID())
+    point = np.array(segmentations.centreOfLargest(array, volume))
+    i, j, k = np.linalg.solve(axes(kind), np.append(point / 2, 1))[:3].round().astype(int)
+    assert array[k, j, i] == 1
+    assert np.hypot(j - 12, i - 14) < 9
+    assert segmentations.centreOfLargest(array * 0, volume) is None
+
+
 def test_nothing_else_stays_in_the_scene(scene, models, stub):
     volume = add_volume(scene)
     slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
@@ -155,6 +193,19 @@ def test_bad_volumes(scene, models, stub, left_behind, what, sentence):
     with pytest.raises(Refused, match=sentence):
         Core().segment(bad_volume(scene, what), "tiny")
     assert left_behind() == []
+
+
+def test_a_4d_multivolume(scene):
+    """The wheel lacks the class, which is an extension's: what is tested goes by its name."""
+
+    class MultiVolume(slicer.vtkMRMLScalarVolumeNode):
+        def IsA(self, name):
+            return name == "vtkMRMLMultiVolumeNode" or super().IsA(name)
+
+    node = MultiVolume()
+    node.SetName("Beats")
+    with pytest.raises(Refused, match=r"^Beats is a 4D volume\. Load it as a sequence, or"):
+        volumes.checkVolumes([node], ["MRI"])
 
 
 def test_channels_on_different_grids(scene):

@@ -4,10 +4,11 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import slicer
 from E2ENetSegmentationLib import dependencies
-from harness.made import add_volume, phantom
+from harness.made import add_volume, axes, phantom
 from harness.tabs import SegmentTab
 
 
@@ -25,6 +26,7 @@ def test_pick_and_click(tab, scene, left_behind):
     assert not ui.segmentButton.enabled
     assert ui.segmentButton.toolTip == "Choose a volume first."
     volume = add_volume(scene)
+    view = scene.AddNewNodeByClass("vtkMRMLSliceNode", "Red")
     tab.choose(volume)
     assert ui.segmentButton.enabled
     ui.segmentButton.click()
@@ -45,6 +47,9 @@ def test_pick_and_click(tab, scene, left_behind):
     ]
     assert ui.outputSelector.currentNode() is tab.panel.result.segmentationNode
     assert tab.host.shown == [volume]
+    slices = slicer.util.arrayFromVTKMatrix(view.GetSliceToRAS())[:3, 3]
+    centre = axes("plain") @ np.append(np.argwhere(phantom()[1] == 1).mean(axis=0)[::-1], 1)
+    assert np.abs(slices - centre[:3]).max() < 1e-6  # the sphere is larger than the cube
     assert "not an event {" in ui.logText.plainText
     assert left_behind() == []
     ui.statisticsButton.click()
@@ -260,6 +265,13 @@ def sequence_of(scene, count):
     browser = scene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", "Browser")
     browser.AddSynchronizedSequenceNode(sequence)
     return sequence, browser
+
+
+def test_nothing_found_leaves_the_slices(tab, scene):
+    tab.choose(add_volume(scene, array=np.zeros((8, 8, 8), np.int16)))
+    tab.segment()
+    assert tab.ui.statusLabel.text.startswith("Done")
+    assert tab.host.jumps == []
 
 
 def test_every_item_of_a_sequence(tab, scene, left_behind):

@@ -1,0 +1,197 @@
+"""Importance maps as volumes of the scene.
+
+A map is a scalar volume from 0 to 1, one scale for all directions of a node; the raw values, in the
+measure's own unit, are a further volume once somebody asks for them. "Compare" is one RGB volume,
+each direction in its own colour and the colours added: three layers of a slice view would cover
+each other, and one volume has one opacity, one threshold and a place in the saved scene.
+"""
+
+import numpy as np
+import slicer
+
+from . import fusioncolors, volumes
+from .fusionnodes import COLORS, COMPARE, DIRECTIONS, DOMINANT, directionName
+from .i18n import tr as _
+
+MAP, SHOWN, UPPER = "E2ENet.Fusion", "E2ENet.Direction", "E2ENet.DisplayRange"
+SHARE, SCALE, INPUT_ROLE = "E2ENet.Share", "E2ENet.Scale", "E2ENet.Input"
+RAW = " raw"
+
+
+class FusionMaps:
+    """The volumes of one explanation.
+
+    Attributes:
+        found: direction, "dominant", "compare" or direction + " raw" -> node.
+    """
+
+    def __init__(self, found: dict) -> None:
+        self.found = found
+        self._strength = None
+
+    def nodes(self) -> list:
+        return list(self.found.values())
+
+    @property
+    def directions(self) -> list:
+        return [name for name in DIRECTIONS if name in self.found]
+
+    @property
+    def exists(self) -> bool:
+        """Whether they are in the scene; raw ones can be made again."""
+        kept = [node for name, node in self.found.items() if not name.endswith(RAW)]
+        return bool(kept) and all(node.GetScene() for node in kept)
+
+    @classmethod
+    def make(cls, request, arrays: dict, shares: dict, scale: float) -> "FusionMaps":
+        """Put arrays into the scene; those of an earlier call for the same are replaced.
+
+        Args:
+            request: `FusionRequest`.
+            arrays: direction -> (array (z, y, x) from 0 to 1, upper end of a good window).
+            shares: direction -> share of the whole importance.
+            scale: What the arrays are multiplied by to have raw values.
+        """
+        for node in _of(request):
+            slicer.mrmlScene.RemoveNode(node)
+        volume = request.volumeNodes[0]
+        about = request.label or _("importance")
+        title = f"{volume.GetName()} {about} {request.nodeName}"
+        maps = cls({})
+        for name, (array, upper) in arrays.items():
+            node = _scalar(f"{title} {directionName(name).lower()}", array, volume, upper or 1.0)
+            node.SetAttribute(SHARE, f"{shares.get(name, 0.0):.6f}")
+            node.SetAttribute(SCALE, repr(float(scale)))
+            fusioncolors.addLegend(node, name, directionName(name))
+            maps._add(name, node)
+        first = next(iter(arrays.values()))[0]
+        node = _scalar(
+            f"{title} {directionName(DOMINANT).lower()}", np.zeros(first.shape, np.uint8), volume, 1
+        )
+        node.GetDisplayNode().SetInterpolate(0)
+        node.GetDisplayNode().SetWindowLevelMinMax(0, len(COLORS))
+        node.GetDisplayNode().SetAndObserveColorNodeID(fusioncolors.directionsTable().GetID())
+        fusioncolors.addLegend(node, DOMINANT, "")
+        maps._add(DOMINANT, node)
+        maps.setThreshold(0.0)
+        node = _coloured(f"{title} {directionName(COMPARE).lower()}", arrays, volume)
+        fusioncolors.addLegend(node, COMPARE, "")
+        maps._add(COMPARE, node)
+        for node in maps.nodes():
+            node.SetAttribute(MAP, request.key())
+            for volume in request.volumeNodes:
+                node.AddNodeReferenceID(INPUT_ROLE, volume.GetID())
+        return maps
+
+    @classmethod
+    def find(cls, request):
+        """The volumes of an earlier run in the scene, or None."""
+        found = {node.GetAttribute(SHOWN): node for node in _of(request)}
+        complete = {DOMINANT, COMPARE, *request.directions} <= set(found)
+        return cls(found) if complete else None
+
+    def areOf(self, request) -> bool:
+        """Whether these are the maps of a request."""
+        return self.found[DOMINANT] in _of(request)
+
+    def setThreshold(self, share: float) -> None:
+        """Keep the dominant direction where the strongest one reaches a share (0 to 1) of the
+        window: a colour table has no place for the strength, so the volume itself is changed."""
+        node = self.found[DOMINANT]
+        if self._strength is None:
+            arrays = [slicer.util.arrayFromVolume(self.found[name]) for name in self.directions]
+            values = [DIRECTIONS.index(name) + 1 for name in self.directions]
+            strength, which = np.zeros_like(arrays[0]), np.zeros(arrays[0].shape, np.uint8)
+            for array, value in zip(arrays, values, strict=True):
+                stronger = array > strength
+                which[stronger] = value
+                np.maximum(strength, array, out=strength)
+            self._strength, self._which = strength, which
+        upper = float(self.found[self.directions[0]].GetAttribute(UPPER))
+        shown = slicer.util.arrayFromVolume(node)
+        shown[:] = np.where(self._strength >= share * upper, self._which, 0)
+        slicer.util.arrayFromVolumeModified(node)
+
+    def raw(self, direction: str):
+        """The map of a direction in the measure's own unit; made when it is first asked for."""
+        name = direction + RAW
+        if name not in self.found or self.found[name].GetScene() is None:
+            source = self.found[direction]
+            scale = float(source.GetAttribute(SCALE))
+            array = slicer.util.arrayFromVolume(source) * np.float32(scale)
+            upper = float(source.GetAttribute(UPPER)) * scale
+            title = _("{name}, raw").format(name=source.GetName())
+            node = _scalar(title, array, source, upper or 1.0)
+            node.SetAttribute(MAP, source.GetAttribute(MAP))
+            for index in range(source.GetNumberOfNodeReferences(INPUT_ROLE)):
+                node.AddNodeReferenceID(INPUT_ROLE, source.GetNthNodeReferenceID(INPUT_ROLE, index))
+            legend = _("{direction}, raw").format(direction=directionName(direction))
+            fusioncolors.addLegend(node, direction, legend)
+            self._add(name, node)
+        return self.found[name]
+
+    def _add(self, name: str, node) -> None:
+        node.SetAttribute(SHOWN, name)
+        self.found[name] = node
+
+
+def allMaps() -> list:
+    """Every map of ours in the scene."""
+    scene = slicer.mrmlScene
+    count = scene.GetNumberOfNodesByClass("vtkMRMLVolumeNode")
+    nodes = [scene.GetNthNodeByClass(i, "vtkMRMLVolumeNode") for i in range(count)]
+    return [node for node in nodes if node.GetAttribute(MAP)]
+
+
+def _of(request) -> list:
+    """The maps of a request: same model, node, label and region, and the same volumes."""
+    wanted = [volume.GetID() for volume in request.volumeNodes if volume is not None]
+
+    def inputs(node) -> list:
+        count = node.GetNumberOfNodeReferences(INPUT_ROLE)
+        return [node.GetNthNodeReferenceID(INPUT_ROLE, index) for index in range(count)]
+
+    key = request.key()
+    return [n for n in allMaps() if n.GetAttribute(MAP) == key and inputs(n) == wanted]
+
+
+def _new(kind: str, title: str, array: np.ndarray, like):
+    """A volume on the grid of another one and under its transform."""
+    scene = slicer.mrmlScene
+    node = scene.AddNewNodeByClass(kind, scene.GenerateUniqueName(title))
+    if array.ndim == 4:
+        node.SetVoxelVectorType(node.VoxelVectorTypeColorRGB)
+    slicer.util.updateVolumeFromArray(node, array)
+    node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(volumes.ijkToRas(like)))
+    node.SetAndObserveTransformNodeID(like.GetTransformNodeID())
+    node.CreateDefaultDisplayNodes()
+    node.GetDisplayNode().AutoWindowLevelOff()
+    return node
+
+
+def _scalar(title: str, array: np.ndarray, like, upper: float):
+    """A map that is shown from 0 to `upper`."""
+    node = _new("vtkMRMLScalarVolumeNode", title, array, like)
+    node.SetAttribute(UPPER, f"{upper:.6g}")
+    node.GetDisplayNode().SetWindowLevelMinMax(0, upper)
+    node.GetDisplayNode().SetAndObserveColorNodeID(fusioncolors.perceptual().GetID())
+    return node
+
+
+def _coloured(title: str, arrays: dict, like):
+    """An RGB volume (uint8): each direction's colour times its importance, added."""
+    some = next(iter(arrays.values()))[0]
+    mixed = np.zeros((*some.shape, 3), np.uint8)
+    for z in range(len(some)):  # slice by slice: a large volume does not need three floats a voxel
+        colour = np.zeros((*some.shape[1:], 3), np.float32)
+        for name, (array, upper) in arrays.items():
+            part = np.clip(array[z] / (upper or 1.0), 0, 1)
+            colour += part[..., None] * np.array(COLORS[name], np.float32)
+        mixed[z] = np.clip(colour, 0, 1) * 255
+    node = _new("vtkMRMLVectorVolumeNode", title, mixed, like)
+    display = node.GetDisplayNode()
+    display.SetWindowLevelMinMax(0, 255)
+    display.SetAndObserveColorNodeID(fusioncolors.directionsTable().GetID())
+    # The display node's threshold is on the mean of the channels, at most this for one direction.
+    node.SetAttribute(UPPER, f"{255 * np.mean(list(COLORS.values())):.6g}")
+    return node
