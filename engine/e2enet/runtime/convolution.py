@@ -1,0 +1,342 @@
+"""Depth-shift, (1, 3, 3) convolution of live connections and the sums of the norm, in one kernel.
+
+Work is cut into blocks of WIDE output tiles of 4 x 4 voxels, lanes of a vector being neighbouring
+tiles. For a block every input map is read once: from the slice its depth-shift says, through the
+norm and the leaky ReLU that its producer left to its readers, into the transformed domain
+(`winograd`). There the live connections are summed (`products`), and each output map comes back and
+is written once. The concatenation, the shifted and the normalised maps are never in memory.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from e2enet.runtime.products import BLOCK, PITCH, WIDE, ZERO, shared, single
+from e2enet.runtime.storage import aligned
+from e2enet.runtime.vectors import (
+    SLACK,
+    deal4,
+    fma,
+    keep,
+    kernel,
+    load,
+    load_at,
+    maximum,
+    part,
+    peek,
+    poke,
+    slide,
+    slide_up,
+    splat,
+    store,
+    store_at,
+    total,
+    weave4,
+)
+from e2enet.runtime.winograd import SIZE, TILE, A, B
+
+_ROW = WIDE + 16  # lanes of a run are written in whole vectors and may overrun
+_PLANES = SIZE * SIZE
+
+_A, _A_MINUS, _B, _B_MINUS = (np.float32(v) for v in (A, -A, B, -B))
+_A2, _B2, _A3, _B3 = (np.float32(v) for v in (A * A, B * B, A**3, B**3))
+_MINUS_A2, _MINUS_B2 = np.float32(-A * A), np.float32(-B * B)
+_MINUS_SUM, _PRODUCT = np.float32(-A * A - B * B), np.float32(A * A * B * B)
+
+
+def scratch(maps: int, outputs: int) -> tuple[np.ndarray, ...]:
+    """What one thread needs for so many input and output maps at most.
+
+    Transformed inputs, sums, one map's rows, a line of voxels, runs.
+    """
+    outputs = -(-outputs // BLOCK) * BLOCK
+    return (
+        aligned(_PLANES // 2 * (maps * PITCH + 16)),
+        aligned(outputs * _PLANES * WIDE),
+        aligned(_PLANES * _ROW),
+        aligned(TILE * 16 + SLACK),
+        np.zeros((WIDE, 5), np.int64),
+    )
+
+
+@part
+def _pitch(maps):
+    """Floats from one pair of planes to the next; not a power of two, which would share a set."""
+    return maps * PITCH + 16
+
+
+@part
+def _to_points(d0, d1, d2, d3, d4, d5):
+    """B^T d: six neighbours -> their polynomial at the six points."""
+    even_a = fma(d2, splat(_MINUS_B2), d4)
+    odd_a = fma(d1, splat(_MINUS_B2), d3)
+    even_b = fma(d2, splat(_MINUS_A2), d4)
+    odd_b = fma(d1, splat(_MINUS_A2), d3)
+    return (
+        fma(d0, splat(_PRODUCT), fma(d2, splat(_MINUS_SUM), d4)),
+        fma(odd_a, splat(_A), even_a),
+        fma(odd_a, splat(_A_MINUS), even_a),
+        fma(odd_b, splat(_B), even_b),
+        fma(odd_b, splat(_B_MINUS), even_b),
+        fma(d1, splat(_PRODUCT), fma(d3, splat(_MINUS_SUM), d5)),
+    )
+
+
+@part
+def _from_points(m0, m1, m2, m3, m4, m5):
+    """A^T m: values at the six points -> four neighbours."""
+    s, t, u, v = m1 + m2, m1 - m2, m3 + m4, m3 - m4
+    return (
+        m0 + s + u,
+        fma(t, splat(_A), v * splat(_B)),
+        fma(s, splat(_A2), u * splat(_B2)),
+        fma(t, splat(_A3), fma(v, splat(_B3), m5)),
+    )
+
+
+@part
+def _runs(runs, first, last, tile_rows, tile_columns):
+    """Cut the tiles from first to last into runs in one row: (slice, row, column, count, lane)."""
+    count = 0
+    tile = first
+    while tile < last:
+        column = tile % tile_columns
+        row = tile // tile_columns
+        length = min(tile_columns - column, last - tile)
+        runs[count, 0] = row // tile_rows
+        runs[count, 1] = row % tile_rows
+        runs[count, 2] = column
+        runs[count, 3] = length
+        runs[count, 4] = tile - first
+        tile += length
+        count += 1
+    return count
+
+
+@part
+def _activated(v, scale, shift, slope):
+    v = fma(v, scale, shift)
+    return maximum(v, v * slope)
+
+
+@part
+def _activated_one(address, scale, shift, slope):
+    v = peek(address) * scale + shift
+    return max(v, v * slope)
+
+
+@part
+def _rows_to_points(runs, count, rows, base, depth, height, width, step, delay, scale, shift, slope):
+    """Transform along the rows of the input tiles: rows[6 * row + point][lane].
+
+    Norm and activation are applied on the way; what lies outside the volume is zero after them.
+    """
+    zero = splat(ZERO)
+    scales, shifts, slopes = splat(scale), splat(shift), splat(slope)
+    for n in range(count):
+        source = runs[n, 0] * step - delay
+        column, length, lane = runs[n, 2], runs[n, 3], runs[n, 4]
+        for i in range(SIZE):
+            row = TILE * runs[n, 1] - 1 + i
+            to = SIZE * i * _ROW + lane
+            if source < 0 or source >= depth or row < 0 or row >= height:
+                for k in range(0, length, 16):
+                    for point in range(SIZE):
+                        store(rows, to + point * _ROW + k, zero)
+                continue
+            for k in range(0, length, 16):
+                left = TILE * (column + k)
+                address = base + 4 * (width * (source * height + row) + left)
+                d1 = _activated(load_at(address), scales, shifts, slopes)
+                d2 = _activated(load_at(address + 64), scales, shifts, slopes)
+                d3 = _activated(load_at(address + 128), scales, shifts, slopes)
+                d4 = _activated(load_at(address + 192), scales, shifts, slopes)
+                valid = width - left
+                before = after = ZERO
+                if left > 0:
+                    before = _activated_one(address - 4, scale, shift, slope)
+                if valid > 64:
+                    after = _activated_one(address + 256, scale, shift, slope)
+                elif valid < 64:
+                    d1, d2 = keep(d1, valid), keep(d2, valid - 16)
+                    d3, d4 = keep(d3, valid - 32), keep(d4, valid - 48)
+                d1, d2, d3, d4 = deal4(d1, d2, d3, d4)
+                p0, p1, p2, p3, p4, p5 = _to_points(
+                    slide_up(before, d4), d1, d2, d3, d4, slide(d1, after)
+                )
+                store(rows, to + k, p0)
+                store(rows, to + _ROW + k, p1)
+                store(rows, to + 2 * _ROW + k, p2)
+                store(rows, to + 3 * _ROW + k, p3)
+                store(rows, to + 4 * _ROW + k, p4)
+                store(rows, to + 5 * _ROW + k, p5)
+
+
+@part
+def _columns_to_points(rows, maps, at, pitch):
+    """Transform along the columns: plane 6 * point + column of one map, from `at` on."""
+    for column in range(SIZE):
+        for lane in range(0, WIDE, 16):
+            i = column * _ROW + lane
+            s = SIZE * _ROW
+            p0, p1, p2, p3, p4, p5 = _to_points(
+                load(rows, i),
+                load(rows, i + s),
+                load(rows, i + 2 * s),
+                load(rows, i + 3 * s),
+                load(rows, i + 4 * s),
+                load(rows, i + 5 * s),
+            )
+            # Plane 6 p + column is half (column % 2) of pair 3 p + column // 2.
+            to = at + column // 2 * pitch + column % 2 * WIDE + lane
+            store(maps, to, p0)
+            store(maps, to + 3 * pitch, p1)
+            store(maps, to + 6 * pitch, p2)
+            store(maps, to + 9 * pitch, p3)
+            store(maps, to + 12 * pitch, p4)
+            store(maps, to + 15 * pitch, p5)
+
+
+@part
+def _columns_from_points(sums, at, rows):
+    """Back along the columns: rows[6 * row + point][lane] of one output map, four rows."""
+    for column in range(SIZE):
+        for lane in range(0, WIDE, 16):
+            i = at + column * WIDE + lane
+            s = SIZE * WIDE
+            y0, y1, y2, y3 = _from_points(
+                load(sums, i),
+                load(sums, i + s),
+                load(sums, i + 2 * s),
+                load(sums, i + 3 * s),
+                load(sums, i + 4 * s),
+                load(sums, i + 5 * s),
+            )
+            to = column * _ROW + lane
+            store(rows, to, y0)
+            store(rows, to + SIZE * _ROW, y1)
+            store(rows, to + 2 * SIZE * _ROW, y2)
+            store(rows, to + 3 * SIZE * _ROW, y3)
+
+
+@part
+def _write(runs, count, rows, line, base, height, width, step_h, step_w, sums, output):
+    """Back along the rows and into the output map; adds to the sums of its norm."""
+    added = splat(ZERO)
+    squared = splat(ZERO)
+    out_height, out_width = -(-height // step_h), -(-width // step_w)
+    for n in range(count):
+        column, length, lane = runs[n, 2], runs[n, 3], runs[n, 4]
+        for i in range(min(TILE, height - TILE * runs[n, 1])):
+            row = TILE * runs[n, 1] + i
+            if row % step_h:
+                continue
+            place = base + 4 * out_width * (runs[n, 0] * out_height + row // step_h)
+            for k in range(0, length, 16):
+                s = SIZE * i * _ROW + lane + k
+                y0, y1, y2, y3 = _from_points(
+                    load(rows, s),
+                    load(rows, s + _ROW),
+                    load(rows, s + 2 * _ROW),
+                    load(rows, s + 3 * _ROW),
+                    load(rows, s + 4 * _ROW),
+                    load(rows, s + 5 * _ROW),
+                )
+                y0, y1, y2, y3 = weave4(y0, y1, y2, y3)
+                left = TILE * (column + k)
+                valid = min(min(TILE * (length - k), width - left), 64)
+                if valid == 64 and step_w == 1:
+                    to = place + 4 * left
+                    store_at(to, y0)
+                    store_at(to + 64, y1)
+                    store_at(to + 128, y2)
+                    store_at(to + 192, y3)
+                else:
+                    store(line, 0, y0)
+                    store(line, 16, y1)
+                    store(line, 32, y2)
+                    store(line, 48, y3)
+                    valid = _put(line, valid, left, step_w, place)
+                    zero = splat(ZERO)
+                    for m in range(valid, 64, 16):
+                        store(line, m, zero)
+                    y0, y1, y2, y3 = load(line, 0), load(line, 16), load(line, 32), load(line, 48)
+                added = added + (y0 + y1) + (y2 + y3)
+                squared = fma(y0, y0, fma(y1, y1, fma(y2, y2, fma(y3, y3, squared))))
+    sums[output, 0] += total(added)
+    sums[output, 1] += total(squared)
+
+
+@part
+def _put(line, valid, left, step, place):
+    """Write every step-th voxel of a line that begins at column left; returns how many."""
+    whole = 0
+    if step == 1:
+        whole = valid // 16 * 16
+        for m in range(0, whole, 16):
+            store_at(place + 4 * (left + m), load(line, m))
+    count = whole
+    for m in range(whole + -(left + whole) % step, valid, step):
+        line[count] = line[m]
+        poke(place + 4 * ((left + m) // step), line[m])
+        count += 1
+    return count
+
+
+@kernel
+def convolve(
+    blocks,  # (first, last) of this thread
+    shape,  # first slice, slices of this part, input depth, H, W
+    stride,  # (D, H, W)
+    addresses,  # of slice 0 of every input map
+    delays,  # depth-shift of every input map in slices
+    affine,  # (input maps, 3) norm's scale and shift, slope of the activation
+    grouped,  # whether BLOCK output maps share a list
+    inputs,  # live input maps, list by list
+    begins,  # where each list begins, and the end
+    factors,  # their transformed kernels, plane by plane
+    live,  # factors of a plane
+    outputs,  # address of every output map
+    sums,  # (output maps, 2) of this thread: sum and sum of squares
+    scratch,
+):
+    """Compute the tiles of some blocks of a part of the slices."""
+    maps, products, rows, line, runs = scratch
+    first_slice, slices, depth, height, width = shape
+    step, step_h, step_w = stride
+    tile_rows, tile_columns = -(-height // TILE), -(-width // TILE)
+    tiles = slices * tile_rows * tile_columns
+    before = first_slice * tile_rows * tile_columns
+    pitch = _pitch(len(addresses))
+    for block in range(blocks[0], blocks[1]):
+        first = block * WIDE
+        count = _runs(
+            runs, before + first, before + min(first + WIDE, tiles), tile_rows, tile_columns
+        )
+        for c in range(len(addresses)):
+            _rows_to_points(
+                runs, count, rows, addresses[c], depth, height, width, step, delays[c],
+                affine[c, 0], affine[c, 1], affine[c, 2],
+            )  # fmt: skip
+            _columns_to_points(rows, maps, c * PITCH, pitch)
+        if grouped:
+            for plane in range(_PLANES):
+                at = plane // 2 * pitch + plane % 2 * WIDE
+                for group in range(len(begins) - 1):
+                    shared(
+                        maps, at, factors, plane * live, inputs, begins[group],
+                        begins[group + 1], products, (BLOCK * group * _PLANES + plane) * WIDE,
+                        _PLANES * WIDE,
+                    )  # fmt: skip
+        else:
+            for pair in range(_PLANES // 2):
+                for output in range(len(outputs)):
+                    single(
+                        maps, pair * pitch, factors, 2 * pair * live, live, inputs, begins[output],
+                        begins[output + 1], products, (output * _PLANES + 2 * pair) * WIDE,
+                    )  # fmt: skip
+        for output in range(len(outputs)):
+            _columns_from_points(products, output * _PLANES * WIDE, rows)
+            _write(
+                runs, count, rows, line, outputs[output], height, width, step_h, step_w, sums, output,
+            )
