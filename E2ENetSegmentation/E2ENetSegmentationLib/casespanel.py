@@ -59,13 +59,13 @@ class CasesPanel(Panel):
         self._showCases()
 
     def write(self, folder, base) -> dict:
-        """Write the cases as a dataset; returns label name -> value.
+        """Write the cases as a dataset; returns case name -> its volume nodes.
 
         Raises:
             Refused: A case or the mapping cannot be used.
         """
         names = trainingdata.segmentNames(self.cases)
-        return trainingdata.writeDataset(
+        trainingdata.writeDataset(
             folder,
             self.cases,
             {name: self.mapping.get(name, "") for name in names},
@@ -73,6 +73,8 @@ class CasesPanel(Panel):
             base,
             between=self.host.processEvents,
         )
+        names = trainingdata.caseNames(self.cases)
+        return {n: case.volumeNodes for n, case in zip(names, self.cases, strict=True)}
 
     def onAddCase(self) -> None:
         with self.sentences():
@@ -93,9 +95,14 @@ class CasesPanel(Panel):
 
             known = {case.segmentationNode for case in self.cases}
             pairs = [p for p in trainingdata.pairsInScene(slicer.mrmlScene) if p[1] not in known]
+            added, problems = 0, []
             for volume, segmentation in pairs:
-                self._add(TrainingCase([volume], segmentation))
-            self.say(_("Added {count} cases.").format(count=len(pairs)))
+                try:
+                    self._add(TrainingCase([volume], segmentation))
+                    added += 1
+                except Refused as refusal:
+                    problems.append(str(refusal))
+            self.say(" ".join([_("Added {count} cases.").format(count=added), *problems]))
         self._casesChanged()
 
     def _add(self, case: TrainingCase) -> None:

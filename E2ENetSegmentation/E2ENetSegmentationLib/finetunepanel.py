@@ -4,14 +4,16 @@ import shutil
 import time
 from pathlib import Path
 
-from . import devices, trainingrun
+from . import devices, trainingdata, trainingrun
 from .casespanel import CasesPanel
 from .dependencies import TRAIN
 from .events import durationText, progressPercent, progressText
+from .figures import figureRows, measuredOn, number
 from .i18n import tr as _
 from .panelbase import Panel, fillCombo
 from .parameters import QUICK, THOROUGH, TrainParameters, effortDefaults
 from .plots import TrainingPlot
+from .previewpanel import PreviewPanel
 from .refusal import Refused
 
 POLL_MILLISECONDS = 200
@@ -33,6 +35,7 @@ class FineTunePanel(Panel):
         self.dependencies, self.changed = dependencies, changed
         self.models = []
         self.collected = CasesPanel(ui, core, host)
+        self.preview = PreviewPanel(ui, core, host)
         self.training = None
         self.plot = None
         self._unfinished = []
@@ -47,10 +50,7 @@ class FineTunePanel(Panel):
         )
         fillCombo(ui.effortComboBox, [_("Quick"), _("Thorough"), _("Custom")])
         fillCombo(ui.modalityComboBox, ["MR", "CT"])
-        fillCombo(
-            ui.foldComboBox,
-            [_("Nothing (all cases train)"), *(_("Fifth {n}").format(n=n) for n in range(1, 6))],
-        )
+        self._fillFolds()
         self.refreshModels()
         self._connect()
         self._fillEffort()
@@ -67,7 +67,7 @@ class FineTunePanel(Panel):
             kind = "valueChanged(double)" if name == "rateSpinBox" else "valueChanged(int)"
             getattr(ui, name).connect(kind, self.onEntryChanged)
         ui.nameEdit.connect("textChanged(QString)", self.update)
-        ui.datasetPathEdit.connect("currentPathChanged(QString)", self.update)
+        ui.datasetPathEdit.connect("currentPathChanged(QString)", self.onFolderChanged)
         ui.startButton.connect("clicked()", self.onStart)
         ui.pauseButton.connect("clicked()", self.onPause)
         ui.resumeButton.connect("clicked()", self.onResume)
@@ -128,6 +128,7 @@ class FineTunePanel(Panel):
         ui.stopButton.enabled = running or paused
         ui.trainProgressBar.visible = running
         ui.unfinishedWidget.visible = bool(self._unfinished) and not running
+        self.preview.setTraining(self.training)
 
     # Cases
 
@@ -139,6 +140,23 @@ class FineTunePanel(Panel):
 
     def _tellBase(self) -> None:
         self.collected.setBase(self.channels, self.base.labels if self.base else [])
+
+    def onFolderChanged(self, *_args) -> None:
+        self._fillFolds()
+        self.update()
+
+    def _fillFolds(self) -> None:
+        """What can be held out of a dataset folder: a fold of its own split, or a fifth."""
+        own = trainingdata.ownFolds(self.ui.datasetPathEdit.currentPath or ".")
+        if own:
+            folds = [_("Fold {n} of splits_final.json").format(n=n) for n in range(own)]
+        else:
+            folds = [_("Fifth {n}").format(n=n) for n in range(1, 6)]
+        fillCombo(self.ui.foldComboBox, [_("Nothing (all cases train)"), *folds])
+
+    @property
+    def _holdsFoldOut(self) -> bool:
+        return self.ui.foldComboBox.currentIndex > 0
 
     # Effort
 
@@ -232,13 +250,15 @@ class FineTunePanel(Panel):
         if not name:
             raise Refused(_("Give the new model a name."))
         fromScene = ui.sourceComboBox.currentIndex == SCENE
-        heldOut = self.collected.heldOut if fromScene else 0
         if fromScene and not self.collected.cases:
             raise Refused(_("Add at least one pair of volume and segmentation."))
         dataset = ui.datasetPathEdit.currentPath
         if not fromScene and not (Path(dataset) / "dataset.json").is_file():
             raise Refused(_("Choose a dataset folder, one with a dataset.json."))
-        fold = ui.foldComboBox.currentIndex
+        if fromScene:
+            fold = "0" if self.collected.heldOut else "all"  # the split that is written with them
+        else:
+            fold = str(ui.foldComboBox.currentIndex - 1) if self._holdsFoldOut else "all"
         training = trainingrun.Training.create(
             name,
             TrainParameters(
@@ -250,11 +270,10 @@ class FineTunePanel(Panel):
                 learningRate=ui.rateSpinBox.value,
                 sparsity=ui.sparsitySpinBox.value,
                 evolveEvery=ui.evolveSpinBox.value,
-                fold="all" if fromScene or fold < 1 else str(fold - 1),
+                fold=fold,
                 device=self._devices[max(0, ui.trainDeviceComboBox.currentIndex)][1],
                 extra=self._extra(),
             ),
-            heldOut,
         )
         if fromScene:
             self.say(_("Writing the training cases…"))
@@ -271,7 +290,7 @@ class FineTunePanel(Panel):
         if self.training is not training:
             self.plot = None
         self.training, self._seenLines = training, 0
-        self.plot = self.plot or TrainingPlot(training.title)
+        self.plot = self.plot or TrainingPlot(training.title, training.holdsOut)
         self._started, self._startEpochs = time.monotonic(), len(training.rows)
         self.log(_("Training {name}").format(name=training.title))
         self.say(_("Starting the engine…"))
@@ -292,7 +311,7 @@ class FineTunePanel(Panel):
             loss = event.get("loss")
             self.log(
                 _("Epoch {n}: loss {loss}, Dice {dice}").format(
-                    n=event["epoch"], loss=_number(loss), dice=_number(event.get("mean_dice"))
+                    n=event["epoch"], loss=number(loss), dice=number(event.get("mean_dice"))
                 )
             )
             if self.plot.exists or self._startEpochs + 1 == len(self.training.rows):
@@ -309,6 +328,7 @@ class FineTunePanel(Panel):
         with self.sentences():
             try:
                 if training.poll():
+                    self.preview.update()
                     return
                 ended = True
             finally:
@@ -331,7 +351,7 @@ class FineTunePanel(Panel):
             time=durationText(seconds), title=model.title
         )
         if training.figures:
-            figures = ", ".join(f"{k} {_number(v)}" for k, v in training.figures.items())
+            figures = ", ".join(f"{k} {number(v)}" for k, v in training.figures.items())
             text += " " + _("Dice of the held-out cases: {figures}.").format(figures=figures)
         self._showFigures()
         shutil.rmtree(training.folder, ignore_errors=True)
@@ -347,35 +367,23 @@ class FineTunePanel(Panel):
         self.update()
 
     def _showFigures(self) -> None:
-        rows = self.training.rows if self.training else []
-        self.ui.figuresTable.visible = bool(rows)
-        self.ui.plotButton.visible = bool(rows)
-        if not rows:
-            return
-        figures = [(_("Loss"), [row.get("loss") for row in rows], min)]
-        for label in rows[-1].get("dice") or {}:
-            values = [(row.get("dice") or {}).get(label) for row in rows]
-            figures.append((_("Dice {label}").format(label=label), values, max))
-        table = []
-        for name, values, best in figures:
-            known = [value for value in values if value is not None]
-            table.append((name, _number(values[-1]), _number(best(known) if known else None)))
-        for label, value in self.training.figures.items():
-            table.append((_("Dice {label}, held out").format(label=label), _number(value), ""))
-        self.host.fillTable(self.ui.figuresTable, table)
+        rows = figureRows(self.training) if self.training else []
+        for widget in (self.ui.figuresLabel, self.ui.figuresTable, self.ui.plotButton):
+            widget.visible = bool(rows)
+        if rows:
+            self.ui.figuresLabel.text = measuredOn(self.training)
+            self.host.fillTable(self.ui.figuresTable, rows)
 
     # The scene and Slicer
 
     def sceneAboutToClose(self) -> None:
-        """A training works on files and goes on; only the table of cases empties."""
+        """A training works on files and goes on; the table of cases empties, a preview ends."""
         self.collected.sceneAboutToClose()
+        self.preview.sceneAboutToClose()
 
     def cleanup(self) -> None:
         """Slicer exits: end the engine; the checkpoint waits for the next start."""
         self._timer.stop()
+        self.preview.cleanup()
         if self.training is not None:
             self.training.kill()
-
-
-def _number(value) -> str:
-    return "–" if value is None else f"{value:.3f}"

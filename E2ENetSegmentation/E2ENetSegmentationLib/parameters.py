@@ -58,7 +58,7 @@ class TrainParameters:
         learningRate: Initial learning rate.
         sparsity: Share of connections that are dead; only from scratch, a bundle keeps its own.
         evolveEvery: Iterations between evolutions; 0 leaves it to the engine.
-        fold: "all", or "0" to "4" for one of five folds.
+        fold: "all", or the number of a fold: of the dataset's splits_final.json, or of five.
         resume: Go on from the checkpoint in the run folder.
         extra: Further arguments, for tests and experts.
     """

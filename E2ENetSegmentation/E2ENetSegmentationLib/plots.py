@@ -21,10 +21,11 @@ class TrainingPlot:
 
     Args:
         title: Name of the training.
+        holdsOut: Whether Dice is that of held-out cases; otherwise of training cases.
     """
 
-    def __init__(self, title: str) -> None:
-        self.title = title
+    def __init__(self, title: str, holdsOut: bool = False) -> None:
+        self.title, self.holdsOut = title, holdsOut
         self.table = None
         self.chart = None
         self.series = {}
@@ -60,7 +61,11 @@ class TrainingPlot:
         )
         self.chart.SetTitle(_("Training of {title}").format(title=self.title))
         self.chart.SetXAxisTitle(_("Epoch"))
-        self.chart.SetYAxisTitle(_("Loss, Dice"))
+        self.chart.SetYAxisTitle(
+            _("Loss, Dice of held-out cases")
+            if self.holdsOut
+            else _("Loss, Dice of training cases")
+        )
 
     def _fill(self, epochs, curves: dict) -> None:
         import vtk

@@ -14,6 +14,7 @@ from .refusal import Refused
 from .segmentations import segmentIds
 
 ENDING = ".nrrd"
+SPLITS = "splits_final.json"  # nnU-Net's own file: which cases of imagesTr train, which do not
 
 
 @dataclass
@@ -23,7 +24,7 @@ class TrainingCase:
     Attributes:
         volumeNodes: One volume a channel.
         segmentationNode: Its segments are the truth.
-        heldOut: Kept away from the training, to measure on.
+        heldOut: Kept away from the training, to measure and preview on.
     """
 
     volumeNodes: list
@@ -107,8 +108,23 @@ def labelValues(mapping: dict, baseLabels) -> dict:
     return {name: value for value, name in enumerate(names, 1)}
 
 
+def caseNames(cases) -> list:
+    """What the cases are called in the dataset that `writeDataset` makes."""
+    return [f"case_{index:03d}" for index in range(len(cases))]
+
+
+def ownFolds(folder) -> int:
+    """Number of folds that a dataset folder's own splits_final.json names; 0 without one."""
+    try:
+        return len(json.loads((Path(folder) / SPLITS).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return 0
+
+
 def writeDataset(folder, cases, mapping: dict, channels, base=None, *, between=lambda: None):
     """Write images, label maps, dataset.json and metadata.json.
+
+    Held-out cases lie beside the others; a splits_final.json with a single fold names them.
 
     Args:
         folder: Is made; must not exist.
@@ -124,8 +140,7 @@ def writeDataset(folder, cases, mapping: dict, channels, base=None, *, between=l
     Raises:
         Refused: A case or the mapping cannot be used; the folder is gone again.
     """
-    training = [case for case in cases if not case.heldOut]
-    if not training:
+    if all(case.heldOut for case in cases):
         raise Refused(_("At least one case has to train; hold fewer out."))
     values = labelValues(mapping, base.labels if base else [])
     if not values or not any(mapping.values()):
@@ -134,12 +149,12 @@ def writeDataset(folder, cases, mapping: dict, channels, base=None, *, between=l
     try:
         folder.mkdir(parents=True)
         taught = set()
-        for index, case in enumerate(cases):
+        names = caseNames(cases)
+        for index, (name, case) in enumerate(zip(names, cases, strict=True)):
             if not case.exists():
                 raise Refused(_("A node of case {n} was removed.").format(n=index + 1))
             case.check(channels)
-            part = "Ts" if case.heldOut else "Tr"
-            found = _writeCase(folder, part, f"case_{index:03d}", case, mapping, values)
+            found = _writeCase(folder, name, case, mapping, values)
             taught |= found if not case.heldOut else set()
             if not found:
                 raise Refused(
@@ -160,10 +175,14 @@ def writeDataset(folder, cases, mapping: dict, channels, base=None, *, between=l
             {
                 "channel_names": {str(i): name for i, name in enumerate(channels)},
                 "labels": {"background": 0, **values},
-                "numTraining": len(training),
+                "numTraining": len(cases),
                 "file_ending": ENDING,
             },
         )
+        heldOut = [name for name, case in zip(names, cases, strict=True) if case.heldOut]
+        if heldOut:
+            training = [name for name in names if name not in heldOut]
+            _writeJson(folder / SPLITS, [{"train": training, "val": heldOut}])
         _writeJson(folder / "metadata.json", _metadata(cases, mapping, values, base))
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
@@ -178,12 +197,12 @@ def writeDataset(folder, cases, mapping: dict, channels, base=None, *, between=l
     return values
 
 
-def _writeCase(folder: Path, part: str, name: str, case, mapping: dict, values: dict) -> set:
+def _writeCase(folder: Path, name: str, case, mapping: dict, values: dict) -> set:
     """Write one case; returns the label values that occur."""
-    for kind in ("images", "labels"):
-        (folder / (kind + part)).mkdir(exist_ok=True)
+    for part in ("imagesTr", "labelsTr"):
+        (folder / part).mkdir(exist_ok=True)
     for channel, node in enumerate(case.volumeNodes):
-        volumes.writeVolume(node, folder / f"images{part}" / f"{name}_{channel:04d}{ENDING}")
+        volumes.writeVolume(node, folder / "imagesTr" / f"{name}_{channel:04d}{ENDING}")
     labels = labelArray(case, mapping, values)
     scene = case.volumeNodes[0].GetScene()
     node = scene.CreateNodeByClass("vtkMRMLLabelMapVolumeNode")
@@ -191,7 +210,7 @@ def _writeCase(folder: Path, part: str, name: str, case, mapping: dict, values: 
     slicer.util.updateVolumeFromArray(node, labels)
     node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(volumes.ijkToRas(case.volumeNodes[0])))
     node.SetName(name)
-    volumes.writeVolume(node, folder / f"labels{part}" / f"{name}{ENDING}")
+    volumes.writeVolume(node, folder / "labelsTr" / f"{name}{ENDING}")
     return set(np.unique(labels).tolist()) - {0}
 
 

@@ -4,10 +4,10 @@ Everything lies in one folder of the user's data, trainings/NAME: the dataset (w
 scene), the bundle under way with its run folder, and training.json, which remembers what was asked.
 """
 
+import glob
 import json
 import os
 import shutil
-import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from .parameters import TrainParameters
 from .process import isAlive
 from .refusal import Refused
 
-STATE = "training.json"
+STATE, CHECKPOINT = "training.json", "checkpoint.safetensors"
 RUNNING, PAUSED, FAILED, FINISHED = "running", "paused", "failed", "finished"
 
 
@@ -30,25 +30,23 @@ class Training:
         folder: trainings/NAME.
         parameters: What is asked of the engine.
         title: Name for a person.
-        heldOut: Number of held-out cases of the dataset.
     """
 
-    def __init__(self, folder, parameters: TrainParameters, title: str, heldOut: int = 0) -> None:
+    def __init__(self, folder, parameters: TrainParameters, title: str) -> None:
         self.folder = Path(folder)
         self.parameters = parameters
         self.title = title
-        self.heldOut = heldOut
         self.state = PAUSED
-        self.labels = {}  # name -> value, of a dataset from the scene
+        self.titles = {}  # case of a dataset from the scene -> what a person calls it
+        self.volumes = {}  # case -> its volume nodes, where they are or were in the scene
         self.rows = []  # one an epoch: {"epoch", "loss", "dice": {label: value}, …}
         self.figures = {}  # Dice of held-out cases by label, once finished
-        self._steps = []
         self._engine = None
+        self._lines = []  # what the last engine said beside its events
         self._pausing = False
-        self._started = 0.0
 
     @classmethod
-    def create(cls, name: str, parameters: TrainParameters, heldOut: int = 0) -> "Training":
+    def create(cls, name: str, parameters: TrainParameters) -> "Training":
         """A new training; `parameters.output` is set to its place.
 
         Raises:
@@ -67,7 +65,7 @@ class Training:
                 _("Choose another name, or resume or discard that one."),
             )
         parameters = replace(parameters, output=str(folder / folderName))
-        return cls(folder, parameters, name, heldOut)
+        return cls(folder, parameters, name)
 
     @classmethod
     def load(cls, folder) -> "Training":
@@ -80,9 +78,8 @@ class Training:
             record = json.loads((Path(folder) / STATE).read_text(encoding="utf-8"))
             chosen = dict(record["parameters"])
             chosen["extra"] = tuple(chosen.get("extra", ()))
-            training = cls(
-                folder, TrainParameters(**chosen), record["title"], int(record["heldOut"])
-            )
+            training = cls(folder, TrainParameters(**chosen), record["title"])
+            training.titles = dict(record["titles"])
             training.state = record["state"]
             if training.state == RUNNING and not isAlive(int(record.get("pid") or 0)):
                 training.state = PAUSED  # cut off: its checkpoint is there
@@ -95,10 +92,15 @@ class Training:
             ) from error
         return training
 
-    def useDataset(self, values: dict) -> None:
-        """Train on the dataset that was written into the training's own folder."""
+    def useDataset(self, volumes: dict) -> None:
+        """Train on the dataset that was written into the training's own folder.
+
+        Args:
+            volumes: Case name -> the volume nodes it was made from.
+        """
         self.parameters = replace(self.parameters, dataset=str(self.folder / "dataset"))
-        self.labels = values
+        self.volumes = volumes
+        self.titles = {name: nodes[0].GetName() for name, nodes in volumes.items()}
 
     @property
     def bundle(self) -> Path:
@@ -109,12 +111,44 @@ class Training:
         return self.bundle.with_name(self.bundle.name + ".run")
 
     @property
+    def holdsOut(self) -> bool:
+        """Whether Dice and curves are those of cases that do not train."""
+        return self.parameters.fold != "all"
+
+    @property
     def running(self) -> bool:
         return self._engine is not None and self._engine.running
 
     @property
     def lines(self) -> list:
-        return self._engine.lines if self._engine else []
+        return self._engine.lines if self._engine else self._lines
+
+    @property
+    def hasCheckpoint(self) -> bool:
+        """Whether there is a model that can be looked at."""
+        return (self.runFolder / CHECKPOINT).is_file()
+
+    def cases(self) -> list:
+        """Names of the held-out cases, of the training cases where there are none.
+
+        Raises:
+            Refused: The run is damaged.
+        """
+        try:
+            record = json.loads((self.runFolder / "run.json").read_text(encoding="utf-8"))
+            split = record["dataset"]["split"]
+            return [str(name) for name in split["val"] or split["train"]]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise Refused(
+                _("The run in {folder} cannot be read: {reason}.").format(
+                    folder=self.runFolder, reason=error
+                )
+            ) from error
+
+    def images(self, case: str) -> list:
+        """The image files of a training case, one a channel, in order."""
+        pattern = f"{glob.escape(case)}_[0-9][0-9][0-9][0-9].*"
+        return sorted((Path(self.parameters.dataset) / "imagesTr").glob(pattern))
 
     def start(self, onEvent=None) -> None:
         """Start, or go on from the checkpoint where there is one.
@@ -130,9 +164,9 @@ class Training:
         valid, reason = self.parameters.isValid()
         if not valid:
             raise Refused(reason)
-        self._steps = [("train", self._toArguments())]
-        self._started = time.monotonic()
-        self._nextStep()
+        self._engine = EngineRun(self._toArguments(), self.folder, self._event)
+        self._engine.start()
+        self._save(RUNNING)
 
     def _toArguments(self) -> list:
         arguments = self.parameters.toArguments()
@@ -154,24 +188,16 @@ class Training:
                 self._askAgain()
                 return True
         except BaseException:
-            self._engine = None
+            self._drop()
             self._save(FAILED if not self.runFolder.exists() else PAUSED)
             raise
-        step, result = self._step, self._engine.result
-        if step == "train":
-            state = result.get("state", FINISHED)
-            if state != FINISHED:
-                self._engine = None
-                self._save(PAUSED)
-                return False
-            if self.heldOut:
-                self._steps += self._measuring()
-        elif step == "evaluate":
-            self.figures = result.get("mean_by_label") or {}
-        if self._steps:
-            self._nextStep()
-            return True
-        self._engine = None
+        result = self._engine.result
+        self._drop()
+        if result.get("state", FINISHED) != FINISHED:
+            self._save(PAUSED)
+            return False
+        if self.holdsOut:
+            self.figures = result.get("dice") or {}
         self._save(FINISHED)
         return False
 
@@ -191,36 +217,24 @@ class Training:
                 os.replace(scratch, control)
             except OSError:
                 return  # the next look tries again
-        if self._pausing and not self.runFolder.is_dir() and self._step == "train":
+        if self._pausing and not self.runFolder.is_dir():
             self.kill()  # nothing is lost: the training proper has not begun
 
     def kill(self) -> None:
         """End the engine at once; the last checkpoint stays."""
         if self._engine is not None:
             self._engine.kill()
-            self._engine = None
+            self._drop()
             self._save(PAUSED)
+
+    def _drop(self) -> None:
+        """The engine has ended; what it said stays for the log."""
+        self._engine, self._lines = None, self._engine.lines
 
     def discard(self) -> None:
         """End it for good and delete its data."""
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _nextStep(self) -> None:
-        self._step, arguments = self._steps.pop(0)
-        self._engine = EngineRun(arguments, self.folder, self._event)
-        self._engine.start()
-        self._save(RUNNING)
-
-    def _measuring(self) -> list:
-        """Segment and compare the held-out cases with the finished model."""
-        dataset, found = Path(self.parameters.dataset), self.folder / "heldout"
-        model, device = str(self.bundle), self.parameters.device
-        segment = ["segment", str(dataset / "imagesTs"), "--model", model, "--output", str(found)]
-        return [
-            ("segment", [*segment, "--device", device, "--progress", "json"]),
-            ("evaluate", ["evaluate", str(found), str(dataset / "labelsTs"), "--progress", "json"]),
-        ]
 
     def _event(self, event: dict) -> None:
         if event["event"] == "metric" and event.get("name") == "epoch":
@@ -235,7 +249,7 @@ class Training:
         record = {
             "title": self.title,
             "state": state,
-            "heldOut": self.heldOut,
+            "titles": self.titles,
             "pid": self._engine.pid if self.running else None,
             "parameters": asdict(self.parameters),
             "rows": self.rows,

@@ -38,3 +38,15 @@ def add_volume(scene, kind: str = "plain", name: str = "Phantom", array=None):
     node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(axes(kind)))
     node.CreateDefaultDisplayNodes()
     return node
+
+
+def add_case(scene, kind: str = "plain", name: str = "Case"):
+    """A training case: a made volume with its segmentation of a sphere and a cube."""
+    from E2ENetSegmentationLib.models import ModelStore
+    from E2ENetSegmentationLib.segmentations import importLabels
+    from E2ENetSegmentationLib.trainingdata import TrainingCase
+
+    volume = add_volume(scene, kind, name)
+    labels = ModelStore().open("tiny").labels
+    node = importLabels(phantom()[1], volume, labels, modelName="truth", show3D=False)
+    return TrainingCase([volume], node)

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 from E2ENetSegmentationLib import dependencies, paths
 from E2ENetSegmentationLib.core import Core
+from E2ENetSegmentationLib.finetunepanel import FineTunePanel
 from E2ENetSegmentationLib.fusionpanel import FusionPanel
 from E2ENetSegmentationLib.segmentpanel import SegmentPanel
 
@@ -73,3 +74,55 @@ class FusionTab:
     def usable(self):
         ui = self.ui
         return ui.showButton.enabled and ui.flowButton.enabled and not ui.cancelButton.enabled
+
+
+class FineTuneTab:
+    """The Fine-tune panel with its widgets and its host, set to a small training of `model`."""
+
+    def __init__(self, model="tiny", host=None):
+        self.ui, self.host = Ui(RESOURCES / "UI" / "FineTuneTab.ui"), host or FakeHost()
+        self.new = []  # names of finished models
+        checks = dependencies.Dependencies(RESOURCES, self.host)
+        self.panel = FineTunePanel(self.ui, Core(), self.host, checks, self.new.append)
+        self.parameters = self.fresh_parameters()
+        self.panel.setParameterNode(self.parameters)
+        names = ["", *(model.name for model in self.panel.models)]
+        self.ui.baseComboBox.currentIndex = names.index(model)
+        self.host.settings["trainArguments"] = "--workers 0"
+        self.ui.nameEdit.text = "Mine"
+        self.length(2, 2)
+
+    @staticmethod
+    def fresh_parameters():
+        """The parameter node of an empty scene."""
+        return SimpleNamespace(
+            trainingVolumes=[], trainingSegmentations=[], trainingHeldOut=[], trainingLabels={}
+        )
+
+    def length(self, epochs, iterations):
+        self.ui.epochsSpinBox.value, self.ui.iterationsSpinBox.value = epochs, iterations
+
+    def add(self, case):
+        self.ui.caseVolumeSelector.setCurrentNode(case.volumeNodes[0])
+        self.ui.caseSegmentationSelector.setCurrentNode(case.segmentationNode)
+        self.ui.addCaseButton.click()
+
+    def hold_out(self, row):
+        self.ui.casesTable._rows[row][2] = True
+        self.ui.casesTable._emit("itemChanged(QTableWidgetItem*)", None)
+
+    def close_scene(self, scene):
+        """What the module does when a person closes the scene."""
+        self.panel.setParameterNode(None)
+        self.panel.sceneAboutToClose()
+        scene.Clear(False)
+        self.parameters = self.fresh_parameters()
+        self.panel.setParameterNode(self.parameters)
+
+    def wait(self, until=None):
+        self.host.pump(until or (lambda: not self.panel.running), 300)
+
+    @property
+    def said(self):
+        """For a message: what the tab and its log say."""
+        return self.ui.trainStatusLabel.text + "\n" + self.ui.trainLogText.plainText
