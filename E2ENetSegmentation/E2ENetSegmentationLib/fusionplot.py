@@ -83,7 +83,7 @@ def _finalChart(model, record: dict, key: str, made: list):
         for direction, values in columns.items():
             values.append(100.0 * (node["flows"].get(direction) or {}).get("share", 0.0))
     title = _("{model}: fusion flow at the end").format(model=model.title)
-    axis = _("Stage . level")
+    axis = _("Node (1.2: stage 1, level 2)")
     named = {directionName(direction): values for direction, values in columns.items()}
     table = _table(title, {_("Node"): names, axis: places, **named}, key, made)
     chart = _newChart(title, axis, key, made)
@@ -153,6 +153,11 @@ def _newChart(title: str, axis: str, key: str, made: list):
     chart.SetTitle(title)
     chart.SetXAxisTitle(axis)
     chart.SetYAxisTitle(_("Share of the node's live connections (%)"))
+    # The legend has no other place than the upper right corner: leave it free.
+    chart.SetYAxisRangeAuto(False)
+    chart.SetYAxisRange(0.0, 100.0)
+    chart.SetTitleFontSize(16)
+    chart.SetLegendFontSize(12)
     return chart
 
 

@@ -6,9 +6,11 @@ Needs `trame-slicer` and an OpenGL library. A render window without one ends the
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 TRY = """
 import vtk
@@ -33,6 +35,37 @@ def missing() -> str:
     if done.returncode:
         return f"no OpenGL library for rendering without a screen (Debian: {PACKAGES})"
     return ""
+
+
+def rendered(script: str, folder: Path) -> dict:
+    """What a script of Testing/slicer found in its pictures; skips where nothing can be rendered.
+
+    The script runs in a process of its own: the views need a scene of their own, and a broken
+    OpenGL must not end the tests. It leaves pictures and found.json in the folder.
+    """
+    import pytest
+
+    if reason := missing():
+        pytest.skip(reason)
+    path = Path(__file__).resolve().parents[1] / "slicer" / script
+    done = subprocess.run([sys.executable, path, folder], capture_output=True, text=True)
+    assert (folder / "found.json").is_file(), done.stderr[-2000:]
+    return json.loads((folder / "found.json").read_text(encoding="utf-8"))
+
+
+def run_script(main) -> None:
+    """The end of such a script: `main(folder)` makes pictures and returns what is in them."""
+    folder = Path(sys.argv[1])
+    (folder / "found.json").write_text(json.dumps(main(folder)), encoding="utf-8")
+    sys.stdout.flush()
+    os._exit(0)  # offscreen contexts do not always survive the interpreter's end
+
+
+def save(path: Path, picture) -> None:
+    """Write a picture (rows, columns, RGB) as PNG."""
+    from matplotlib.image import imsave
+
+    imsave(path, picture.astype("uint8"))
 
 
 class Views:

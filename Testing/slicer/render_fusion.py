@@ -1,13 +1,9 @@
-"""Runs in a process of its own: renders importance over a volume and says what is in the pictures.
+"""Renders importance over a volume and says what is in the pictures (see `harness.views.rendered`).
 
-`python render_fusion.py FOLDER` writes a PNG a mode and found.json there (see render_result.py).
 The maps are made here, so that the test knows which direction is where.
 """
 
-import json
-import os
 import sys
-import types
 from pathlib import Path
 
 HERE = Path(__file__).resolve()
@@ -16,9 +12,11 @@ sys.path[:0] = [str(HERE.parents[1]), str(HERE.parents[2] / "E2ENetSegmentation"
 import numpy as np  # noqa: E402
 import slicer  # noqa: E402
 from E2ENetSegmentationLib import fusionview  # noqa: E402
+from E2ENetSegmentationLib.fusionmaps import FusionMaps  # noqa: E402
 from E2ENetSegmentationLib.fusionrun import FusionRequest  # noqa: E402
+from E2ENetSegmentationLib.models import ModelStore  # noqa: E402
 from harness.made import add_volume, axes, phantom  # noqa: E402
-from harness.views import Views  # noqa: E402
+from harness.views import Views, run_script, save  # noqa: E402
 
 PLACES = {"forward": (8, 8, 8), "upward": (8, 16, 20), "downward": (8, 16, 8)}  # (z, y, x)
 
@@ -33,7 +31,7 @@ def blobs():
     return {name: (array, 1.0) for name, array in hills.items()}
 
 
-def main(folder: Path) -> None:
+def main(folder: Path) -> dict:
     legends = "vtkMRMLColorLegendDisplayableManager"
     factory = slicer.vtkMRMLSliceViewDisplayableManagerFactory.GetInstance()
     if not factory.IsDisplayableManagerRegistered(legends):
@@ -44,20 +42,19 @@ def main(folder: Path) -> None:
     volume = add_volume(views.scene, "plain", array=np.full(phantom()[0].shape, 100, np.int16))
     volume.GetDisplayNode().AutoWindowLevelOff()
     volume.GetDisplayNode().SetWindowLevelMinMax(0, 200)
-    model = types.SimpleNamespace(name="made", title="Made")
-    request = FusionRequest(model, [volume], (1, 1))
-    maps = fusionview.FusionMaps.make(request, blobs(), {})
+    request = FusionRequest([volume], ModelStore().open("hippocampus-mr"), node=(1, 1))
+    maps = FusionMaps.make(request, blobs(), {}, 10.0)
+    maps.raw("forward")
+    maps.setThreshold(0.2)
     centre = (axes("plain") @ np.array([13, 12, 8, 1]))[:3]
     points = {n: (axes("plain") @ np.array([*p[::-1], 1]))[:3] for n, p in PLACES.items()}
     points["between"] = (axes("plain") @ np.array([26, 2, 8, 1]))[:3]
     found = {"legend_pixels": {}}
-    from matplotlib.image import imsave
-
     views.slice("Red", volume, centre)
     for name, node in maps.found.items():
         fusionview.show(node, volume, opacity=1.0, threshold=0.2)
         picture = views.slice("Red", volume, centre, 480)
-        imsave(folder / f"{name}.png", picture.astype(np.uint8))
+        save(folder / f"{name}.png", picture)
         white = (picture > 230).all(axis=2)  # the letters of the legend; nothing else is white
         found["legend_pixels"][name] = int(white.sum())
         found[name] = {
@@ -70,10 +67,8 @@ def main(folder: Path) -> None:
         place: [int(c) for c in picture[views.pixel("Red", point)][:3]]
         for place, point in points.items()
     }
-    (folder / "found.json").write_text(json.dumps(found), encoding="utf-8")
+    return found
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
-    sys.stdout.flush()
-    os._exit(0)  # offscreen contexts do not always survive the interpreter's end
+    run_script(main)

@@ -1,11 +1,5 @@
-"""Runs in a process of its own: renders a segmentation and says what is in the pictures.
+"""Renders a segmentation and says what is in the pictures (see `harness.views.rendered`)."""
 
-`python render_result.py FOLDER` writes slice.png, 3d.png and found.json there. Its own process,
-because the views need a scene of their own, and a broken OpenGL must not end the tests.
-"""
-
-import json
-import os
 import sys
 import types
 from pathlib import Path
@@ -17,10 +11,10 @@ import numpy as np  # noqa: E402
 import slicer  # noqa: E402
 from E2ENetSegmentationLib.segmentations import importLabels  # noqa: E402
 from harness.made import add_volume, axes, phantom  # noqa: E402
-from harness.views import Views  # noqa: E402
+from harness.views import Views, run_script, save  # noqa: E402
 
 
-def main(folder: Path) -> None:
+def main(folder: Path) -> dict:
     views = Views()
     slicer.mrmlScene = views.scene
     logic = views.app.app_logic.GetModuleLogic("Segmentations")
@@ -59,14 +53,10 @@ def main(folder: Path) -> None:
         "red_3d": int(((solid[..., 0] > 120) & (solid[..., 1] < 60)).sum()),
         "green_3d": int(((solid[..., 1] > 120) & (solid[..., 0] < 60)).sum()),
     }
-    (folder / "found.json").write_text(json.dumps(found))
-    from matplotlib.image import imsave
-
-    imsave(folder / "slice.png", picture.astype(np.uint8))
-    imsave(folder / "3d.png", solid.astype(np.uint8))
+    save(folder / "slice.png", picture)
+    save(folder / "3d.png", solid)
+    return found
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
-    sys.stdout.flush()
-    os._exit(0)  # offscreen contexts do not always survive the interpreter's end
+    run_script(main)

@@ -1,10 +1,5 @@
 """What a person sees of the fusion: each direction in its place and colour over the volume."""
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 from harness import views
 
@@ -15,16 +10,7 @@ COLORS = {"forward": [0, 158, 115], "upward": [213, 94, 0], "downward": [0, 114,
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    reason = views.missing()
-    if reason:
-        pytest.skip(reason)
-    folder = tmp_path_factory.mktemp("pictures")
-    script = Path(__file__).with_name("render_fusion.py")
-    done = subprocess.run(
-        [sys.executable, str(script), str(folder)], capture_output=True, text=True
-    )
-    assert (folder / "found.json").is_file(), done.stderr[-2000:]
-    return json.loads((folder / "found.json").read_text(encoding="utf-8"))
+    return views.rendered("render_fusion.py", tmp_path_factory.mktemp("pictures"))
 
 
 def near(seen, wanted):
@@ -45,6 +31,14 @@ def test_one_direction_is_in_its_place_alone(found):
 def test_each_direction_has_its_colour(found, mode):
     for direction, color in COLORS.items():
         assert near(found[mode][direction], color)
+
+
+def test_raw_values_look_the_same(found):
+    assert found["forward raw"] == found["forward"]
+
+
+def test_dominant_obeys_the_threshold(found):
+    assert near(found["dominant"]["between"], GREY)
 
 
 def test_compare_leaves_the_rest_clear(found):

@@ -1,26 +1,12 @@
 """What a person sees: the outline lies where the label is, and the surfaces are in the 3D view."""
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 from harness import views
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    reason = views.missing()
-    if reason:
-        pytest.skip(reason)
-    folder = tmp_path_factory.mktemp("pictures")
-    script = Path(__file__).with_name("render_result.py")
-    done = subprocess.run(
-        [sys.executable, str(script), str(folder)], capture_output=True, text=True
-    )
-    assert (folder / "found.json").is_file(), done.stderr[-2000:]
-    return json.loads((folder / "found.json").read_text(encoding="utf-8"))
+    return views.rendered("render_result.py", tmp_path_factory.mktemp("pictures"))
 
 
 def test_outline_is_where_the_label_is(found):
