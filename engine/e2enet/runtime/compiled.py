@@ -17,11 +17,13 @@ from e2enet.networks.shift import chunk_shifts
 from e2enet.runtime import convolution, pointwise
 from e2enet.runtime.layers import ConvLayer, PointLayer, conv_lists, point_layer
 from e2enet.runtime.products import PITCH, WIDE
-from e2enet.runtime.storage import IDENTITY, Buffers, Maps, room
+from e2enet.runtime.storage import Arena, Maps
 from e2enet.runtime.vectors import LANES, SLACK
-from e2enet.runtime.winograd import plane_matrix, transform_kernels
+from e2enet.runtime.winograd import TILE, plane_matrix, transform_kernels
 
-_SLAB_BYTES = 32 << 20  # of upward maps that exist at a time
+_SLAB = 8  # slices that are made at a time, at least
+_BLOCKS_A_THREAD = 8  # at least, in a part
+_PORTIONS_A_THREAD = 4
 _MATRIX = plane_matrix()
 
 
@@ -49,12 +51,16 @@ class CompiledNetwork:
         self._check = network.check_size
         self.in_channels, self.num_classes = network.in_channels, network.num_classes
         self.strides, self.levels = network.strides, network.levels
+        self._channels = network.channels
         self._threads = max(1, threads)
-        self._buffers = Buffers()
+        self._arena = Arena()
+        self._shape: tuple[int, ...] = ()
+        self._measuring = False
         self._build(network)
         convolutions = [layer for node in self.nodes for layer in node.blocks]
         convolutions += [layer for layers in self.backbone for layer in layers]
         points = [self.head, *(node.up for node in self.nodes)]
+        self._reach = max(int(np.abs(layer.delays).max(initial=0)) for layer in convolutions)
         maps = max(len(layer.read) for layer in convolutions)
         written = max(len(layer.written) for layer in convolutions)
         self._conv_scratch = [convolution.scratch(maps, written) for _ in range(self._threads)]
@@ -113,25 +119,32 @@ class CompiledNetwork:
         with ThreadPoolExecutor(self._threads) as pool:
             self._pool = pool
             for sample, out in zip(image.detach().float(), logits, strict=True):
+                self._reserve(sample.numpy(), out.numpy())
                 self._run(sample.numpy(), out.numpy())
         return logits
 
+    def _reserve(self, image: np.ndarray, logits: np.ndarray) -> None:
+        """Get the memory for images of this shape, or make all of it free again."""
+        self._arena.reset()
+        if image.shape != self._shape:
+            self._measuring = True
+            self._run(image, logits)
+            self._measuring = False
+            self._arena.allocate()
+            self._shape = image.shape
+
     def _run(self, image: np.ndarray, logits: np.ndarray) -> None:
-        channels, *shape = image.shape
-        x = Maps(
-            self._buffers.take(room(channels, tuple(shape))),
-            np.arange(channels),
-            tuple(shape),  # type: ignore[arg-type]
-            np.full((channels, 3), IDENTITY, np.float32),
-        )
-        x.array()[:] = image  # as a view
+        x = Maps.make(self._arena, np.arange(len(image)), image.shape[1:])
+        if not self._measuring:
+            x.array()[:] = image
         maps: list[Maps] = []
-        for number, layers in enumerate(self.backbone):
-            middle = self._convolve(layers[0], [(x, np.arange(len(x.kept)))])
-            if number == 0:
+        for level, layers in enumerate(self.backbone):
+            middle = self._convolve(
+                layers[0], [(x, x.kept)], self._place(layers[0], x.shape, level)
+            )
+            if level == 0:
                 self._free(x)
-            x = self._convolve(layers[1], [(middle, middle.kept)])
-            self._free(middle)
+            x = self._follow(layers[1], middle, level)
             maps.append(x)
         following: list[Maps] = []
         for node in self.nodes:
@@ -144,123 +157,146 @@ class CompiledNetwork:
         self._free(x)
 
     def _fuse(self, node: _Node, maps: list[Maps]) -> Maps:
-        layer = node.blocks[0]
+        """A node. Takes out of the list, and frees, what it is the last to read."""
+        layer, level = node.blocks[0], node.level
         offsets = np.cumsum((0, *node.widths))
         reads = [
             layer.read[(layer.read >= a) & (layer.read < b)] - a
             for a, b in zip(offsets[:-1], offsets[1:], strict=True)
         ]
-        here, below = maps[node.level], maps[node.level + 1]
+        below, here = maps.pop(), maps[level]
         sources = [(here, reads[0])]
-        down = None
-        if node.down is not None:
-            down = self._pool_down(maps[node.level - 1], reads[2], node.down)
+        up, last = (node.up, below), None if level else here
+        # What stays longest takes its place first: fewer gaps are left in the arena.
+        place = self._place(layer, here.shape, level, up=up, last=last)
+        if node.down is None:
+            maps.clear()
+        else:
+            down = self._pool_down(maps[level - 1], reads[2], node.down)
             sources.append((down, reads[2]))
-        y = self._convolve(layer, sources, up=(node.up, below))
-        if down is not None:
-            self._free(down)
-        self._free(maps.pop())  # the last reader of the maps below has run
-        if node.level == 0:
-            self._free(maps.pop())
-        for layer in node.blocks[1:]:
-            x, y = y, self._convolve(layer, [(y, layer.read)])
+        y = self._convolve(layer, sources, place, up=up, last=last)
+        for x, _ in sources[1:]:
             self._free(x)
+        self._free(below)
+        for layer in node.blocks[1:]:
+            y = self._follow(layer, y, level)
         return y
+
+    def _follow(self, layer: ConvLayer, x: Maps, level: int) -> Maps:
+        """A block that alone reads the block before it."""
+        place = self._place(layer, x.shape, level, last=x)
+        return self._convolve(layer, [(x, layer.read)], place, last=x)
 
     def _convolve(
         self,
         layer: ConvLayer,
         sources: Sequence[tuple[Maps, np.ndarray]],
+        place: tuple[Maps, list[tuple[int, int]]],
+        *,
         up: tuple[PointLayer, Maps] | None = None,
+        last: Maps | None = None,
     ) -> Maps:
         """One block.
 
         Args:
             layer: The convolution.
             sources: Maps and the channels read of them: forward, downward.
+            place: Of `_place`.
             up: The layer that makes the upward maps, which lie after the forward ones, and the maps
-                it reads. They are made slab by slab and never exist as a whole.
+                it reads. They are made part by part and never exist as a whole.
+            last: A source that nobody reads afterwards; it is freed or overwritten.
         """
         depth, height, width = sources[0][0].shape
-        out_shape = tuple(-(-n // s) for n, s in zip((depth, height, width), layer.stride))
-        out = Maps(
-            self._buffers.take(room(len(layer.written), out_shape)),
-            np.sort(layer.written),
-            out_shape,  # type: ignore[arg-type]
-            np.zeros((len(layer.written), 3), np.float32),
-        )
+        out, parts = place
         outputs = out.addresses(layer.written)
         sums = np.zeros((self._threads, len(layer.written), 2))
-        scratch = self._conv_scratch
+        reach = self._reach
         # Transformed kernels are four times as large as kernels, so they exist while they are used.
-        factors = self._buffers.take(4 * layer.kernels.size)
+        room = self._arena.take(4 * layer.kernels.size)
+        factors = room.array
         self._share(
             layer.kernels.shape[1] // LANES,
             lambda columns, _: transform_kernels(columns, _MATRIX, layer.kernels, factors),
         )
-
-        slices = out_shape[0]
-        slab = slices
-        reach = int(np.abs(layer.delays).max(initial=0))
-        if up is not None and len(up[0].written):
-            size = 4 * len(up[0].written) * height * width
-            box = up[0].box[0]
-            slab = max(4 * reach, _SLAB_BYTES // size, 1)
-            slab = min(slices, -(-slab // box) * box)
-        for first in range(0, slices, slab):
-            count = min(slab, slices - first)
-            made = None
-            parts = list(sources)
+        for first, stop in parts:
+            read = list(sources)
             if up is not None:
-                made = self._expand(*up, max(0, first - reach), min(depth, first + count + reach))
-                parts.insert(1, (made, made.kept))
-            addresses = np.concatenate([m.addresses(c) for m, c in parts])
-            affine = np.concatenate([m.affines(c) for m, c in parts])
-            tiles = count * -(-height // 4) * -(-width // 4)
-            self._share(
-                -(-tiles // WIDE),
-                lambda blocks, thread: convolution.convolve(
-                    blocks,
-                    (first, count, depth, height, width),
-                    layer.stride,
-                    addresses,
-                    layer.delays,
-                    affine,
-                    layer.grouped,
-                    layer.inputs,
-                    layer.begins,
-                    factors,
-                    layer.kernels.shape[1],
-                    outputs,
-                    sums[thread],
-                    scratch[thread],
-                ),
-            )
-            if made is not None:
+                made = self._expand(*up, max(0, first - reach), min(depth, stop + reach))
+                read.insert(1, (made, made.kept))
+            addresses = np.concatenate([maps.addresses(channels) for maps, channels in read])
+            affine = np.concatenate([maps.affines(channels) for maps, channels in read])
+            tiles = (stop - first) * -(-height // TILE) * -(-width // TILE)
+            shape = (first, stop - first, depth, height, width)
+
+            def work(blocks: tuple[int, int], thread: int) -> None:
+                convolution.convolve(
+                    blocks, shape, layer.stride, addresses, layer.delays, affine, layer.grouped,
+                    layer.inputs, layer.begins, factors, layer.kernels.shape[1], outputs,
+                    sums[thread], self._conv_scratch[thread],
+                )  # fmt: skip
+
+            self._share(-(-tiles // WIDE), work)
+            if up is not None:
                 self._free(made)
-        self._buffers.give(factors)
-        voxels = out_shape[0] * out_shape[1] * out_shape[2]
-        mean, square = (sums.sum(0) / voxels).T
-        variance = np.maximum(square - mean * mean, 0)
-        scale = layer.norm[:, 0] / np.sqrt(variance + layer.eps)
-        affine = np.stack([scale, layer.norm[:, 1] - mean * scale], axis=1)
-        out.affine[np.searchsorted(out.kept, layer.written), :2] = affine
+        self._arena.give(room)
+        if last is not None and out.buffer is not last.buffer:
+            self._free(last)
+        mean, square = (sums.sum(0) / np.prod(out.shape)).T
+        scale = layer.norm[:, 0] / np.sqrt(np.maximum(square - mean * mean, 0) + layer.eps)
+        rows = np.searchsorted(out.kept, layer.written)
+        out.affine[rows, 0] = scale
+        out.affine[rows, 1] = layer.norm[:, 1] - mean * scale
         out.affine[:, 2] = layer.slope
         return out
 
+    def _place(
+        self,
+        layer: ConvLayer,
+        shape: tuple[int, int, int],
+        level: int,
+        *,
+        up: tuple[PointLayer, Maps] | None = None,
+        last: Maps | None = None,
+    ) -> tuple[Maps, list[tuple[int, int]]]:
+        """Where a block writes to, and the parts of its slices in the order in which it goes.
+
+        At full resolution a map is the largest thing in memory, so that there a block overwrites
+        what it is the last to read: regions have some spare slices, and the output lies so much
+        before its input, or behind it, that a part is written only over slices that were read.
+        """
+        depth, height, width = (-(-n // s) for n, s in zip(shape, layer.stride, strict=True))
+        kept = np.sort(layer.written)
+        tiles = -(-height // TILE) * -(-width // TILE)
+        slab = max(_SLAB, depth // 8, -(-_BLOCKS_A_THREAD * self._threads * WIDE // tiles))
+        box = up[0].box[0] if up else 1
+        slab = min(depth, -(-slab // box) * box)
+        spare = slab + self._reach
+        if level or 2 * spare > depth:
+            spare = 0
+        if up is None and last is None or not spare and up is None:
+            slab = depth
+        borders = [0, *range(slab - box + self._reach % box or slab, depth, slab), depth]
+        parts = list(zip(borders[:-1], borders[1:], strict=True))
+        if spare and last is not None and last.region == depth + spare and len(kept) <= last.regions:
+            affine = np.zeros((len(kept), 3), np.float32)
+            if last.origin:
+                origin = 0
+            else:
+                origin, parts = spare, parts[::-1]
+            return Maps(last.buffer, kept, last.shape, affine, last.region, origin), parts
+        room = self._channels[level] if spare else None
+        return Maps.make(
+            self._arena, kept, (depth, height, width), room=room, region=depth + spare
+        ), parts
+
     def _expand(self, layer: PointLayer, below: Maps, first: int, last: int) -> Maps:
         """Slices from first to last, at least, of the upward maps."""
-        depth, height, width = below.shape
-        shape = tuple(n * s for n, s in zip(below.shape, layer.box))
-        begin, end = first // layer.box[0], -(-last // layer.box[0])
-        stored = (end - begin) * layer.box[0]
-        out = Maps(
-            self._buffers.take(room(len(layer.written), (stored, *shape[1:]))),
-            layer.written,
-            shape,  # type: ignore[arg-type]
-            np.full((len(layer.written), 3), IDENTITY, np.float32),
-            begin * layer.box[0],
-            stored,
+        _, height, width = below.shape
+        box = layer.box[0]
+        begin, end = first // box, -(-last // box)
+        shape = [n * s for n, s in zip(below.shape, layer.box, strict=True)]
+        out = Maps.make(
+            self._arena, layer.written, shape, region=(end - begin) * box, origin=-begin * box
         )
         self._point(layer, below, out.addresses(layer.written), (begin, end - begin, height, width))
         return out
@@ -293,12 +329,7 @@ class CompiledNetwork:
 
     def _pool_down(self, x: Maps, channels: np.ndarray, box: tuple[int, int, int]) -> Maps:
         shape = tuple(n // s for n, s in zip(x.shape, box))
-        out = Maps(
-            self._buffers.take(room(len(channels), shape)),
-            channels,
-            shape,  # type: ignore[arg-type]
-            np.full((len(channels), 3), IDENTITY, np.float32),
-        )
+        out = Maps.make(self._arena, channels, shape)
         addresses, affine = x.addresses(channels), x.affines(channels)
         outputs = out.addresses(channels)
         self._share(
@@ -316,16 +347,25 @@ class CompiledNetwork:
         return out
 
     def _share(self, count: int, work: Callable[[tuple[int, int], int], Any]) -> None:
-        """Do `work((first, last), thread)` for shares of a count, side by side."""
-        borders = [count * n // self._threads for n in range(self._threads + 1)]
-        shares = [(a, b) for a, b in zip(borders[:-1], borders[1:], strict=True)]
-        futures = [self._pool.submit(work, share, n) for n, share in enumerate(shares[1:], 1)]
-        work(shares[0], 0)
-        for future in futures:
-            future.result()
+        """Do `work((first, last), thread)` for portions of a count, side by side."""
+        if self._measuring:
+            return
+        portions = min(count, _PORTIONS_A_THREAD * self._threads)
+        borders = [count * n // portions for n in range(portions + 1)] if portions else []
+        # Whoever is free takes the next: cores are not equally fast when others use them too.
+        waiting = zip(borders[:-1], borders[1:])
+
+        def worker(thread: int) -> None:
+            for portion in waiting:
+                work(portion, thread)
+
+        others = [self._pool.submit(worker, thread) for thread in range(1, self._threads)]
+        worker(0)
+        for other in others:
+            other.result()
 
     def _free(self, maps: Maps) -> None:
-        self._buffers.give(maps.buffer)
+        self._arena.give(maps.buffer)
 
 
 def _conv_layer(block: Block, stride: tuple[int, int, int], needed: np.ndarray) -> ConvLayer:
