@@ -1,16 +1,15 @@
-"""An engine that keeps the contract and computes nothing: `python stub_engine.py VERB … `.
+"""An engine that fails on demand: `python stub_engine.py VERB … `.
 
-For what the real one does not do on demand: hang, die, run out of disk, talk nonsense. What it does
-stands in $E2ENET_STUB; by default it thresholds the first input at 200 (label 1) and 400 (label 2).
+Only for what the real engine, which all other tests run, does not do when it is told to: die of an
+error of its own, lack a package, say that it was cancelled, lose its result, or give one that does
+not fit the volume or the model. Which of these stands in $E2ENET_STUB.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
-import time
 
 
 def say(**event) -> None:
@@ -22,21 +21,12 @@ def option(name: str) -> str:
 
 
 def main() -> int:
-    mode = os.environ.get("E2ENET_STUB", "")
+    mode = os.environ["E2ENET_STUB"]
     say(event="progress", stage="inference", done=1, total=4, eta_s=3.2)
-    if mode == "hang":
-        subprocess.Popen(
-            [sys.executable, "-c", "import time; time.sleep(600)", "e2enet-stub-worker"]
-        )
-        time.sleep(600)
-    if mode == "refuse":
-        say(event="error", code="bad-input", message="The image is odd.", help="Take another.")
-        return 2
+    print("not an event {", flush=True)
     if mode == "crash":
         print("Traceback (most recent call last): boom", file=sys.stderr)
         return 1
-    if mode == "killed":
-        os.kill(os.getpid(), 9)
     if mode == "lacking":
         print("ModuleNotFoundError: No module named 'safetensors'", file=sys.stderr)
         return 1
@@ -45,19 +35,13 @@ def main() -> int:
     import SimpleITK as sitk
 
     image = sitk.ReadImage(sys.argv[2])
-    array = sitk.GetArrayFromImage(image)
-    labels = (array > 200).astype("uint8") + (array > 400)
-    result = sitk.GetImageFromArray(labels.astype("uint8"))
-    if mode != "othergrid":
-        result.CopyInformation(image)
+    result = sitk.Cast(image * 0, sitk.sitkUInt8)
+    if mode == "othergrid":
+        result.SetOrigin([coordinate + 100 for coordinate in image.GetOrigin()])
     if mode == "otherlabel":
-        result = result * 0 + 7
-        result.CopyInformation(image)
-    print("not an event {", flush=True)
+        result += 7
     if mode != "nothing":
         sitk.WriteImage(result, option("--output"), True)
-    say(event="warning", code="note", message="Only a stub.")
-    say(event="progress", stage="inference", done=4, total=4, eta_s=0.0)
     say(event="result", output=option("--output"))
     return 0
 

@@ -81,19 +81,45 @@ def models(tiny_bundle, monkeypatch):
 
 
 @pytest.fixture
+def blind(models, tmp_path, monkeypatch):
+    """The name of a model that takes everything for background."""
+    from harness.bundles import variant
+
+    folder = tmp_path / "more"
+    variant(models, folder / "blind", blind=True)
+    monkeypatch.setenv("E2ENET_MODELS", os.pathsep.join(map(str, (models.parent, folder))))
+    return "blind"
+
+
+@pytest.fixture
 def stub(monkeypatch):
-    """Sets the stub engine in the place of the real one; call it with what it shall do."""
+    """Call it with what the engine shall do wrong: the stub then stands in for the real one."""
     from E2ENetSegmentationLib import enginerun
 
-    def choose(mode: str = "") -> None:
+    def choose(mode: str) -> None:
         command = [sys.executable, str(REPOSITORY / "Testing" / "harness" / "stub_engine.py")]
         monkeypatch.setenv("E2ENET_STUB", mode)
         monkeypatch.setattr(
             enginerun, "engineCommand", lambda arguments: [*command, *map(str, arguments)]
         )
 
-    choose()
     return choose
+
+
+@pytest.fixture
+def answers(monkeypatch):
+    """The engine's label maps as SimpleITK reads them, in the order the module took them."""
+    import SimpleITK as sitk
+    from E2ENetSegmentationLib import volumes
+
+    found, original = [], volumes.readResult
+
+    def read(path, volumeNode):
+        found.append(sitk.ReadImage(str(path)))
+        return original(path, volumeNode)
+
+    monkeypatch.setattr(volumes, "readResult", read)
+    return found
 
 
 @pytest.fixture

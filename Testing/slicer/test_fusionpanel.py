@@ -1,7 +1,9 @@
 """The Fusion tab in the thin harness with the real engine on a tiny bundle."""
 
 import json
+import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -109,7 +111,11 @@ def test_show_and_look(tab, scene, slices, left_behind):
     for threshold in (70.0, 0.0, 40.0):
         tab.ui.thresholdSlider.value = threshold
         left = slicer.util.arrayFromVolume(maps["dominant"])
-        assert ((left > 0) == (present & (strongest >= upper * threshold / 100))).all()
+        kept = present & (strongest / np.float32(upper) >= threshold / 100)
+        assert ((left > 0) == kept).all()
+        colours = slicer.util.arrayFromVolume(maps["compare"])
+        assert not colours[~kept].any()
+        assert colours[kept & (strongest > upper / 100)].any(axis=1).all()
     assert 0 < (left > 0).sum() < present.sum()
     tab.direction("forward")
     tab.ui.opacitySlider.value = 30.0
@@ -432,9 +438,7 @@ def test_images_that_cannot_be_taken(tab, scene, left_behind):
 @pytest.mark.parametrize(
     ("mode", "sentence"),
     [
-        ("killed", "The engine was ended from outside"),
         ("crash", "The engine stopped unexpectedly (exit status 1). The log says more."),
-        ("refuse", "The image is odd. Take another."),
         ("nothing", "The engine's result cannot be read."),
     ],
 )
@@ -448,13 +452,20 @@ def test_failures_are_one_sentence(tab, scene, stub, left_behind, mode, sentence
     assert count(scene, "vtkMRMLVolumeNode") == 1
 
 
-@pytest.mark.parametrize("how", ["cancel", "close", "exit"])
-def test_ends_in_the_middle(tab, scene, stub, left_behind, how):
+def test_the_engine_refuses(tab, scene, left_behind):
+    tab.choose(add_volume(scene, array=np.full((16, 16, 16), np.nan, np.float32)))
+    tab.click(tab.ui.showButton)
+    assert "NaN" in tab.ui.statusLabel.text
+    assert tab.usable
+    assert left_behind() == []
+    assert count(scene, "vtkMRMLVolumeNode") == 1
+
+
+@pytest.mark.parametrize("how", ["cancel", "close", "exit", "killed"])
+def test_ends_in_the_middle(tab, scene, left_behind, how):
     tab.choose(add_volume(scene))
-    stub("hang")
     tab.ui.showButton.click()
     assert not tab.ui.showButton.enabled
-    tab.host.pump(lambda: tab.ui.statusLabel.text.startswith("Segmenting"))
     process = tab.panel._run._engine._process
     if how == "cancel":
         tab.ui.cancelButton.click()
@@ -463,6 +474,11 @@ def test_ends_in_the_middle(tab, scene, stub, left_behind, how):
     elif how == "close":
         tab.panel.sceneAboutToClose()
         assert tab.ui.statusLabel.text == "Cancelled, because the scene was closed."
+    elif how == "killed":
+        os.kill(process.pid, signal.SIGKILL)
+        tab.host.pump(lambda: not tab.panel.running)
+        assert tab.ui.statusLabel.text.startswith("The engine was ended from outside")
+        assert tab.usable
     else:
         tab.panel.cleanup()
     assert not process.running

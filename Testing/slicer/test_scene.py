@@ -2,15 +2,18 @@
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import slicer
 from E2ENetSegmentationLib import volumes
 from E2ENetSegmentationLib.core import Core
-from harness.made import add_volume, axes, phantom
+from harness.made import add_volume, axes
 
 
 @pytest.mark.parametrize("kind", ["oblique", "left-handed"])
-def test_saved_and_read_back(scene, models, stub, tmp_path, kind):
+def test_saved_and_read_back(scene, models, answers, tmp_path, kind):
     node = Core().segment(add_volume(scene, kind), "tiny")
+    labels = sitk.GetArrayFromImage(answers[0])
+    assert (labels == 1).any()
     tag = node.GetSegmentation().GetNthSegment(1).GetTerminology()
     path = tmp_path / "scene.mrb"
     scene.SetRootDirectory(str(tmp_path))
@@ -30,12 +33,12 @@ def test_saved_and_read_back(scene, models, stub, tmp_path, kind):
     # The general reader turns left-handed volumes around: compare in space, not by index.
     matrix = volumes.ijkToRas(volume)
     found = matrix @ np.append(np.argwhere(inside).mean(axis=0)[::-1], 1)
-    wanted = axes(kind) @ np.append(np.argwhere(phantom()[1] == 1).mean(axis=0)[::-1], 1)
+    wanted = axes(kind) @ np.append(np.argwhere(labels == 1).mean(axis=0)[::-1], 1)
     assert np.abs(found - wanted).max() < 1e-4
-    assert inside.sum() == (phantom()[1] == 1).sum()
+    assert inside.sum() == (labels == 1).sum()
 
 
-def test_a_sequence_of_two_runs_uses_its_own_model(scene, models, stub):
+def test_a_sequence_of_two_runs_uses_its_own_model(scene, models):
     volume = add_volume(scene)
     node = Core().segment(volume, "tiny")
     again = Core().segment(volume, "tiny", outputNode=node, standardNames=True)

@@ -1,27 +1,32 @@
 """The Segment tab in the thin harness, driven as a person would, over the real scene."""
 
 import json
-import shutil
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import slicer
 from E2ENetSegmentationLib import dependencies
-from harness.made import add_volume, axes, phantom
+from harness.bundles import variant
+from harness.made import add_volume, axes
 from harness.tabs import SegmentTab
 
 
 @pytest.fixture
-def tab(scene, models, stub, left_behind):
-    return SegmentTab()
+def tab(scene, models, left_behind):
+    tab = SegmentTab()
+    yield tab
+    tab.panel.cleanup()
 
 
 def segmentations(scene):
     return scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode")
 
 
-def test_pick_and_click(tab, scene, left_behind):
+def test_pick_and_click(tab, scene, answers, left_behind):
     ui = tab.ui
     assert not ui.segmentButton.enabled
     assert ui.segmentButton.toolTip == "Choose a volume first."
@@ -33,14 +38,14 @@ def test_pick_and_click(tab, scene, left_behind):
     assert ui.cancelButton.enabled
     assert ui.progressBar.visible
     assert not ui.segmentButton.enabled
-    tab.host.pump(lambda: ui.statusLabel.text.startswith("Segmenting"))
-    assert ui.progressBar.value >= 25
+    tab.host.pump(lambda: ui.statusLabel.text.startswith("Segmenting") or not tab.panel.running)
     tab.wait()
-    assert ui.statusLabel.text == "Done: Phantom segmentation. Only a stub."
+    assert ui.statusLabel.text.startswith("Done: Phantom segmentation.")
+    labels = sitk.GetArrayFromImage(answers[0])
     assert tab.usable
     assert not ui.progressBar.visible
     assert ui.resultsWidget.visible
-    counted = [(phantom()[1] == value).sum() * 1.0 * 1.25 * 1.5 / 1000 for value in (1, 2)]
+    counted = [(labels == value).sum() * 1.0 * 1.25 * 1.5 / 1000 for value in (1, 2)]
     assert ui.resultsTable._rows == [
         ["sphere", f"{counted[0]:.2f}"],
         ["cube", f"{counted[1]:.2f}"],
@@ -48,9 +53,8 @@ def test_pick_and_click(tab, scene, left_behind):
     assert ui.outputSelector.currentNode() is tab.panel.result.segmentationNode
     assert tab.host.shown == [volume]
     slices = slicer.util.arrayFromVTKMatrix(view.GetSliceToRAS())[:3, 3]
-    centre = axes("plain") @ np.append(np.argwhere(phantom()[1] == 1).mean(axis=0)[::-1], 1)
-    assert np.abs(slices - centre[:3]).max() < 1e-6  # the sphere is larger than the cube
-    assert "not an event {" in ui.logText.plainText
+    i, j, k = np.linalg.solve(axes("plain"), [*slices, 1])[:3].round().astype(int)
+    assert labels[k, j, i] == 1 + (counted[1] > counted[0])  # inside the larger one
     assert left_behind() == []
     ui.statisticsButton.click()
     ui.editorButton.click()
@@ -77,11 +81,9 @@ def test_choices_are_kept(tab, scene, models):
     assert again.panel.model.name == "tiny"
 
 
-def test_cancel_and_start_again(tab, scene, stub, left_behind):
+def test_cancel_and_start_again(tab, scene, left_behind):
     tab.choose(add_volume(scene))
-    stub("hang")
     tab.ui.segmentButton.click()
-    tab.host.pump(lambda: tab.ui.statusLabel.text.startswith("Segmenting"))
     process = tab.panel._run._engine._process
     tab.ui.cancelButton.click()
     assert process.exitCode not in (None, 0)
@@ -89,31 +91,29 @@ def test_cancel_and_start_again(tab, scene, stub, left_behind):
     assert tab.usable
     assert left_behind() == []
     assert segmentations(scene) == 0
-    stub("")
     tab.segment()
     assert tab.ui.statusLabel.text.startswith("Done")
 
 
-def test_scene_closed_in_the_middle(tab, scene, stub, left_behind):
+def test_scene_closed_in_the_middle(tab, scene, left_behind):
     tab.choose(add_volume(scene))
-    stub("hang")
     tab.ui.segmentButton.click()
+    process = tab.panel._run._engine._process
     tab.panel.sceneAboutToClose()
     tab.panel.setParameterNode(None)
     scene.Clear(False)
     tab.panel.setParameterNode(tab.parameters)
     assert tab.ui.statusLabel.text == "Cancelled, because the scene was closed."
     assert not tab.panel.running
+    assert not process.running
     assert left_behind() == []
-    stub("")
     tab.choose(add_volume(scene))
     tab.segment()
     assert tab.ui.statusLabel.text.startswith("Done")
 
 
-def test_slicer_exits_in_the_middle(tab, scene, stub, left_behind):
+def test_slicer_exits_in_the_middle(tab, scene, left_behind):
     tab.choose(add_volume(scene))
-    stub("hang")
     tab.ui.segmentButton.click()
     process = tab.panel._run._engine._process
     tab.panel.cleanup()
@@ -121,12 +121,31 @@ def test_slicer_exits_in_the_middle(tab, scene, stub, left_behind):
     assert left_behind() == []
 
 
+def test_killed_from_outside(tab, scene, left_behind):
+    tab.choose(add_volume(scene))
+    tab.ui.segmentButton.click()
+    os.kill(tab.panel._run._engine.pid, signal.SIGKILL)
+    tab.wait()
+    assert tab.ui.statusLabel.text.startswith("The engine was ended from outside")
+    assert tab.usable
+    assert segmentations(scene) == 0
+    assert left_behind() == []
+
+
+def test_the_engine_refuses(tab, scene, left_behind):
+    tab.choose(add_volume(scene, array=np.full((16, 16, 16), np.nan, np.float32)))
+    tab.segment()
+    assert "NaN" in tab.ui.statusLabel.text
+    assert tab.ui.statusLabel.text in tab.ui.logText.plainText
+    assert tab.usable
+    assert segmentations(scene) == 0
+    assert left_behind() == []
+
+
 @pytest.mark.parametrize(
     ("mode", "sentence"),
     [
-        ("killed", "The engine was ended from outside"),
         ("crash", "The engine stopped unexpectedly (exit status 1). The log says more."),
-        ("refuse", "The image is odd. Take another."),
         ("othergrid", "The engine's result does not lie on the grid of Phantom."),
     ],
 )
@@ -138,6 +157,7 @@ def test_failures_are_one_sentence(tab, scene, stub, left_behind, mode, sentence
     assert sentence in tab.ui.logText.plainText
     if mode == "crash":
         assert "boom" in tab.ui.logText.plainText
+        assert "not an event {" in tab.ui.logText.plainText
     assert tab.usable
     assert segmentations(scene) == 0
     assert left_behind() == []
@@ -197,24 +217,18 @@ def test_volume_without_voxels(tab, scene):
     assert tab.ui.statusLabel.text == "Choose a volume with voxels first."
 
 
-def two_channels(models, folder):
-    copy = folder / "two"
-    shutil.copytree(models, copy)
-    content = json.loads((copy / "model.json").read_text(encoding="utf-8"))
-    content.update(name="two", title="Two", channels=[{"name": "T1"}, {"name": "T2"}])
-    content["locator"] = {"template": "x"}
-    (copy / "model.json").write_text(json.dumps(content))
-
-
-def test_one_selector_a_channel(scene, models, stub, tmp_path, monkeypatch):
-    two_channels(models, tmp_path)
-    monkeypatch.setenv("E2ENET_MODELS", f"{models.parent}:{tmp_path}")
+def test_one_selector_a_channel(scene, models, tmp_path, monkeypatch):
+    variant(models, tmp_path / "two", channels=("T1", "T2"))
+    variant(models, tmp_path / "finding", locator={"template": "x"})
+    monkeypatch.setenv("E2ENET_MODELS", os.pathsep.join(map(str, (models.parent, tmp_path))))
     tab = SegmentTab()
     assert not tab.ui.channelsWidget.visible
     tab.panel.selectModel("two")
     assert tab.ui.inputLabel.text == "T1:"
     assert [text for text, _selector in tab.ui.channelsWidget._items] == ["T2:"]
+    tab.panel.selectModel("finding")
     assert tab.ui.roiSelector.noneDisplay == "Find it automatically"
+    tab.panel.selectModel("two")
     tab.choose(add_volume(scene, name="A"))
     tab.ui.segmentButton.click()
     assert tab.ui.statusLabel.text == "Choose a volume for T2."
@@ -232,7 +246,7 @@ def test_one_selector_a_channel(scene, models, stub, tmp_path, monkeypatch):
     assert not tab.ui.batchButton.enabled
 
 
-def test_no_model_at_all(scene, stub, monkeypatch):
+def test_no_model_at_all(scene, monkeypatch):
     monkeypatch.setattr("E2ENetSegmentationLib.models.ModelStore.models", lambda self: [])
     tab = SegmentTab()
     tab.choose(add_volume(scene))
@@ -267,8 +281,9 @@ def sequence_of(scene, count):
     return sequence, browser
 
 
-def test_nothing_found_leaves_the_slices(tab, scene):
-    tab.choose(add_volume(scene, array=np.zeros((8, 8, 8), np.int16)))
+def test_nothing_found_leaves_the_slices(scene, blind, left_behind):
+    tab = SegmentTab(blind)
+    tab.choose(add_volume(scene))
     tab.segment()
     assert tab.ui.statusLabel.text.startswith("Done")
     assert tab.host.jumps == []
@@ -295,10 +310,9 @@ def test_every_item_of_a_sequence(tab, scene, left_behind):
     assert left_behind() == []
 
 
-def test_sequence_that_is_cancelled(tab, scene, stub):
+def test_sequence_that_is_cancelled(tab, scene):
     sequence, _browser = sequence_of(scene, 2)
     volumes = scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode")
-    stub("hang")
     tab.ui.sequenceSelector.setCurrentNode(sequence)
     tab.ui.sequenceButton.click()
     tab.ui.cancelButton.click()
