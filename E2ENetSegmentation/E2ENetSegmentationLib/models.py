@@ -47,9 +47,20 @@ class Model:
     def date(self) -> str:
         return str((self.content.get("provenance") or {}).get("date", ""))[:10]
 
+    @property
+    def unfinished(self) -> str:
+        """A sentence about a model from before its training's end, or nothing."""
+        found = (self.content.get("provenance") or {}).get("unfinished")
+        if not isinstance(found, dict):
+            return ""
+        return _("Epoch {n} of {total}; its training was not finished.").format(
+            n=found.get("epoch"), total=found.get("epochs")
+        )
+
     def summary(self) -> list:
         """Lines for a person: modality, anatomy, date and licence, those that are known."""
         entries = [
+            (_("Unfinished"), self.unfinished),
             (_("Modality"), self.content.get("modality")),
             (_("Anatomy"), self.content.get("anatomy")),
             (_("Date"), self.date),
@@ -58,7 +69,7 @@ class Model:
         return [f"{name}: {value}" for name, value in entries if value]
 
     def metrics(self) -> str:
-        """The model's own figures on one line, or nothing."""
+        """The model's own figures on one line and what they are of, or nothing."""
         found = (self.content.get("provenance") or {}).get("metrics") or {}
         parts = []
         for name, value in found.items():
@@ -68,7 +79,8 @@ class Model:
                 for label, number in inner
                 if isinstance(number, (int, float)) and not isinstance(number, bool)
             ]
-        return ", ".join(parts)
+        text = ", ".join(parts)
+        return f"{text} ({found['of']})" if text and isinstance(found.get("of"), str) else text
 
     def fieldOfView(self):
         """Size in mm along (R, A, S) of one patch, or None for a plan that does not say.

@@ -44,7 +44,16 @@ def test_figures_on_one_line(tmp_path):
     metrics = {"online_dice": {"a": 0.5, "b": None}, "loss": 0.25, "held_out": False}
     model = Model(tmp_path, {"provenance": {"metrics": metrics}}, "folder")
     assert model.metrics() == "online dice a 0.500, loss 0.250"
+    model = Model(tmp_path, {"provenance": {"metrics": {**metrics, "of": "2 cases"}}}, "folder")
+    assert model.metrics() == "online dice a 0.500, loss 0.250 (2 cases)"
     assert Model(tmp_path, {}, "folder").metrics() == ""
+
+
+def test_a_model_from_before_the_end_says_so(tmp_path):
+    provenance = {"unfinished": {"epoch": 3, "epochs": 20}}
+    model = Model(tmp_path, {"provenance": provenance}, "folder")
+    assert model.summary() == ["Unfinished: Epoch 3 of 20; its training was not finished."]
+    assert Model(tmp_path, {"provenance": {"unfinished": True}}, "folder").summary() == []
 
 
 def test_listing_needs_no_torch(models):
