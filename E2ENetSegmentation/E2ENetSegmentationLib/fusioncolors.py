@@ -48,6 +48,8 @@ def _table(key: str, name: str, colors, names):
         opacity = 0.0 if names and index == 0 else 1.0
         node.SetColor(index, *(float(channel) for channel in color), opacity)
         node.SetColorName(index, names[index] if names else f"{index / (len(colors) - 1):.3f}")
+    if names:
+        node.SetColorDefined(0, False)  # it is never seen: the legend leaves it out
     node.SetAttribute(TABLE, key)
     return scene.AddNode(node)
 
@@ -68,8 +70,9 @@ def addLegend(node, name: str, title: str) -> None:
     if name in (DOMINANT, COMPARE):
         legend.SetTitleText(_("Direction"))
         legend.SetUseColorNamesForLabels(True)
-        legend.SetMaxNumberOfColors(len(COLORS) + 1)
-        legend.SetNumberOfLabels(len(COLORS) + 1)
+        legend.SetMaxNumberOfColors(len(COLORS))
+        legend.SetNumberOfLabels(len(COLORS))
+        legend.SetSize(0.22, 0.35)  # wide enough for names that can be read
     else:
         legend.SetTitleText(title)
         legend.SetLabelFormat("%.3g")

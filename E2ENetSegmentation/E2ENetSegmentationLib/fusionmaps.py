@@ -27,7 +27,7 @@ class FusionMaps:
 
     def __init__(self, found: dict) -> None:
         self.found = found
-        self._strength = None
+        self._whole = None
 
     def nodes(self) -> list:
         return list(self.found.values())
@@ -64,19 +64,12 @@ class FusionMaps:
             node.SetAttribute(SCALE, repr(float(scale)))
             fusioncolors.addLegend(node, name, directionName(name))
             maps._add(name, node)
-        first = next(iter(arrays.values()))[0]
-        node = _scalar(
-            f"{title} {directionName(DOMINANT).lower()}", np.zeros(first.shape, np.uint8), volume, 1
-        )
-        node.GetDisplayNode().SetInterpolate(0)
-        node.GetDisplayNode().SetWindowLevelMinMax(0, len(COLORS))
-        node.GetDisplayNode().SetAndObserveColorNodeID(fusioncolors.directionsTable().GetID())
-        fusioncolors.addLegend(node, DOMINANT, "")
-        maps._add(DOMINANT, node)
+        blank = np.zeros(next(iter(arrays.values()))[0].shape, np.uint8)
+        for name, array in ((DOMINANT, blank), (COMPARE, np.stack([blank] * 3, axis=-1))):
+            node = _coded(f"{title} {directionName(name).lower()}", array, volume)
+            fusioncolors.addLegend(node, name, "")
+            maps._add(name, node)
         maps.setThreshold(0.0)
-        node = _coloured(f"{title} {directionName(COMPARE).lower()}", arrays, volume)
-        fusioncolors.addLegend(node, COMPARE, "")
-        maps._add(COMPARE, node)
         for node in maps.nodes():
             node.SetAttribute(MAP, request.key())
             for volume in request.volumeNodes:
@@ -95,22 +88,40 @@ class FusionMaps:
         return self.found[DOMINANT] in _of(request)
 
     def setThreshold(self, share: float) -> None:
-        """Keep the dominant direction where the strongest one reaches a share (0 to 1) of the
-        window: a colour table has no place for the strength, so the volume itself is changed."""
-        node = self.found[DOMINANT]
-        if self._strength is None:
-            arrays = [slicer.util.arrayFromVolume(self.found[name]) for name in self.directions]
-            values = [DIRECTIONS.index(name) + 1 for name in self.directions]
-            strength, which = np.zeros_like(arrays[0]), np.zeros(arrays[0].shape, np.uint8)
-            for array, value in zip(arrays, values, strict=True):
-                stronger = array > strength
-                which[stronger] = value
-                np.maximum(strength, array, out=strength)
-            self._strength, self._which = strength, which
+        """Clear "dominant" and "compare" where even the strongest direction is below a share.
+
+        Their values are codes and colours, which have no place for the strength: the voxels change.
+
+        Args:
+            share: 0 to 1 of the window.
+        """
+        if self._whole is None:
+            self._whole = self._computed()
+        strength, whole = self._whole
+        clear = strength < share
+        for name, array in whole.items():
+            slicer.util.arrayFromVolume(self.found[name])[:] = array
+            slicer.util.arrayFromVolume(self.found[name])[clear] = 0
+            slicer.util.arrayFromVolumeModified(self.found[name])
+
+    def _computed(self):
+        """Strength of the strongest direction (1 is the window's end), "dominant" and "compare"."""
+        arrays = {name: slicer.util.arrayFromVolume(self.found[name]) for name in self.directions}
         upper = float(self.found[self.directions[0]].GetAttribute(UPPER))
-        shown = slicer.util.arrayFromVolume(node)
-        shown[:] = np.where(self._strength >= share * upper, self._which, 0)
-        slicer.util.arrayFromVolumeModified(node)
+        shape = next(iter(arrays.values())).shape
+        strength, which = np.zeros(shape, np.float32), np.zeros(shape, np.uint8)
+        mixed = np.zeros((*shape, 3), np.uint8)
+        for z in range(shape[0]):  # slice by slice: no three floats a voxel of a large volume
+            colour = np.zeros((*shape[1:], 3), np.float32)
+            for name, array in arrays.items():
+                part = array[z] / np.float32(upper)
+                which[z][part > strength[z]] = DIRECTIONS.index(name) + 1
+                np.maximum(strength[z], part, out=strength[z])
+                colour += part[..., None] * np.float32(COLORS[name])
+            # The strongest has its colour, the others add theirs; a weak voxel is dark, not black.
+            gain = (0.4 + 0.6 * np.clip(strength[z], 0, 1)) / np.maximum(strength[z], 1e-6)
+            mixed[z] = np.clip(colour * gain[..., None], 0, 1) * 255
+        return strength, {DOMINANT: which, COMPARE: mixed}
 
     def raw(self, direction: str):
         """The map of a direction in the measure's own unit; made when it is first asked for."""
@@ -178,20 +189,12 @@ def _scalar(title: str, array: np.ndarray, like, upper: float):
     return node
 
 
-def _coloured(title: str, arrays: dict, like):
-    """An RGB volume (uint8): each direction's colour times its importance, added."""
-    some = next(iter(arrays.values()))[0]
-    mixed = np.zeros((*some.shape, 3), np.uint8)
-    for z in range(len(some)):  # slice by slice: a large volume does not need three floats a voxel
-        colour = np.zeros((*some.shape[1:], 3), np.float32)
-        for name, (array, upper) in arrays.items():
-            part = np.clip(array[z] / (upper or 1.0), 0, 1)
-            colour += part[..., None] * np.array(COLORS[name], np.float32)
-        mixed[z] = np.clip(colour, 0, 1) * 255
-    node = _new("vtkMRMLVectorVolumeNode", title, mixed, like)
+def _coded(title: str, array: np.ndarray, like):
+    """A map of codes (z, y, x) or colours (z, y, x, 3), both uint8."""
+    kind = "vtkMRMLScalarVolumeNode" if array.ndim == 3 else "vtkMRMLVectorVolumeNode"
+    node = _new(kind, title, array, like)
     display = node.GetDisplayNode()
-    display.SetWindowLevelMinMax(0, 255)
+    display.SetInterpolate(0)  # nothing lies between two codes, nor between a colour and none
+    display.SetWindowLevelMinMax(0, 255 if array.ndim == 4 else len(COLORS))
     display.SetAndObserveColorNodeID(fusioncolors.directionsTable().GetID())
-    # The display node's threshold is on the mean of the channels, at most this for one direction.
-    node.SetAttribute(UPPER, f"{255 * np.mean(list(COLORS.values())):.6g}")
     return node

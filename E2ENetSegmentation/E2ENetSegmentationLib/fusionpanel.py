@@ -176,7 +176,7 @@ class FusionPanel(RunPanel):
         self.maps, self._shown = maps, request
         self._showMap()
         shares = [(name, maps.found[name].GetAttribute(SHARE)) for name in maps.directions]
-        parts = [f"{directionName(name).lower()} {100 * float(s):.0f} %" for name, s in shares]
+        parts = [f"{directionName(name).lower()} {100 * float(s):.0f}\u00a0%" for name, s in shares]
         text = _("Node {node}, {about}: {shares}.").format(
             node=request.nodeName,
             about=request.label or _("importance"),
@@ -195,7 +195,7 @@ class FusionPanel(RunPanel):
     def _map(self):
         """The volume to show, with the threshold that is set."""
         name = self.direction if self.direction in self.maps.found else DOMINANT
-        if name == DOMINANT:
+        if name in (DOMINANT, COMPARE):
             self.maps.setThreshold(self._look()["threshold"])
         if name in self.maps.directions and self.ui.rawCheckBox.checked:
             node = self.maps.raw(name)

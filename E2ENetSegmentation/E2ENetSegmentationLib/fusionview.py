@@ -4,7 +4,7 @@ import slicer
 
 from .fusioncolors import legendOf
 from .fusionmaps import SHOWN, UPPER, allMaps
-from .fusionnodes import DOMINANT
+from .fusionnodes import COMPARE, DOMINANT
 
 
 def show(node, volume, *, opacity: float, threshold: float) -> None:
@@ -12,8 +12,8 @@ def show(node, volume, *, opacity: float, threshold: float) -> None:
 
     Args:
         opacity: 0 to 1.
-        threshold: 0 to 1 of the window; what is below stays clear. The dominant direction's is
-            `FusionMaps.setThreshold`.
+        threshold: 0 to 1 of the window; what is below stays clear. That of "dominant" and "compare"
+            is `FusionMaps.setThreshold`.
     """
     for composite in composites():
         composite.SetBackgroundVolumeID(volume.GetID())
@@ -29,7 +29,8 @@ def adjust(node, *, opacity: float, threshold: float) -> None:
     """Set opacity and threshold of a map that is shown."""
     display = node.GetDisplayNode()
     upper = float(node.GetAttribute(UPPER) or 1.0)
-    lower = 0.5 if node.GetAttribute(SHOWN) == DOMINANT else threshold * upper
+    coded = node.GetAttribute(SHOWN) in (DOMINANT, COMPARE)
+    lower = 1.0 if coded else threshold * upper  # of colours, it is on the mean of the channels
     highest = max(float(node.GetImageData().GetScalarRange()[1]), upper, 255.0)
     display.SetThreshold(lower, highest)
     display.SetApplyThreshold(1 if lower > 0 else 0)

@@ -9,7 +9,7 @@ POLL_MILLISECONDS = 100
 
 
 class RunPanel(Panel):
-    """A tab with modelComboBox, inputLabel, inputSelector, channelsWidget, progressBar and so on.
+    """A tab with modelComboBox, inputSelector, channelsWidget, roiSelector, progressBar and so on.
 
     Subclasses start runs with `_watch` and take what came out in `_finished`.
 
@@ -68,8 +68,10 @@ class RunPanel(Panel):
         return self.model
 
     def _showModel(self) -> None:
-        """One selector a channel of the model."""
+        """One selector a channel of the model, and what it does without a region."""
         ui = self.ui
+        automatic = self.model is not None and self.model.hasLocator
+        ui.roiSelector.noneDisplay = _("Find it automatically") if automatic else _("Whole volume")
         channels = self.model.channels if self.model else [_("Volume")]
         several = len(channels) > 1
         ui.inputLabel.text = f"{channels[0]}:" if several else _("Volume:")

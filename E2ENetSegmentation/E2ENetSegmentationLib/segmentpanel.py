@@ -211,7 +211,5 @@ class SegmentPanel(RunPanel):
     def _showModel(self) -> None:
         """Lines about the model as well."""
         super()._showModel()
-        ui, model = self.ui, self.model
-        ui.modelInfoLabel.text = "\n".join(model.summary()) if model else _("There is no model.")
-        automatic = model is not None and model.hasLocator
-        ui.roiSelector.noneDisplay = _("Find it automatically") if automatic else _("Whole volume")
+        lines = self.model.summary() if self.model else [_("There is no model.")]
+        self.ui.modelInfoLabel.text = "\n".join(lines)

@@ -7,8 +7,9 @@ the Python layer of a Slicer release over real Qt widgets, and what that needs (
         HVENV/bin/python Testing/slicer/acceptance/click_path.py VOLUME \\
         --ref v5.12.3 --out pictures
 
-Pick a volume, Segment, look at the result; cancel; fine-tune two epochs on two cases; use what came
-out. Exit status 1 with a list of problems if anything went wrong, also what Slicer only prints.
+Pick a volume, Segment, look at the result; see the fusion over it; cancel; fine-tune two epochs on
+two cases; use what came out. Exit status 1 with a list of problems if anything went wrong, also
+what Slicer only prints.
 """
 
 import argparse
@@ -20,11 +21,18 @@ from pathlib import Path
 
 MODULE = Path(__file__).resolve().parents[3] / "E2ENetSegmentation" / "E2ENetSegmentation.py"
 MINUTES = 60_000
+SEGMENT, FINE_TUNE, MODELS, FUSION = range(4)
+VIEWS = {  # with Slicer's colours, in the order of its conventional layout
+    "Red": (243, 74, 51),
+    "ThreeD": (116, 144, 221),
+    "Green": (110, 176, 75),
+    "Yellow": (237, 213, 76),
+}
 
 
 def parsed():
     parser = argparse.ArgumentParser()
-    parser.add_argument("volume")
+    parser.add_argument("volume", type=os.path.abspath)  # a saved scene names it
     parser.add_argument("--model", default="hippocampus-mr")
     parser.add_argument("--ref", default="v5.12.3")
     parser.add_argument("--out", default="pictures")
@@ -46,6 +54,9 @@ class Walk:
         import slicer
 
         self.slicer = slicer
+        # Slicer's module Colors does it, which the harness lacks.
+        slicer.mrmlScene.RegisterNodeClass(slicer.vtkMRMLColorLegendDisplayNode())
+        self.middle = self.centre = self.field = None
         self.volume = slicer.util.loadVolume(options.volume)
         self.h.load_module(MODULE)
         self.widget = self.h.open_module("E2ENetSegmentation")
@@ -57,10 +68,42 @@ class Walk:
         self.h.screenshot(self.widget, self.out / f"{name}.png", tuple(self.options.size))
 
     def views(self, name):
-        for view in ("Red", "Green", "Yellow", "ThreeD"):
+        """The result and its surroundings in every view, and all beside the panel."""
+        from PIL import Image
+
+        panel = Image.open(self.out / f"{name}.png").convert("RGB")
+        half = (panel.height - 18) // 2
+        sheet = Image.new("RGB", (panel.width + 8 + 2 * half + 6, panel.height), (64, 64, 70))
+        sheet.paste(panel, (0, 0))
+        for place, (view, color) in enumerate(VIEWS.items()):
+            path = self.out / f"{name}-{view}.png"
+            self.h.render(view, path, (half, half))
             if view == "ThreeD":
                 self.h.reset_threed()
-            self.h.render(view, self.out / f"{name}-{view}.png", (480, 480))
+            elif self.centre is not None:
+                node = self.h.slice_logics[view].GetSliceNode()
+                node.SetFieldOfView(self.field, self.field, node.GetFieldOfView()[2])
+                node.JumpSliceByCentering(*self.middle)
+                node.JumpSliceByOffsetting(*self.centre)
+            self.grab(view, path)
+            left = panel.width + 8 + (place % 2) * (half + 6)
+            top = (place // 2) * (half + 12)
+            sheet.paste(color, (left, top, left + half, top + 6))
+            sheet.paste(Image.open(path).convert("RGB"), (left, top + 6))
+        sheet.save(self.out / f"{name}-beside.png", optimize=True)
+
+    def grab(self, view, path):
+        """A view as it is now; the harness's own picture shows all of the volume."""
+        import vtk
+
+        window = self.h.view_objects[view]
+        window.render()
+        grabbed, writer = vtk.vtkWindowToImageFilter(), vtk.vtkPNGWriter()
+        grabbed.SetInput(window.render_window())
+        grabbed.ReadFrontBufferOff()
+        writer.SetInputConnection(grabbed.GetOutputPort())
+        writer.SetFileName(str(path))
+        writer.Write()
 
     def segment(self):
         ui, panel = self.tabs["SegmentTab"], self.widget.segment
@@ -70,7 +113,7 @@ class Walk:
         ui.segmentButton.click()
         assert panel.running, ui.statusLabel.text
         self.h.wait_until(lambda: ui.statusLabel.text.startswith("Segmenting"), 5 * MINUTES)
-        self.picture("segment-running", 0)
+        self.picture("segment-running", SEGMENT)
         self.h.wait_until(lambda: not panel.running, 10 * MINUTES)
         assert ui.statusLabel.text.startswith("Done"), ui.statusLabel.text
         self.h.process_events(50)
@@ -79,21 +122,56 @@ class Walk:
         print("segments:", names, "volumes:", [row[2] for row in panel.result.rows])
         assert ui.outputSelector.currentNode() is node
         assert ui.resultsTable.rowCount >= 2
-        self.picture("segment", 0)
-        self.look_at(node)
-        self.views("result")
+        self.picture("segment", SEGMENT)
+        self.jumped(panel.result.centre)
+        self.zoom(node)
+        self.views("segment")
         self.result = node
 
-    def look_at(self, node):
-        """Slices through the middle of the segmentation."""
+    def jumped(self, centre):
+        """The slices have come to the result by themselves."""
+        for logic in self.h.slice_logics.values():
+            matrix = logic.GetSliceNode().GetSliceToRAS()
+            for row in range(3):
+                assert abs(matrix.GetElement(row, 3) - centre[row]) < 0.01
+
+    def zoom(self, node):
+        """Have the pictures show the result and its surroundings, and its outline."""
         bounds = [0.0] * 6
         node.GetRASBounds(bounds)
-        centre = [(bounds[2 * i] + bounds[2 * i + 1]) / 2 for i in range(3)]
-        for logic in self.h.slice_logics.values():
-            logic.GetSliceCompositeNode().SetBackgroundVolumeID(self.volume.GetID())
-            logic.FitSliceToAll()
-            logic.GetSliceNode().JumpSliceByCentering(*centre)
-        node.GetDisplayNode().SetVisibility2DFill(True)
+        self.field = 1.5 * max(bounds[2 * i + 1] - bounds[2 * i] for i in range(3))
+        self.middle = [(bounds[2 * i] + bounds[2 * i + 1]) / 2 for i in range(3)]
+        self.centre = self.widget.segment.result.centre
+        display = node.GetDisplayNode()
+        display.SetVisibility2DFill(False)
+        display.SetSliceIntersectionThickness(3)
+
+    def fusion(self):
+        """What the middle levels brought in, over the slices, and the charts."""
+        ui, panel = self.tabs["FusionTab"], self.widget.fusion
+        ui.runSelector.setCurrentNode(self.result)
+        assert panel.model.name == self.options.model
+        assert ui.inputSelector.currentNode() is self.volume
+        ui.levelComboBox.currentIndex = 1
+        ui.showButton.click()
+        assert panel.running, ui.statusLabel.text
+        self.h.wait_until(lambda: not panel.running, 10 * MINUTES)
+        assert ui.statusLabel.text.startswith("Node 1:1"), ui.statusLabel.text
+        self.result.GetDisplayNode().SetVisibility2D(False)
+        for name in ("dominant", "forward", "compare"):
+            ui.directionComboBox.currentIndex = panel._directions.index(name)
+            for logic in self.h.slice_logics.values():
+                shown = logic.GetSliceCompositeNode().GetForegroundVolumeID()
+                assert shown == panel.maps.found[name].GetID()
+            self.picture(f"fusion-{name}", FUSION)
+            self.views(f"fusion-{name}")
+        ui.directionComboBox.currentIndex = panel._directions.index("forward")
+        ui.rawCheckBox.checked = True
+        assert "forward raw" in panel.maps.found
+        ui.flowButton.click()
+        assert not panel.running, "the flow came with the maps"
+        ui.hideButton.click()
+        self.result.GetDisplayNode().SetVisibility2D(True)
 
     def cancel(self):
         ui, panel = self.tabs["SegmentTab"], self.widget.segment
@@ -117,15 +195,15 @@ class Walk:
         ui.epochsSpinBox.value = 2
         ui.iterationsSpinBox.value = 2
         assert ui.effortComboBox.currentIndex == 2
-        self.picture("fine-tune-cases", 1)
+        self.picture("fine-tune-cases", FINE_TUNE)
         ui.startButton.click()
         assert panel.running, ui.trainStatusLabel.text
         self.h.wait_until(lambda: panel.training.rows or not panel.running, 10 * MINUTES)
         ui.casesButton.collapsed = True
-        self.picture("fine-tune", 1)
+        self.picture("fine-tune", FINE_TUNE)
         self.h.wait_until(lambda: not panel.running, 10 * MINUTES)
         assert "is in the list" in ui.trainStatusLabel.text, ui.trainStatusLabel.text
-        self.picture("fine-tune-done", 1)
+        self.picture("fine-tune-done", FINE_TUNE)
         titles = [model.name for model in self.widget.segment.models]
         assert "Mine" in titles
         assert self.widget.segment.model.name == "Mine"
@@ -145,7 +223,7 @@ class Walk:
         ui.modelsTable.selectRow(0)
         self.h.process_events(50)
         ui.readmeButton.click()
-        self.picture("models", 2)
+        self.picture("models", MODELS)
 
     def save_and_load(self):
         """Nodes that were chosen and training cases come back with the scene."""
@@ -170,7 +248,7 @@ class Walk:
         ui = self.tabs["SegmentTab"]
         ui.segmentAdvancedButton.collapsed = False
         ui.manyButton.collapsed = False
-        self.picture("segment-advanced", 0)
+        self.picture("segment-advanced", SEGMENT)
         ui.segmentAdvancedButton.collapsed = True
         ui.manyButton.collapsed = True
 
@@ -192,7 +270,7 @@ def main():
     problems = []
     try:
         walk = Walk(options)
-        steps = ["advanced", "segment"]
+        steps = ["advanced", "segment", "fusion"]
         if not options.only_segment:
             steps += ["cancel", "fine_tune", "models", "save_and_load", "close_in_the_middle"]
         for step in steps:
