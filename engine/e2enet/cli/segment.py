@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,13 @@ from e2enet.events import BadInput, Reporter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+class RuntimeChoice(str, Enum):
+    """What computes the network."""
+
+    sparse = "sparse"
+    reference = "reference"
 
 
 def register(app: typer.Typer) -> None:
@@ -61,6 +69,13 @@ def segment(
     save_probabilities: Annotated[
         bool, typer.Option("--save-probabilities", help="Also save each label's probability.")
     ] = False,
+    runtime: Annotated[
+        RuntimeChoice,
+        typer.Option(
+            help="sparse skips what the model's sparsity removed; reference runs the network as it "
+            "was trained, slower."
+        ),
+    ] = RuntimeChoice.sparse,
     progress: Progress = ProgressStyle.bar,
     debug: Debug = False,
 ) -> None:
@@ -78,6 +93,7 @@ def segment(
             "tta": tta,
             "roi": roi or None,
             "save_probabilities": save_probabilities,
+            "runtime": runtime.value,
             "reporter": reporter,
         }
         if len(inputs) == 1 and is_case_folder(inputs[0]):

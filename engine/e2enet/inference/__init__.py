@@ -10,19 +10,21 @@ Example:
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ..runtime import compile
     from .result import Result
     from .segmenter import Segmenter, segment
 
-__all__ = ["Result", "Segmenter", "segment"]
+__all__ = ["Result", "Segmenter", "compile", "segment"]
 
 
 def __getattr__(name: str) -> Any:
     # Lazily: training uses the predictor and needs none of the rest.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from . import result, segmenter
-
-    return getattr(result if name == "Result" else segmenter, name)
+    home = {"compile": "e2enet.runtime", "Result": "e2enet.inference.result"}
+    module = import_module(home.get(name, "e2enet.inference.segmenter"))
+    return getattr(module, name)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..bundle import Bundle
 from ..events import BadInput, Reporter
 from .cases import find_cases
 from .result import Outputs
 from .segmenter import Segmenter
+
+if TYPE_CHECKING:
+    from .predictor import Runtime
 
 # What the next case would meet as well.
 _FATAL = (
@@ -32,6 +35,7 @@ def segment_folder(
     tta: bool = False,
     roi: Any = None,
     save_probabilities: bool = False,
+    runtime: Runtime = "sparse",
     reporter: Reporter | None = None,
 ) -> dict[str, list[dict[str, Any]]]:
     """Segment every case of a folder into OUTPUT/CASE.nii.gz.
@@ -40,8 +44,8 @@ def segment_folder(
         folder: Images named as nnU-Net does (`CASE_0000.nii.gz` …), or one file a case for a model
             with one channel.
         output: Folder, made if it is missing; not the input folder.
-        model, device, tta, roi, save_probabilities, reporter: As `e2enet.inference.segment`;
-            progress also comes as stage "cases".
+        model, device, tta, roi, save_probabilities, runtime, reporter: As
+            `e2enet.inference.segment`; progress also comes as stage "cases".
 
     Returns:
         {"cases": what was written for each, "failed": [{"case", "code", "message", "help"}]}.
@@ -52,7 +56,7 @@ def segment_folder(
     """
     reporter = reporter or Reporter()
     folder, target = Path(folder), Path(output)
-    segmenter = Segmenter(model, device=device, tta=tta, reporter=reporter)
+    segmenter = Segmenter(model, device=device, tta=tta, runtime=runtime, reporter=reporter)
     cases = find_cases(folder, len(segmenter.bundle.channels))
     if target.exists() and not target.is_dir():
         raise BadInput(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import os
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -94,7 +92,7 @@ def open_case(
         reporter.progress("read", 0, 1)
         volumes, grid, undo = _read(case, reporter)
         reporter.progress("read", 1, 1)
-    _load_torch_meanwhile()
+    threading.Thread(target=_load_runtime).start()
     with clock("locate"):
         regions = find_regions(volumes, bundle, rois, reporter)
     with clock("prepare"):
@@ -113,10 +111,11 @@ def _read(case: InputCase, reporter: Reporter) -> tuple[list[Volume], Grid, Undo
     return [volume for volume, _ in turned], grid, turned[0][1]
 
 
-def _load_torch_meanwhile() -> None:
-    """Import PyTorch on a thread: it takes a second or two, and registration leaves Python idle."""
-    if "torch" not in sys.modules:
-        threading.Thread(target=importlib.import_module, args=("torch",)).start()
+def _load_runtime() -> None:
+    """Load PyTorch and the kernels: two seconds in which registration leaves Python idle."""
+    from ..runtime.compiling import kernels_work
+
+    kernels_work()
 
 
 def _check_channels(case: InputCase, bundle: Bundle) -> None:

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..events import BadInput, Reporter
+from ..runtime import Plan, Precision, as_it_is, compile
 from .device import device_name, is_out_of_memory, release_memory
 from .spill import DEFAULT_BUDGET, zeros
 from .windows import AxisWindows, cut_window
+
+Runtime = Literal["sparse", "reference"]
 
 _GPU_VOXELS = 2_000_000  # of the windows of one forward pass
 _GPU_WINDOWS = 8
@@ -41,6 +44,7 @@ class Predictor:
         budget: Bytes of summed logits that may lie in memory; more goes to a temporary file.
         finish: What becomes of finished slices of averaged logits (n, K, H, W); by default
             probabilities.
+        runtime: "sparse" runs the execution plan of the network, "reference" the network itself.
         reporter: Receives warnings when memory runs out and the work goes on differently.
 
     Example:
@@ -65,6 +69,7 @@ class Predictor:
         batch: int | None = None,
         budget: int = DEFAULT_BUDGET,
         finish: Callable[[Tensor], Tensor] | None = None,
+        runtime: Runtime = "sparse",
         reporter: Reporter | None = None,
     ) -> None:
         self.patch = tuple(int(n) for n in patch)
@@ -75,6 +80,7 @@ class Predictor:
         self.finish = finish or probabilities
         self.reporter = reporter or Reporter()
         self.network = network.eval()
+        self.runtime = runtime
         if batch is None:
             fitting = _GPU_VOXELS // int(np.prod(self.patch))
             batch = 1 if self.device.type == "cpu" else max(1, min(_GPU_WINDOWS, fitting))
@@ -91,8 +97,8 @@ class Predictor:
             swapped[left], swapped[right] = right, left
         self._swapped = swapped
         try:
-            self.network.to(self.device)
-        except RuntimeError as error:
+            self._plan = self._planned()
+        except (RuntimeError, MemoryError) as error:
             self._to_cpu_or_raise(error)
 
     def axes(self, shape: Sequence[int]) -> list[AxisWindows]:
@@ -158,7 +164,7 @@ class Predictor:
                 for axis, weights in enumerate(profiles):
                     shape = [-1 if k == axis else 1 for k in range(3)]
                     logits *= weights.to(logits.device).view(shape)
-            except RuntimeError as error:
+            except (RuntimeError, MemoryError) as error:
                 self._lighten(error)
                 if self.device.type == "cpu":
                     slab = slab.cpu()
@@ -186,12 +192,10 @@ class Predictor:
         return total.div_(len(self._flips)) if len(self._flips) > 1 else total
 
     def _forward(self, windows: Tensor) -> Tensor:
-        half = torch.autocast(self.device.type, torch.float16) if self._half else nullcontext()
-        with half:
-            logits = self.network(windows)
-        logits = (logits[0] if isinstance(logits, (list, tuple)) else logits).float()
+        logits = self._plan(windows)
         if self._half and not bool(torch.isfinite(logits).all()):
             self._half = False
+            self._plan = self._planned()
             self.reporter.warning(
                 "half-precision", "Half precision overflowed; the work goes on in single precision."
             )
@@ -227,7 +231,13 @@ class Predictor:
                         raise
         return torch.from_numpy(zeros(shape, np.float32, budget=self.budget))
 
-    def _lighten(self, error: RuntimeError) -> None:
+    def _planned(self) -> Plan:
+        precision: Precision = "float16" if self._half else "float32"
+        if self.runtime == "sparse":
+            return compile(self.network, self.device, precision)
+        return as_it_is(self.network, self.device, precision)
+
+    def _lighten(self, error: RuntimeError | MemoryError) -> None:
         """After running out of memory: fewer windows at a time, then the CPU."""
         if not is_out_of_memory(error):
             raise error
@@ -242,7 +252,7 @@ class Predictor:
             return
         self._to_cpu_or_raise(error)
 
-    def _to_cpu_or_raise(self, error: RuntimeError) -> None:
+    def _to_cpu_or_raise(self, error: RuntimeError | MemoryError) -> None:
         if not is_out_of_memory(error):
             raise error
         if self.device.type == "cpu":
@@ -257,6 +267,7 @@ class Predictor:
         )
         used, self.device, self._half = self.device, torch.device("cpu"), False
         self.network.to(self.device)
+        self._plan = self._planned()
         release_memory(used)
 
 

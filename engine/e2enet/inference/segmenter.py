@@ -30,7 +30,7 @@ from .spill import zeros
 if TYPE_CHECKING:
     from torch import nn
 
-    from .predictor import Predictor
+    from .predictor import Predictor, Runtime
 
 PathLike = str | os.PathLike[str]
 _UNUSUAL = 1.5  # times beyond the range of the training cases
@@ -46,6 +46,7 @@ def segment(
     tta: bool = False,
     roi: Any = None,
     save_probabilities: bool = False,
+    runtime: Runtime = "sparse",
     reporter: Reporter | None = None,
 ) -> Result:
     """Segment one case.
@@ -59,6 +60,7 @@ def segment(
             2 to the number of its axes.
         roi: Region of interest or several (`e2enet.inference.roi.parse_roi`).
         save_probabilities: Keep the probabilities of all labels.
+        runtime: "sparse" skips what DSFF removed; "reference" runs the network as it was trained.
         reporter: Receives progress ("read", "locate", "inference", "write") and warnings.
 
     Returns:
@@ -72,7 +74,7 @@ def segment(
         >>> result.label.shape, result.volumes_ml  # doctest: +SKIP
     """
     paths = [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
-    segmenter = Segmenter(model, device=device, tta=tta, reporter=reporter)
+    segmenter = Segmenter(model, device=device, tta=tta, runtime=runtime, reporter=reporter)
     return segmenter.run(
         find_case(paths), output=output, roi=roi, save_probabilities=save_probabilities
     )
@@ -82,7 +84,7 @@ class Segmenter:
     """A model that is loaded once and segments one case after the other.
 
     Args:
-        model, device, tta, reporter: As `segment`.
+        model, device, tta, runtime, reporter: As `segment`.
 
     Raises:
         BadInput: No such model or device.
@@ -94,11 +96,13 @@ class Segmenter:
         *,
         device: str = "auto",
         tta: bool = False,
+        runtime: Runtime = "sparse",
         reporter: Reporter | None = None,
     ) -> None:
         self.bundle = model if isinstance(model, Bundle) else Bundle.open(model)
         self.plan = Plan.from_dict(self.bundle.plan)
         self.tta = tta
+        self.runtime = runtime
         self._device_name = check_device_name(device)
         self._reporter = reporter or Reporter()
         self._network: nn.Module | None = None
@@ -150,6 +154,7 @@ class Segmenter:
             options={
                 "device": self._device_name,
                 "tta": self.tta,
+                "runtime": self.runtime,
                 "roi": opened.rois,
                 "save_probabilities": save_probabilities,
             },
@@ -185,6 +190,7 @@ class Segmenter:
             mirror_axes=self.plan.mirror_axes if self.tta else (),
             left_right_axis=self.plan.left_right_axis,
             left_right_pairs=[(place[a], place[b]) for a, b in self.plan.left_right_pairs],
+            runtime=self.runtime,
             reporter=reporter,
         )
 

@@ -15,6 +15,7 @@ from e2enet.runtime.products import BLOCK, PITCH, WIDE, ZERO, shared, single
 from e2enet.runtime.storage import aligned
 from e2enet.runtime.vectors import (
     SLACK,
+    deal2,
     deal4,
     fma,
     keep,
@@ -24,12 +25,12 @@ from e2enet.runtime.vectors import (
     maximum,
     part,
     peek,
-    poke,
     slide,
     slide_up,
     splat,
     store,
     store_at,
+    store_some,
     total,
     weave4,
 )
@@ -126,7 +127,9 @@ def _activated_one(address, scale, shift, slope):
 
 
 @part
-def _rows_to_points(runs, count, rows, base, depth, height, width, step, delay, scale, shift, slope):
+def _rows_to_points(
+    runs, count, rows, base, depth, height, width, step, delay, scale, shift, slope
+):
     """Transform along the rows of the input tiles: rows[6 * row + point][lane].
 
     Norm and activation are applied on the way; what lies outside the volume is zero after them.
@@ -245,22 +248,26 @@ def _write(runs, count, rows, line, base, height, width, step_h, step_w, sums, o
                 y0, y1, y2, y3 = weave4(y0, y1, y2, y3)
                 left = TILE * (column + k)
                 valid = min(min(TILE * (length - k), width - left), 64)
-                if valid == 64 and step_w == 1:
-                    to = place + 4 * left
+                if step_w == 2:
+                    y0, _ = deal2(y0, y1)
+                    y1, _ = deal2(y2, y3)
+                    y2 = y3 = splat(ZERO)
+                    valid = (valid + 1) // 2
+                elif step_w > 2:
+                    y0, y1, y2, y3, valid = _every(line, y0, y1, y2, y3, valid, left, step_w)
+                to = place + 4 * (-(-left // step_w))
+                if valid == 64:
                     store_at(to, y0)
                     store_at(to + 64, y1)
                     store_at(to + 128, y2)
                     store_at(to + 192, y3)
                 else:
-                    store(line, 0, y0)
-                    store(line, 16, y1)
-                    store(line, 32, y2)
-                    store(line, 48, y3)
-                    valid = _put(line, valid, left, step_w, place)
-                    zero = splat(ZERO)
-                    for m in range(valid, 64, 16):
-                        store(line, m, zero)
-                    y0, y1, y2, y3 = load(line, 0), load(line, 16), load(line, 32), load(line, 48)
+                    store_some(to, y0, valid)
+                    store_some(to + 64, y1, valid - 16)
+                    store_some(to + 128, y2, valid - 32)
+                    store_some(to + 192, y3, valid - 48)
+                    y0, y1 = keep(y0, valid), keep(y1, valid - 16)
+                    y2, y3 = keep(y2, valid - 32), keep(y3, valid - 48)
                 added = added + (y0 + y1) + (y2 + y3)
                 squared = fma(y0, y0, fma(y1, y1, fma(y2, y2, fma(y3, y3, squared))))
     sums[output, 0] += total(added)
@@ -268,19 +275,17 @@ def _write(runs, count, rows, line, base, height, width, step_h, step_w, sums, o
 
 
 @part
-def _put(line, valid, left, step, place):
-    """Write every step-th voxel of a line that begins at column left; returns how many."""
-    whole = 0
-    if step == 1:
-        whole = valid // 16 * 16
-        for m in range(0, whole, 16):
-            store_at(place + 4 * (left + m), load(line, m))
-    count = whole
-    for m in range(whole + -(left + whole) % step, valid, step):
+def _every(line, y0, y1, y2, y3, valid, left, step):
+    """Every step-th of the valid voxels of a row that begins at column left, and how many."""
+    store(line, 0, y0)
+    store(line, 16, y1)
+    store(line, 32, y2)
+    store(line, 48, y3)
+    count = 0
+    for m in range(-left % step, valid, step):
         line[count] = line[m]
-        poke(place + 4 * ((left + m) // step), line[m])
         count += 1
-    return count
+    return load(line, 0), load(line, 16), load(line, 32), load(line, 48), count
 
 
 @kernel
@@ -338,5 +343,15 @@ def convolve(
         for output in range(len(outputs)):
             _columns_from_points(products, output * _PLANES * WIDE, rows)
             _write(
-                runs, count, rows, line, outputs[output], height, width, step_h, step_w, sums, output,
+                runs,
+                count,
+                rows,
+                line,
+                outputs[output],
+                height,
+                width,
+                step_h,
+                step_w,
+                sums,
+                output,
             )

@@ -74,7 +74,7 @@ def conv_lists(
         read, written, grouped, inputs, begins, kernels of a `ConvLayer`.
     """
     written = np.flatnonzero(needed)
-    live = weight[written].any(axis=(2, 3))
+    live: np.ndarray = weight[written].any(axis=(2, 3))
     read = np.flatnonzero(live.any(axis=0))
     weight, live = weight[written][:, read], live[:, read]
     blocks = [live[first : first + BLOCK].any(axis=0) for first in range(0, len(live), BLOCK)]
@@ -89,7 +89,7 @@ def conv_lists(
             padded[: len(kernels)] = kernels.reshape(len(kernels), -1, 9)
             parts.append(padded.transpose(2, 1, 0).reshape(9, -1))  # input by input
     else:
-        # Lists of one length follow each other: a loop that ends where it ended before is predicted.
+        # Lists of one length follow each other: loops that end where they ended are predicted.
         order = np.argsort(live.sum(axis=1), kind="stable")
         written, weight, live = written[order], weight[order], live[order]
         lists, parts = [], []
@@ -107,9 +107,7 @@ def conv_lists(
     return read, written, grouped, inputs, begins, kernels
 
 
-def point_layer(
-    weight: np.ndarray, box: tuple[int, int, int], needed: np.ndarray
-) -> PointLayer:
+def point_layer(weight: np.ndarray, box: tuple[int, int, int], needed: np.ndarray) -> PointLayer:
     """Lists and factors of a transposed convolution or, with a box of one voxel, of a head.
 
     Args:
@@ -135,4 +133,3 @@ def point_layer(
 def _joined(lists: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     inputs = np.concatenate([*lists, np.zeros(0, np.int64)]).astype(np.int64)
     return inputs, np.cumsum([0] + [len(part) for part in lists]).astype(np.int64)
-

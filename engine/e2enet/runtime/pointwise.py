@@ -1,7 +1,8 @@
-"""Transposed convolutions whose kernel is their stride, and 1 x 1 x 1 convolutions, over live lists.
+"""Transposed convolutions whose kernel is their stride, heads and pooling.
 
-Every input voxel becomes a box of output voxels that no other input voxel reaches, so both are
-products of a matrix with the input maps, voxel by voxel; a head is the case of the box (1, 1, 1).
+A transposed convolution makes of every input voxel a box of output voxels that no other input
+voxel reaches: a product of a matrix with the input maps, voxel by voxel. A head, a 1 x 1 x 1
+convolution, is the case of the box (1, 1, 1).
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from e2enet.runtime.vectors import (
     poke,
     splat,
     store,
-    store_at,
+    store_some,
     weave2,
 )
 
 
 def scratch(layers: Sequence[PointLayer]) -> tuple[np.ndarray, ...]:
-    """What one thread needs for any of these layers: activated inputs, products, a row of voxels."""
+    """What one thread needs for any of them: activated inputs, products, a row of voxels."""
     return (
         aligned(max(len(layer.read) for layer in layers) * PITCH + SLACK),
         aligned(max(len(layer.begins) for layer in layers) * BLOCK * PITCH + SLACK),
@@ -39,20 +40,22 @@ def scratch(layers: Sequence[PointLayer]) -> tuple[np.ndarray, ...]:
 
 
 @part
-def _box_rows(sums, at, box_w, line, count):
+def _write_row(sums, at, box_w, line, count, to):
     """One row of output voxels from the sums of its box_w columns."""
-    if box_w == 1:
-        for k in range(0, count, 16):
-            store(line, k, load(sums, at + k))
-    elif box_w == 2:
-        for k in range(0, count, 16):
+    for k in range(0, count, 16):
+        left = count - k
+        if box_w == 1:
+            store_some(to + 4 * k, load(sums, at + k), left)
+        elif box_w == 2:
             y0, y1 = weave2(load(sums, at + k), load(sums, at + PITCH + k))
-            store(line, 2 * k, y0)
-            store(line, 2 * k + 16, y1)
-    else:
-        for k in range(count):
-            for e in range(box_w):
-                line[box_w * k + e] = sums[at + e * PITCH + k]
+            store_some(to + 8 * k, y0, 2 * left)
+            store_some(to + 8 * k + 64, y1, 2 * left - 16)
+        else:
+            for n in range(min(left, 16)):
+                for e in range(box_w):
+                    line[box_w * n + e] = sums[at + e * PITCH + k + n]
+            for n in range(0, box_w * 16, 16):
+                store_some(to + 4 * (box_w * k + n), load(line, n), box_w * left - n)
 
 
 @kernel
@@ -107,14 +110,9 @@ def expand(
                 for a in range(box_d):
                     for b in range(box_h):
                         at = (output * rows + (a * box_h + b) * box_w) * PITCH + done
-                        _box_rows(products, at, box_w, line, count)
                         row = (d * box_d + a) * height * box_h + h * box_h + b
                         to = outputs[output] + 4 * (row * width * box_w + w * box_w)
-                        whole = count * box_w // 16 * 16
-                        for k in range(0, whole, 16):
-                            store_at(to + 4 * k, load(line, k))
-                        for k in range(whole, count * box_w):
-                            poke(to + 4 * k, line[k])
+                        _write_row(products, at, box_w, line, count, to)
             done += count
 
 

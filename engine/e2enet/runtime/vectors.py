@@ -101,10 +101,10 @@ def _element(context: Any, builder: Any, array_type: Any, array: Any, index: Any
 
 
 @intrinsic
-def load(context, array, index):  # type: ignore[no-untyped-def]
+def load(context, array, index):
     """array[index : index + 16]."""
 
-    def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, values):
         pointer = _element(context, builder, signature.args[0], values[0], values[1])
         return builder.load(pointer, align=4)
 
@@ -112,10 +112,10 @@ def load(context, array, index):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def store(context, array, index, vector):  # type: ignore[no-untyped-def]
+def store(context, array, index, vector):
     """array[index : index + 16] = vector."""
 
-    def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, values):
         pointer = _element(context, builder, signature.args[0], values[0], values[1])
         builder.store(values[2], pointer, align=4)
         return context.get_dummy_value()
@@ -124,31 +124,31 @@ def store(context, array, index, vector):  # type: ignore[no-untyped-def]
 
 
 @_instruction(VECTOR, types.int64)
-def load_at(context, builder, values):  # type: ignore[no-untyped-def]
+def load_at(context, builder, values):
     """Sixteen floats from an address."""
     return builder.load(_at(builder, values[0], _REGISTER), align=4)
 
 
 @_instruction(types.void, types.int64, VECTOR)
-def store_at(context, builder, values):  # type: ignore[no-untyped-def]
+def store_at(context, builder, values):
     """Sixteen floats to an address."""
     builder.store(values[1], _at(builder, values[0], _REGISTER), align=4)
 
 
 @_instruction(types.float32, types.int64)
-def peek(context, builder, values):  # type: ignore[no-untyped-def]
+def peek(context, builder, values):
     """One float from an address."""
     return builder.load(_at(builder, values[0], _FLOAT), align=4)
 
 
 @_instruction(types.void, types.int64, types.float32)
-def poke(context, builder, values):  # type: ignore[no-untyped-def]
+def poke(context, builder, values):
     """One float to an address."""
     builder.store(values[1], _at(builder, values[0], _FLOAT), align=4)
 
 
 @_instruction(VECTOR, types.float32)
-def splat(context, builder, values):  # type: ignore[no-untyped-def]
+def splat(context, builder, values):
     """The same number in every lane."""
     return _splat(builder, values[0])
 
@@ -159,19 +159,19 @@ def _call(builder: Any, name: str, arguments: list[Any], result: Any = _REGISTER
 
 
 @_instruction(VECTOR, VECTOR, VECTOR, VECTOR)
-def fma(context, builder, values):  # type: ignore[no-untyped-def]
+def fma(context, builder, values):
     """a * b + c, rounded once."""
     return _call(builder, "llvm.fma.v16f32", list(values))
 
 
 @_instruction(VECTOR, VECTOR, VECTOR)
-def maximum(context, builder, values):  # type: ignore[no-untyped-def]
+def maximum(context, builder, values):
     """The larger of each lane."""
     return builder.select(builder.fcmp_ordered(">", *values), *values)
 
 
 @_instruction(types.float32, VECTOR)
-def total(context, builder, values):  # type: ignore[no-untyped-def]
+def total(context, builder, values):
     """Sum of the lanes, in pairs."""
     vector = values[0]
     for width in (8, 4, 2, 1):
@@ -181,20 +181,20 @@ def total(context, builder, values):  # type: ignore[no-untyped-def]
 
 
 @_instruction(VECTOR, VECTOR, types.float32)
-def slide(context, builder, values):  # type: ignore[no-untyped-def]
+def slide(context, builder, values):
     """Lanes 1 to 15, then the number."""
     return _shuffle(builder, values[0], _splat(builder, values[1]), [*range(1, LANES), LANES])
 
 
 @_instruction(VECTOR, types.float32, VECTOR)
-def slide_up(context, builder, values):  # type: ignore[no-untyped-def]
+def slide_up(context, builder, values):
     """The number, then lanes 0 to 14."""
     number, vector = values
     return _shuffle(builder, vector, _splat(builder, number), [LANES, *range(LANES - 1)])
 
 
 @_instruction(VECTOR, VECTOR, types.int64)
-def keep(context, builder, values):  # type: ignore[no-untyped-def]
+def keep(context, builder, values):
     """The first so many lanes, zero in the others."""
     vector, count = values
     wide = ir.VectorType(ir.IntType(64), LANES)
@@ -202,6 +202,46 @@ def keep(context, builder, values):  # type: ignore[no-untyped-def]
     counts = _shuffle(builder, first, ir.Constant(wide, ir.Undefined), [0] * LANES)
     kept = builder.icmp_signed("<", ir.Constant(wide, list(range(LANES))), counts)
     return builder.select(kept, vector, ir.Constant(_REGISTER, [0.0] * LANES))
+
+
+@_instruction(VECTOR, types.int64, VECTOR, types.int64)
+def _store_first(context, builder, values):
+    """Store the first 8, 4, 2 or 1 lanes (a constant size a branch) and move the others down."""
+    address, vector, count = values
+    for width in (8, 4, 2, 1):
+        wanted = builder.icmp_signed(
+            "!=", builder.and_(count, ir.Constant(count.type, width)), ir.Constant(count.type, 0)
+        )
+        before = builder.block
+        with builder.if_then(wanted):
+            part_of = _shuffle(builder, vector, _UNDEFINED, list(range(width)))
+            kind = ir.VectorType(_FLOAT, width)
+            builder.store(part_of, _at(builder, address, kind), align=4)
+            lanes = [*range(width, LANES), *range(width)]
+            moved = _shuffle(builder, vector, _UNDEFINED, lanes)
+            further = builder.add(address, ir.Constant(address.type, 4 * width))
+            inside = builder.block
+        vector, address = (
+            _merged(builder, old, before, new, inside)
+            for old, new in ((vector, moved), (address, further))
+        )
+    return vector
+
+
+def _merged(builder: Any, old: Any, before: Any, new: Any, inside: Any) -> Any:
+    value = builder.phi(old.type)
+    value.add_incoming(old, before)
+    value.add_incoming(new, inside)
+    return value
+
+
+@part
+def store_some(address, vector, count):
+    """The first so many lanes to an address, all of them from 16 on, and not one voxel more."""
+    if count >= LANES:
+        store_at(address, vector)
+    elif count > 0:
+        _store_first(address, vector, count)
 
 
 def _halves(builder: Any, left: Any, right: Any) -> tuple[Any, Any]:
@@ -225,19 +265,19 @@ def _tuple(context: Any, builder: Any, kind: Any, parts: Any) -> Any:
 
 
 @_instruction(_PAIR, VECTOR, VECTOR)
-def deal2(context, builder, values):  # type: ignore[no-untyped-def]
+def deal2(context, builder, values):
     """The even and the odd ones of 32 neighbours."""
     return _tuple(context, builder, _PAIR, _halves(builder, *values))
 
 
 @_instruction(_PAIR, VECTOR, VECTOR)
-def weave2(context, builder, values):  # type: ignore[no-untyped-def]
+def weave2(context, builder, values):
     """32 neighbours from the even and the odd ones: the reverse of `deal2`."""
     return _tuple(context, builder, _PAIR, _zip(builder, *values))
 
 
 @_instruction(_FOUR, VECTOR, VECTOR, VECTOR, VECTOR)
-def deal4(context, builder, values):  # type: ignore[no-untyped-def]
+def deal4(context, builder, values):
     """Every fourth of 64 neighbours, from the first, second, third and fourth on."""
     even_low, odd_low = _halves(builder, values[0], values[1])
     even_high, odd_high = _halves(builder, values[2], values[3])
@@ -247,7 +287,7 @@ def deal4(context, builder, values):  # type: ignore[no-untyped-def]
 
 
 @_instruction(_FOUR, VECTOR, VECTOR, VECTOR, VECTOR)
-def weave4(context, builder, values):  # type: ignore[no-untyped-def]
+def weave4(context, builder, values):
     """64 neighbours from four times every fourth: the reverse of `deal4`."""
     even_low, even_high = _zip(builder, values[0], values[2])
     odd_low, odd_high = _zip(builder, values[1], values[3])
@@ -257,11 +297,11 @@ def weave4(context, builder, values):  # type: ignore[no-untyped-def]
 
 def _binary(operation: Any, name: str) -> None:
     @_instruction(VECTOR, VECTOR, VECTOR)
-    def emit(context, builder, values):  # type: ignore[no-untyped-def]
+    def emit(context, builder, values):
         return getattr(builder, name)(*values)
 
     @overload(operation)
-    def resolve(left, right):  # type: ignore[no-untyped-def]
+    def resolve(left, right):
         if isinstance(left, Vector) and isinstance(right, Vector):
             return lambda left, right: emit(left, right)
         return None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,7 +23,7 @@ from e2enet.runtime.storage import Arena, Maps
 from e2enet.runtime.vectors import LANES, SLACK
 from e2enet.runtime.winograd import TILE, plane_matrix, transform_kernels
 
-_SLAB = 8  # slices that are made at a time, at least
+_SLAB_BYTES = 8 << 20  # of the slices that are made at a time, at least
 _BLOCKS_A_THREAD = 8  # at least, in a part
 _PORTIONS_A_THREAD = 4
 _MATRIX = plane_matrix()
@@ -39,7 +41,7 @@ class _Node:
     down: tuple[int, int, int] | None
 
 
-class CompiledNetwork:
+class SparsePlan:
     """Maps (B, C, D, H, W) to the finest logits (B, K, D, H, W), as the network in eval mode would.
 
     Args:
@@ -98,7 +100,7 @@ class CompiledNetwork:
         self.backbone: list[list[ConvLayer]] = []
         reads = np.zeros(0, bool)
         for level in reversed(range(network.levels)):
-            first, second = network.backbone[level]  # type: ignore[misc]
+            first, second = cast(Any, network.backbone[level])
             reads = needed[0, level] | reads if len(reads) else needed[0, level]
             layers = [_conv_layer(second, (1, 1, 1), reads)]
             middle = np.zeros(network.channels[level], bool)
@@ -162,7 +164,7 @@ class CompiledNetwork:
         offsets = np.cumsum((0, *node.widths))
         reads = [
             layer.read[(layer.read >= a) & (layer.read < b)] - a
-            for a, b in zip(offsets[:-1], offsets[1:], strict=True)
+            for a, b in itertools.pairwise(offsets)
         ]
         below, here = maps.pop(), maps[level]
         sources = [(here, reads[0])]
@@ -228,13 +230,9 @@ class CompiledNetwork:
             tiles = (stop - first) * -(-height // TILE) * -(-width // TILE)
             shape = (first, stop - first, depth, height, width)
 
-            def work(blocks: tuple[int, int], thread: int) -> None:
-                convolution.convolve(
-                    blocks, shape, layer.stride, addresses, layer.delays, affine, layer.grouped,
-                    layer.inputs, layer.begins, factors, layer.kernels.shape[1], outputs,
-                    sums[thread], self._conv_scratch[thread],
-                )  # fmt: skip
-
+            work = functools.partial(
+                self._tiles, layer, factors, shape, addresses, affine, outputs, sums
+            )
             self._share(-(-tiles // WIDE), work)
             if up is not None:
                 self._free(made)
@@ -248,6 +246,24 @@ class CompiledNetwork:
         out.affine[rows, 1] = layer.norm[:, 1] - mean * scale
         out.affine[:, 2] = layer.slope
         return out
+
+    def _tiles(
+        self,
+        layer: ConvLayer,
+        factors: np.ndarray,
+        shape: tuple[int, ...],
+        addresses: np.ndarray,
+        affine: np.ndarray,
+        outputs: np.ndarray,
+        sums: np.ndarray,
+        blocks: tuple[int, int],
+        thread: int,
+    ) -> None:
+        convolution.convolve(
+            blocks, shape, layer.stride, addresses, layer.delays, affine, layer.grouped,
+            layer.inputs, layer.begins, factors, layer.kernels.shape[1], outputs, sums[thread],
+            self._conv_scratch[thread],
+        )  # fmt: skip
 
     def _place(
         self,
@@ -267,17 +283,26 @@ class CompiledNetwork:
         depth, height, width = (-(-n // s) for n, s in zip(shape, layer.stride, strict=True))
         kept = np.sort(layer.written)
         tiles = -(-height // TILE) * -(-width // TILE)
-        slab = max(_SLAB, depth // 8, -(-_BLOCKS_A_THREAD * self._threads * WIDE // tiles))
+        slab = max(
+            depth // 8,
+            _SLAB_BYTES // (4 * self._channels[level] * height * width),
+            -(-_BLOCKS_A_THREAD * self._threads * WIDE // tiles),
+        )
         box = up[0].box[0] if up else 1
         slab = min(depth, -(-slab // box) * box)
         spare = slab + self._reach
         if level or 2 * spare > depth:
             spare = 0
-        if up is None and last is None or not spare and up is None:
+        if (up is None and last is None) or (not spare and up is None):
             slab = depth
         borders = [0, *range(slab - box + self._reach % box or slab, depth, slab), depth]
-        parts = list(zip(borders[:-1], borders[1:], strict=True))
-        if spare and last is not None and last.region == depth + spare and len(kept) <= last.regions:
+        parts = list(itertools.pairwise(borders))
+        if (
+            spare
+            and last is not None
+            and last.region == depth + spare
+            and len(kept) <= last.regions
+        ):
             affine = np.zeros((len(kept), 3), np.float32)
             if last.origin:
                 origin = 0
@@ -328,7 +353,7 @@ class CompiledNetwork:
         )
 
     def _pool_down(self, x: Maps, channels: np.ndarray, box: tuple[int, int, int]) -> Maps:
-        shape = tuple(n // s for n, s in zip(x.shape, box))
+        shape = tuple(n // s for n, s in zip(x.shape, box, strict=True))
         out = Maps.make(self._arena, channels, shape)
         addresses, affine = x.addresses(channels), x.affines(channels)
         outputs = out.addresses(channels)
@@ -353,7 +378,7 @@ class CompiledNetwork:
         portions = min(count, _PORTIONS_A_THREAD * self._threads)
         borders = [count * n // portions for n in range(portions + 1)] if portions else []
         # Whoever is free takes the next: cores are not equally fast when others use them too.
-        waiting = zip(borders[:-1], borders[1:])
+        waiting = itertools.pairwise(borders)
 
         def worker(thread: int) -> None:
             for portion in waiting:
