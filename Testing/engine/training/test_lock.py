@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -65,6 +66,17 @@ def test_a_failure_gives_it_back(tmp_path: Path) -> None:
         raise RuntimeError("boom")
     with locked(tmp_path):
         pass
+
+
+def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(stream: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("e2enet.training.lock._take", refuse)
+    with locked(tmp_path):
+        pass
+    with pytest.raises(RuntimeError, match="boom"), locked(tmp_path):
+        raise RuntimeError("boom")
 
 
 def test_no_folder(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import sys
@@ -13,6 +14,7 @@ from typing import IO
 from e2enet.events import BadInput
 
 LOCK = "lock"
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _held: set[Path] = set()  # the system's lock is the process's: a second one in it has to look here
 
 
@@ -44,6 +46,9 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             _take(stream)
         except OSError as error:
+            if error.errno in _NO_LOCKS:  # some network folders: better without than not at all
+                yield
+                return
             stream.seek(0)
             raise _in_use(folder, stream.read(200).decode("utf-8", "replace").strip()) from error
         _held.add(path)
