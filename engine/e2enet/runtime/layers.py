@@ -74,7 +74,7 @@ def conv_lists(
         read, written, grouped, inputs, begins, kernels of a `ConvLayer`.
     """
     written = np.flatnonzero(needed)
-    live: np.ndarray = weight[written].any(axis=(2, 3))
+    live = np.any(weight[written], axis=(2, 3))
     read = np.flatnonzero(live.any(axis=0))
     weight, live = weight[written][:, read], live[:, read]
     blocks = [live[first : first + BLOCK].any(axis=0) for first in range(0, len(live), BLOCK)]
