@@ -223,18 +223,21 @@ def _columns_from_points(sums, at, rows):
 
 
 @part
-def _write(runs, count, rows, line, base, height, width, step_h, step_w, sums, output):
+def _write(runs, count, rows, line, base, move, depth, height, width, step_h, step_w, sums, output):
     """Back along the rows and into the output map; adds to the sums of its norm."""
     added = splat(ZERO)
     squared = splat(ZERO)
     out_height, out_width = -(-height // step_h), -(-width // step_w)
     for n in range(count):
         column, length, lane = runs[n, 2], runs[n, 3], runs[n, 4]
+        target = runs[n, 0] + move
+        if target < 0 or target >= depth:
+            continue
         for i in range(min(TILE, height - TILE * runs[n, 1])):
             row = TILE * runs[n, 1] + i
             if row % step_h:
                 continue
-            place = base + 4 * out_width * (runs[n, 0] * out_height + row // step_h)
+            place = base + 4 * out_width * (target * out_height + row // step_h)
             for k in range(0, length, 16):
                 s = SIZE * i * _ROW + lane + k
                 y0, y1, y2, y3 = _from_points(
@@ -302,6 +305,8 @@ def convolve(
     factors,  # their transformed kernels, plane by plane
     live,  # factors of a plane
     outputs,  # address of every output map
+    moves,  # slices by which every output map is moved; what leaves its depth is dropped
+    out_depth,
     sums,  # (output maps, 2) of this thread: sum and sum of squares
     scratch,
 ):
@@ -348,6 +353,8 @@ def convolve(
                 rows,
                 line,
                 outputs[output],
+                moves[output],
+                out_depth,
                 height,
                 width,
                 step_h,

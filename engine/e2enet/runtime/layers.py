@@ -61,50 +61,66 @@ class PointLayer:
     box: tuple[int, int, int]
 
 
-def conv_lists(
-    weight: np.ndarray, needed: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, bool, np.ndarray, np.ndarray, np.ndarray]:
-    """Lists and kernels of a convolution.
+@dataclass(frozen=True)
+class ConvLists:
+    """Which live kernels a convolution goes through, and in which order.
+
+    Attributes:
+        read, written, grouped, inputs, begins: Of `ConvLayer`.
+        places: The kernel of each factor of a plane, as a number in (output, input) and
+            outputs * inputs where there is none, padded to whole vectors.
+    """
+
+    read: np.ndarray
+    written: np.ndarray
+    grouped: bool
+    inputs: np.ndarray
+    begins: np.ndarray
+    places: np.ndarray
+
+    def kernels(self, weight: np.ndarray) -> np.ndarray:
+        """(9, factors of a plane) from a weight (output, input, 3, 3)."""
+        taps = np.concatenate([weight.reshape(-1, 9), np.zeros((1, 9), np.float32)])
+        return np.ascontiguousarray(taps[self.places].T)
+
+
+def conv_lists(live: np.ndarray, needed: np.ndarray) -> ConvLists:
+    """The lists of a convolution.
 
     Args:
-        weight: (output, input, 3, 3), zero where a connection is dead.
-        needed: Output maps that somebody reads.
-
-    Returns:
-        read, written, grouped, inputs, begins, kernels of a `ConvLayer`.
+        live: (output, input) whether a connection is alive.
+        needed: (output,) whether somebody reads an output map.
     """
+    outputs, maps = live.shape
+    nothing = outputs * maps
+    numbers = np.where(live, np.arange(nothing).reshape(live.shape), nothing)
     written = np.flatnonzero(needed)
-    live = np.any(weight[written], axis=(2, 3))
-    read = np.flatnonzero(live.any(axis=0))
-    weight, live = weight[written][:, read], live[:, read]
+    read = np.flatnonzero(live[written].any(axis=0))
+    live, numbers = live[written][:, read], numbers[written][:, read]
     blocks = [live[first : first + BLOCK].any(axis=0) for first in range(0, len(live), BLOCK)]
     together = BLOCK * sum(int(block.sum()) for block in blocks)
     grouped = together <= _SHARED_GAIN * int(live.sum())
+    lists: list[np.ndarray] = []
+    parts: list[np.ndarray] = []
     if grouped:
-        lists = [np.flatnonzero(block) for block in blocks]
-        parts = []
-        for number, inputs in enumerate(lists):
-            kernels = weight[BLOCK * number : BLOCK * (number + 1), inputs]
-            padded = np.zeros((BLOCK, len(inputs), 9), np.float32)
-            padded[: len(kernels)] = kernels.reshape(len(kernels), -1, 9)
-            parts.append(padded.transpose(2, 1, 0).reshape(9, -1))  # input by input
+        for number, block in enumerate(blocks):
+            lists.append(np.flatnonzero(block))
+            rows = numbers[BLOCK * number : BLOCK * (number + 1), lists[-1]]
+            rows = np.pad(rows, ((0, BLOCK - len(rows)), (0, 0)), constant_values=nothing)
+            parts.append(rows.T.reshape(-1))  # input by input
     else:
         # Lists of one length follow each other: loops that end where they ended are predicted.
         order = np.argsort(live.sum(axis=1), kind="stable")
-        written, weight, live = written[order], weight[order], live[order]
-        lists, parts = [], []
-        for row, kernels in zip(live, weight, strict=True):
+        written = written[order]
+        for row, kernels in zip(live[order], numbers[order], strict=True):
             inputs = np.flatnonzero(row)
-            taps = kernels[inputs].reshape(-1, 9).T
-            if len(inputs) % 2:  # `single` takes them by twos
-                inputs = np.append(inputs, 0)
-                taps = np.append(taps, np.zeros((9, 1), np.float32), axis=1)
-            lists.append(inputs)
-            parts.append(taps)
+            odd = len(inputs) % 2  # `single` takes them by twos
+            lists.append(np.pad(inputs, (0, odd)))
+            parts.append(np.pad(kernels[inputs], (0, odd), constant_values=nothing))
     inputs, begins = _joined(lists)
-    kernels = np.concatenate([*parts, np.zeros((9, 0), np.float32)], axis=1)
-    kernels = np.pad(kernels, ((0, 0), (0, -kernels.shape[1] % LANES)))
-    return read, written, grouped, inputs, begins, kernels
+    places = np.concatenate([*parts, np.zeros(0, np.int64)])
+    places = np.pad(places, (0, -len(places) % LANES), constant_values=nothing)
+    return ConvLists(read, written, grouped, inputs, begins, places)
 
 
 def point_layer(weight: np.ndarray, box: tuple[int, int, int], needed: np.ndarray) -> PointLayer:
@@ -124,7 +140,7 @@ def point_layer(weight: np.ndarray, box: tuple[int, int, int], needed: np.ndarra
     wide = -(-rows.shape[2] // BLOCK) * BLOCK
     rows = np.pad(rows, ((0, 0), (0, 0), (0, wide - rows.shape[2])))
     blocks = rows.reshape(len(read), -1, BLOCK)
-    lists = [np.flatnonzero(blocks[:, n].any(axis=1)) for n in range(blocks.shape[1])]
+    lists = [np.flatnonzero(np.any(blocks[:, n], axis=1)) for n in range(blocks.shape[1])]
     factors = [blocks[inputs, n] for n, inputs in enumerate(lists)]
     inputs, begins = _joined(lists)
     return PointLayer(read, written, inputs, begins, np.concatenate(factors).reshape(-1), box)

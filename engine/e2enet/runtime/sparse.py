@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -22,10 +21,10 @@ from e2enet.runtime.products import PITCH, WIDE
 from e2enet.runtime.storage import Arena, Maps
 from e2enet.runtime.vectors import LANES, SLACK
 from e2enet.runtime.winograd import TILE, plane_matrix, transform_kernels
+from e2enet.runtime.workers import Work, Workers
 
 _SLAB_BYTES = 8 << 20  # of the slices that are made at a time, at least
 _BLOCKS_A_THREAD = 8  # at least, in a part
-_PORTIONS_A_THREAD = 4
 _MATRIX = plane_matrix()
 
 
@@ -54,7 +53,7 @@ class SparsePlan:
         self.in_channels, self.num_classes = network.in_channels, network.num_classes
         self.strides, self.levels = network.strides, network.levels
         self._channels = network.channels
-        self._threads = max(1, threads)
+        self._workers = Workers(threads)
         self._arena = Arena()
         self._shape: tuple[int, ...] = ()
         self._measuring = False
@@ -65,8 +64,9 @@ class SparsePlan:
         self._reach = max(int(np.abs(layer.delays).max(initial=0)) for layer in convolutions)
         maps = max(len(layer.read) for layer in convolutions)
         written = max(len(layer.written) for layer in convolutions)
-        self._conv_scratch = [convolution.scratch(maps, written) for _ in range(self._threads)]
-        self._point_scratch = [pointwise.scratch(points) for _ in range(self._threads)]
+        workers = range(self._workers.threads)
+        self._conv_scratch = [convolution.scratch(maps, written) for _ in workers]
+        self._point_scratch = [pointwise.scratch(points) for _ in workers]
 
     def _build(self, network: E2ENet) -> None:
         """From the head back, so that each layer computes only what somebody reads."""
@@ -118,11 +118,9 @@ class SparsePlan:
             )
         self._check(image.shape[2:])
         logits = torch.empty(len(image), self.num_classes, *image.shape[2:])
-        with ThreadPoolExecutor(self._threads) as pool:
-            self._pool = pool
-            for sample, out in zip(image.detach().float(), logits, strict=True):
-                self._reserve(sample.numpy(), out.numpy())
-                self._run(sample.numpy(), out.numpy())
+        for sample, out in zip(image.detach().float(), logits, strict=True):
+            self._reserve(sample.numpy(), out.numpy())
+            self._run(sample.numpy(), out.numpy())
         return logits
 
     def _reserve(self, image: np.ndarray, logits: np.ndarray) -> None:
@@ -211,14 +209,14 @@ class SparsePlan:
         depth, height, width = sources[0][0].shape
         out, parts = place
         outputs = out.addresses(layer.written)
-        sums = np.zeros((self._threads, len(layer.written), 2))
+        sums = np.zeros((self._workers.portions, len(layer.written), 2))
         reach = self._reach
         # Transformed kernels are four times as large as kernels, so they exist while they are used.
         room = self._arena.take(4 * layer.kernels.size)
         factors = room.array
         self._share(
             layer.kernels.shape[1] // LANES,
-            lambda columns, _: transform_kernels(columns, _MATRIX, layer.kernels, factors),
+            lambda columns, *_: transform_kernels(columns, _MATRIX, layer.kernels, factors),
         )
         for first, stop in parts:
             read = list(sources)
@@ -258,11 +256,12 @@ class SparsePlan:
         sums: np.ndarray,
         blocks: tuple[int, int],
         thread: int,
+        number: int,
     ) -> None:
         convolution.convolve(
             blocks, shape, layer.stride, addresses, layer.delays, affine, layer.grouped,
-            layer.inputs, layer.begins, factors, layer.kernels.shape[1], outputs, sums[thread],
-            self._conv_scratch[thread],
+            layer.inputs, layer.begins, factors, layer.kernels.shape[1], outputs,
+            np.zeros(len(outputs), np.int64), shape[2], sums[number], self._conv_scratch[thread],
         )  # fmt: skip
 
     def _place(
@@ -286,7 +285,7 @@ class SparsePlan:
         slab = max(
             depth // 8,
             _SLAB_BYTES // (4 * self._channels[level] * height * width),
-            -(-_BLOCKS_A_THREAD * self._threads * WIDE // tiles),
+            -(-_BLOCKS_A_THREAD * self._workers.threads * WIDE // tiles),
         )
         box = up[0].box[0] if up else 1
         slab = min(depth, -(-slab // box) * box)
@@ -338,7 +337,7 @@ class SparsePlan:
         scratch = self._point_scratch
         self._share(
             -(-shape[1] * shape[2] * shape[3] // PITCH),
-            lambda blocks, thread: pointwise.expand(
+            lambda blocks, thread, _: pointwise.expand(
                 blocks,
                 shape,
                 layer.box,
@@ -359,7 +358,7 @@ class SparsePlan:
         outputs = out.addresses(channels)
         self._share(
             len(channels) * shape[0],
-            lambda planes, thread: pointwise.pool(
+            lambda planes, *_: pointwise.pool(
                 planes,
                 (shape[0], x.shape[1], x.shape[2]),
                 box,
@@ -371,23 +370,9 @@ class SparsePlan:
         )
         return out
 
-    def _share(self, count: int, work: Callable[[tuple[int, int], int], Any]) -> None:
-        """Do `work((first, last), thread)` for portions of a count, side by side."""
-        if self._measuring:
-            return
-        portions = min(count, _PORTIONS_A_THREAD * self._threads)
-        borders = [count * n // portions for n in range(portions + 1)] if portions else []
-        # Whoever is free takes the next: cores are not equally fast when others use them too.
-        waiting = itertools.pairwise(borders)
-
-        def worker(thread: int) -> None:
-            for portion in waiting:
-                work(portion, thread)
-
-        others = [self._pool.submit(worker, thread) for thread in range(1, self._threads)]
-        worker(0)
-        for other in others:
-            other.result()
+    def _share(self, count: int, work: Work) -> None:
+        if not self._measuring:
+            self._workers.share(count, work)
 
     def _free(self, maps: Maps) -> None:
         self._arena.give(maps.buffer)
@@ -395,14 +380,15 @@ class SparsePlan:
 
 def _conv_layer(block: Block, stride: tuple[int, int, int], needed: np.ndarray) -> ConvLayer:
     weight = _weight(block.conv)[:, :, 0]
-    read, written, grouped, inputs, begins, kernels = conv_lists(weight, needed)
+    lists = conv_lists(np.any(weight, axis=(2, 3)), needed)
     delays = np.zeros(weight.shape[1], np.int64)
     for start, stop, shift in chunk_shifts(weight.shape[1], block.shift_groups):
         delays[start:stop] = shift
-    norm = np.stack([_array(block.norm.weight), _array(block.norm.bias)], axis=1)[written]
+    norm = np.stack([_array(block.norm.weight), _array(block.norm.bias)], axis=1)
     return ConvLayer(
-        read, written, grouped, inputs, begins, kernels, delays[read],
-        stride, norm, block.norm.eps, block.norm.slope,
+        lists.read, lists.written, lists.grouped, lists.inputs, lists.begins,
+        lists.kernels(weight), delays[lists.read], stride, norm[lists.written], block.norm.eps,
+        block.norm.slope,
     )  # fmt: skip
 
 

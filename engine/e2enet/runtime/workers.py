@@ -1,0 +1,54 @@
+"""Threads that share the work of a kernel, which runs without Python's lock."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Any
+
+# (first, last) of a portion, number of the thread, number of the portion
+Work = Callable[[tuple[int, int], int, int], Any]
+
+_PORTIONS_A_THREAD = 4
+
+
+class Workers:
+    """A few threads, the calling one among them.
+
+    Args:
+        threads: How many; at least 1.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self.threads = max(1, threads)
+        self._pool = ThreadPoolExecutor(max(1, self.threads - 1), "e2enet-kernel")
+
+    @property
+    def portions(self) -> int:
+        """Most portions that work is cut into."""
+        return _PORTIONS_A_THREAD * self.threads
+
+    def share(self, count: int, work: Work) -> None:
+        """Do the work for all of a count.
+
+        Who is free takes the next portion, because cores are not equally fast while others use
+        them too. What is added up must be added up by portion, so that the sum is always the same.
+        """
+        portions = min(count, self.portions)
+        borders = [count * n // portions for n in range(portions + 1)] if portions else []
+        waiting = enumerate(itertools.pairwise(borders))
+
+        def worker(thread: int) -> None:
+            for number, portion in waiting:
+                work(portion, thread, number)
+
+        others = [
+            self._pool.submit(worker, thread) for thread in range(1, min(self.threads, portions))
+        ]
+        try:
+            worker(0)
+        finally:  # nobody may still write when the caller lets go of the memory
+            wait(others)
+        for other in others:
+            other.result()
