@@ -69,7 +69,7 @@ class FusionMaps:
             node = _coded(f"{title} {directionName(name).lower()}", array, volume)
             fusioncolors.addLegend(node, name, "")
             maps._add(name, node)
-        maps.setThreshold(0.0)
+            maps.setThreshold(name, 0.0)
         for node in maps.nodes():
             node.SetAttribute(MAP, request.key())
             for volume in request.volumeNodes:
@@ -87,8 +87,8 @@ class FusionMaps:
         """Whether these are the maps of a request."""
         return self.found[DOMINANT] in _of(request)
 
-    def setThreshold(self, share: float) -> None:
-        """Clear "dominant" and "compare" where even the strongest direction is below a share.
+    def setThreshold(self, name: str, share: float) -> None:
+        """Clear "dominant" or "compare" where even the strongest direction is below a share.
 
         Their values are codes and colours, which have no place for the strength: the voxels change.
 
@@ -98,11 +98,11 @@ class FusionMaps:
         if self._whole is None:
             self._whole = self._computed()
         strength, whole = self._whole
-        clear = strength < share
-        for name, array in whole.items():
-            slicer.util.arrayFromVolume(self.found[name])[:] = array
-            slicer.util.arrayFromVolume(self.found[name])[clear] = 0
-            slicer.util.arrayFromVolumeModified(self.found[name])
+        kept = strength >= share
+        array = slicer.util.arrayFromVolume(self.found[name])
+        # Many times faster than an index of the voxels, and a slider calls this while it moves.
+        np.multiply(whole[name], kept if array.ndim == 3 else kept[..., None], out=array)
+        slicer.util.arrayFromVolumeModified(self.found[name])
 
     def _computed(self):
         """Strength of the strongest direction (1 is the window's end), "dominant" and "compare"."""

@@ -196,7 +196,7 @@ class FusionPanel(RunPanel):
         """The volume to show, with the threshold that is set."""
         name = self.direction if self.direction in self.maps.found else DOMINANT
         if name in (DOMINANT, COMPARE):
-            self.maps.setThreshold(self._look()["threshold"])
+            self.maps.setThreshold(name, self._look()["threshold"])
         if name in self.maps.directions and self.ui.rawCheckBox.checked:
             node = self.maps.raw(name)
             hierarchy.group([node], self._shown.place, self._shown.model.title)

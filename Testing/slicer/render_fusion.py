@@ -45,7 +45,8 @@ def main(folder: Path) -> dict:
     request = FusionRequest([volume], ModelStore().open("hippocampus-mr"), node=(1, 1))
     maps = FusionMaps.make(request, blobs(), {}, 10.0)
     maps.raw("forward")
-    maps.setThreshold(0.2)
+    for name in ("dominant", "compare"):
+        maps.setThreshold(name, 0.2)
     centre = (axes("plain") @ np.array([13, 12, 8, 1]))[:3]
     points = {n: (axes("plain") @ np.array([*p[::-1], 1]))[:3] for n, p in PLACES.items()}
     points["between"] = (axes("plain") @ np.array([26, 2, 8, 1]))[:3]

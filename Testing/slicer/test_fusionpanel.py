@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import slicer
 import vtk
-from E2ENetSegmentationLib import fusionrun, paths, volumes
+from E2ENetSegmentationLib import fusionrun, volumes
 from E2ENetSegmentationLib.fusioncolors import legendOf
 from E2ENetSegmentationLib.models import ModelStore
 from E2ENetSegmentationLib.segmentations import MADE_BY_TAG, rememberInputs
+from harness.bundles import variant
 from harness.made import add_volume, axes, phantom
 from harness.tabs import FusionTab
 
@@ -105,14 +106,15 @@ def test_show_and_look(tab, scene, slices, left_behind):
         assert slices.GetForegroundVolumeID() == maps[name].GetID()
         visible = [n for n, node in maps.items() if legendOf(node).GetVisibility()]
         assert visible == [name]
-    tab.direction("dominant")
     strongest = stack.max(0)
     upper = float(maps["forward"].GetAttribute("E2ENet.DisplayRange"))
     for threshold in (70.0, 0.0, 40.0):
+        tab.direction("dominant")
         tab.ui.thresholdSlider.value = threshold
         left = slicer.util.arrayFromVolume(maps["dominant"])
         kept = present & (strongest / np.float32(upper) >= threshold / 100)
         assert ((left > 0) == kept).all()
+        tab.direction("compare")
         colours = slicer.util.arrayFromVolume(maps["compare"])
         assert not colours[~kept].any()
         assert colours[kept & (strongest > upper / 100)].any(axis=1).all()
@@ -218,7 +220,8 @@ def test_maps_are_of_these_weights_and_this_region(tab, scene, models, tmp_path,
     first, chart = tab.panel.maps, tab.panel.plot.chart
     tab.ui.showButton.click()
     assert not tab.panel.running
-    _trained_again(copy)  # same name, other weights
+    shutil.rmtree(copy)
+    variant(models, copy)  # same name, other weights
     tab.direction("compare")
     tab.click(tab.ui.showButton)
     assert tab.panel.maps.nodes() != first.nodes()
@@ -236,59 +239,10 @@ def test_maps_are_of_these_weights_and_this_region(tab, scene, models, tmp_path,
     assert "are missing" in tab.ui.statusLabel.text
 
 
-def _trained_again(folder):
-    from e2enet.bundle import Bundle, write_bundle
-
-    bundle = Bundle.open(folder)
-    network, connections = bundle.load_network()
-    for parameter in network.parameters():
-        parameter.data.mul_(1.01)
-    model = {k: v for k, v in bundle.model.items() if k not in ("files", "network")}
-    history = bundle.history()
-    shutil.rmtree(folder)
-    write_bundle(
-        folder,
-        network=network,
-        connections=connections,
-        model=model,
-        history=history,
-        readme="",
-    )
-
-
-@pytest.fixture
-def two_channels(models, tmp_path, monkeypatch):
-    """A tiny model that takes T1 and T2."""
-    from e2enet.bundle import Bundle, write_bundle
-    from e2enet.dsff import Connections
-    from e2enet.networks import E2ENet
-
-    bundle = Bundle.open(models)
-    arguments = {**bundle.model["network"]["arguments"], "in_channels": 2}
-    network = E2ENet(**arguments)
-    model = {k: v for k, v in bundle.model.items() if k not in ("files", "network")}
-    model.update(name="two", title="Two", channels=[{"name": "T1"}, {"name": "T2"}])
-    channel = model["plan"]["channels"][0]
-    model["plan"] = {
-        **model["plan"],
-        "channels": [{**channel, "name": "T1"}, {**channel, "name": "T2"}],
-    }
-    connections = Connections.random(network, 0.5, seed=1)
-    connections.apply()
-    write_bundle(
-        tmp_path / "models" / "two",
-        network=network,
-        connections=connections,
-        model=model,
-        history={},
-        readme="",
-    )
+def test_a_model_of_two_channels(scene, slices, models, left_behind, tmp_path, monkeypatch):
+    variant(models, tmp_path / "models" / "two", channels=("T1", "T2"))
     monkeypatch.setenv("E2ENET_MODELS", str(tmp_path / "models"))
-    return "two"
-
-
-def test_a_model_of_two_channels(scene, slices, two_channels, left_behind):
-    tab = FusionTab(two_channels)
+    tab = FusionTab("two")
     assert tab.ui.inputLabel.text == "T1:"
     assert [text for text, _selector in tab.ui.channelsWidget._items] == ["T2:"]
     first, second = add_volume(scene, name="A"), add_volume(scene, name="B")
@@ -311,7 +265,7 @@ def test_a_model_of_two_channels(scene, slices, two_channels, left_behind):
     tab.ui.cancelButton.click()
     assert left_behind() == []
     # A segmentation remembers all of its volumes.
-    tab.ui.runSelector.setCurrentNode(run_of(scene, [second, first], two_channels))
+    tab.ui.runSelector.setCurrentNode(run_of(scene, [second, first], "two"))
     assert tab.ui.inputSelector.currentNode() is second
     assert selector.currentNode() is first
 
@@ -389,23 +343,9 @@ def test_flow_with_and_without_history(tab, scene, models, tmp_path, history, mo
     assert tab.panel.ui.flowButton.enabled
 
 
-def test_a_dense_model(tab, scene, tmp_path, monkeypatch):
-    from e2enet.bundle import write_bundle
-    from e2enet.dsff import Connections
-
-    bundle = paths.engineModule("bundle").Bundle.open("tiny")
-    network, _connections = bundle.load_network()
-    model = {k: v for k, v in bundle.model.items() if k not in ("files", "network")}
-    model["name"] = "dense"
-    write_bundle(
-        tmp_path / "dense",
-        network=network,
-        connections=Connections.dense(network),
-        model=model,
-        history={},
-        readme="",
-    )
-    monkeypatch.setenv("E2ENET_MODELS", str(tmp_path))
+def test_a_dense_model(tab, scene, models, tmp_path, monkeypatch):
+    variant(models, tmp_path / "models" / "dense")
+    monkeypatch.setenv("E2ENET_MODELS", str(tmp_path / "models"))
     tab.panel.refreshModels("dense")
     tab.choose(add_volume(scene), 1, 1)
     tab.click(tab.ui.showButton)

@@ -229,6 +229,7 @@ class Walk:
         """Nodes that were chosen and training cases come back with the scene."""
         segment, cases = self.tabs["SegmentTab"], self.tabs["FineTuneTab"].casesTable
         chosen, count = segment.inputSelector.currentNode().GetName(), cases.rowCount
+        explained = self.tabs["FusionTab"].runSelector.currentNode().GetName()
         assert count > 0
         segment.standardNamesCheckBox.checked = True
         with tempfile.TemporaryDirectory() as folder:
@@ -241,6 +242,8 @@ class Walk:
             self.slicer.util.loadScene(path)
             self.h.process_events(50)
         assert segment.inputSelector.currentNode().GetName() == chosen
+        fusion = self.tabs["FusionTab"]
+        assert fusion.runSelector.currentNode().GetName() == explained
         assert segment.standardNamesCheckBox.checked
         assert cases.rowCount == count
 
