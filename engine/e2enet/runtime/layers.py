@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -132,18 +133,25 @@ def point_layer(weight: np.ndarray, box: tuple[int, int, int], needed: np.ndarra
         needed: Output maps that somebody reads.
     """
     written = np.flatnonzero(needed)
-    rows = weight[:, written].reshape(len(weight), len(written), -1)
+    rows = weight[:, written].reshape(len(weight), len(written), math.prod(box))
     read = np.flatnonzero(rows.any(axis=(1, 2)))
     rows = rows[read]
     if rows.shape[2] == 1:
         rows = rows.transpose(0, 2, 1)  # BLOCK neighbouring output maps share a list
     wide = -(-rows.shape[2] // BLOCK) * BLOCK
     rows = np.pad(rows, ((0, 0), (0, 0), (0, wide - rows.shape[2])))
-    blocks = rows.reshape(len(read), -1, BLOCK)
+    blocks = rows.reshape(len(read), rows.shape[1] * wide // BLOCK, BLOCK)
     lists = [np.flatnonzero(np.any(blocks[:, n], axis=1)) for n in range(blocks.shape[1])]
     factors = [blocks[inputs, n] for n, inputs in enumerate(lists)]
     inputs, begins = _joined(lists)
-    return PointLayer(read, written, inputs, begins, np.concatenate(factors).reshape(-1), box)
+    return PointLayer(
+        read,
+        written,
+        inputs,
+        begins,
+        np.concatenate([*factors, np.zeros((0, BLOCK), np.float32)]).reshape(-1),
+        box,
+    )
 
 
 def _joined(lists: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

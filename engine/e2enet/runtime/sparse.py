@@ -140,7 +140,7 @@ class SparsePlan:
         maps: list[Maps] = []
         for level, layers in enumerate(self.backbone):
             middle = self._convolve(
-                layers[0], [(x, x.kept)], self._place(layers[0], x.shape, level)
+                layers[0], [(x, layers[0].read)], self._place(layers[0], x.shape, level)
             )
             if level == 0:
                 self._free(x)

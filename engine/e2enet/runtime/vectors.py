@@ -170,6 +170,13 @@ def maximum(context, builder, values):
     return builder.select(builder.fcmp_ordered(">", *values), *values)
 
 
+@_instruction(VECTOR, VECTOR, VECTOR, VECTOR)
+def where_positive(context, builder, values):
+    """Lane by lane the second where the first is above zero, else the third."""
+    zero = ir.Constant(_REGISTER, [0.0] * LANES)
+    return builder.select(builder.fcmp_ordered(">", values[0], zero), values[1], values[2])
+
+
 @_instruction(types.float32, VECTOR)
 def total(context, builder, values):
     """Sum of the lanes, in pairs."""

@@ -22,6 +22,8 @@ from torch.utils.data import DataLoader
 from e2enet.data.patches import BatchKeys, PatchSampler
 from e2enet.dsff import Connections, Evolution
 from e2enet.events import BadInput, Reporter
+from e2enet.networks import E2ENet
+from e2enet.runtime.compiling import kernels_work
 from e2enet.training.checkpoint import load_checkpoint, save_checkpoint
 from e2enet.training.curves import write_curves
 from e2enet.training.loss import hard_counts, supervised_loss
@@ -97,6 +99,10 @@ class Trainer:
         self.connections, self.evolution = connections, evolution
         for name, mask in connections.masks.items():
             connections.masks[name] = mask.to(self.device)
+        if self.device.type == "cpu" and isinstance(network, E2ENet) and kernels_work():
+            from e2enet.runtime.training import accelerate
+
+            accelerate(network, connections)
         self.training, self.validation = training, validation
         self.recipe = recipe
         self.labels = dict(sorted(labels.items(), key=lambda item: item[1]))
