@@ -50,3 +50,15 @@ def add_case(scene, kind: str = "plain", name: str = "Case"):
     labels = ModelStore().open("tiny").labels
     node = importLabels(phantom()[1], volume, labels, modelName="truth", show3D=False)
     return TrainingCase([volume], node)
+
+
+def add_run(scene, volumes, model: str = "tiny"):
+    """A segmentation as the tab Segment leaves it."""
+    from E2ENetSegmentationLib.segmentations import MADE_BY_TAG, rememberInputs
+
+    run = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Run")
+    run.SetReferenceImageGeometryParameterFromVolumeNode(volumes[0])
+    rememberInputs(run, volumes)
+    identifier = run.GetSegmentation().AddEmptySegment("", "one")
+    run.GetSegmentation().GetSegment(identifier).SetTag(MADE_BY_TAG, model)
+    return run

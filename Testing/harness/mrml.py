@@ -31,3 +31,25 @@ def start():
         logic.SetMRMLScene(scene)
         setattr(slicer.modules, name, types.SimpleNamespace(logic=lambda logic=logic: logic))
     return types.SimpleNamespace(application=application, remote=remote)
+
+
+def hierarchy_of(scene):
+    import slicer
+
+    return slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+
+
+def folders(scene) -> dict:
+    """Path of a folder ("Run run/Fusion") -> the nodes directly in it."""
+    import vtk
+
+    hierarchy, found, items = hierarchy_of(scene), {}, vtk.vtkIdList()
+    hierarchy.GetItemChildren(hierarchy.GetSceneItemID(), items, True)
+    for index in range(items.GetNumberOfIds()):
+        item = items.GetId(index)
+        node, names = hierarchy.GetItemDataNode(item), []
+        while (item := hierarchy.GetItemParent(item)) != hierarchy.GetSceneItemID():
+            names.insert(0, hierarchy.GetItemName(item))
+        if node is not None:
+            found.setdefault("/".join(names), []).append(node)
+    return found

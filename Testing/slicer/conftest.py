@@ -74,6 +74,12 @@ def scene(mrml):
 
 
 @pytest.fixture
+def slices(scene):
+    """The composite node of a slice view, which the thin scene lacks."""
+    return scene.AddNewNodeByClass("vtkMRMLSliceCompositeNode", "Red")
+
+
+@pytest.fixture
 def models(tiny_bundle, monkeypatch):
     """The tiny bundle can be chosen by name."""
     monkeypatch.setenv("E2ENET_MODELS", str(tiny_bundle.parent))

@@ -1,0 +1,145 @@
+"""Importance maps in the scene, made by the real engine on tiny bundles."""
+
+import shutil
+
+import numpy as np
+import pytest
+import slicer
+from E2ENetSegmentationLib import fusionrun, volumes
+from E2ENetSegmentationLib.fusioncolors import legendOf
+from harness.bundles import variant
+from harness.made import add_run, add_volume, axes
+from harness.mrml import folders
+from harness.tabs import FusionTab
+
+
+@pytest.fixture
+def tab(scene, models, left_behind, slices):
+    return FusionTab()
+
+
+def test_raw_values_are_those_of_the_engine(tab, scene, slices, monkeypatch):
+    written = {}
+    load = fusionrun.FusionRun._load
+
+    def reading(run):
+        load(run)
+        for entry in run._read("explain.json")["volumes"]:
+            if entry["kind"] == "raw":
+                array = volumes.readResult(run._output / entry["path"], run.request.volumeNodes[0])
+                written[entry["direction"]] = array
+
+    monkeypatch.setattr(fusionrun.FusionRun, "_load", reading)
+    tab.choose(add_volume(scene, "oblique"), 1, 1)
+    tab.click(tab.ui.showButton)
+    assert not tab.ui.rawCheckBox.enabled  # the dominant direction has none
+    tab.direction("upward")
+    assert tab.ui.rawCheckBox.enabled
+    tab.ui.rawCheckBox.click()
+    assert not tab.panel.running
+    node = tab.panel.maps.found["upward raw"]
+    assert slices.GetForegroundVolumeID() == node.GetID()
+    assert legendOf(node).GetTitleText() == "Upward, raw"
+    assert legendOf(node).GetVisibility()
+    assert np.allclose(slicer.util.arrayFromVolume(node), written["upward"], rtol=1e-5)
+    assert volumes.sameGrid(node, tab.ui.inputSelector.currentNode())
+    scene.RemoveNode(node)  # somebody deletes it
+    tab.direction("forward")
+    tab.direction("upward")
+    assert tab.panel.maps.found["upward raw"].GetScene() is scene
+    tab.ui.rawCheckBox.click()
+    assert slices.GetForegroundVolumeID() == tab.panel.maps.found["upward"].GetID()
+
+
+def test_maps_are_of_these_weights_and_this_region(tab, scene, models, tmp_path, monkeypatch):
+    copy = tmp_path / "models" / "tiny"
+    shutil.copytree(models, copy)
+    monkeypatch.setenv("E2ENET_MODELS", str(copy.parent))
+    tab.panel.refreshModels("tiny")
+    volume = add_volume(scene)
+    tab.choose(volume, 2, 0)
+    tab.click(tab.ui.showButton)
+    first, chart = tab.panel.maps, tab.panel.plot.chart
+    tab.ui.showButton.click()
+    assert not tab.panel.running
+    shutil.rmtree(copy)
+    variant(models, copy)  # same name, other weights
+    tab.direction("compare")
+    tab.click(tab.ui.showButton)
+    assert tab.panel.maps.nodes() != first.nodes()
+    assert first.exists  # what was there stays, to be compared
+    assert tab.panel.plot.chart is not chart
+    region = scene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "Box")
+    region.SetCenter(*(axes("plain") @ [14, 12, 9, 1])[:3])
+    region.SetSize(18, 18, 18)
+    tab.ui.roiSelector.setCurrentNode(region)
+    tab.ui.showButton.click()
+    assert tab.panel.running  # a region makes other maps
+    tab.ui.cancelButton.click()
+    (copy / "weights.safetensors").unlink()
+    tab.ui.showButton.click()
+    assert "are missing" in tab.ui.statusLabel.text
+
+
+def test_comes_back_with_the_scene(tab, scene, tmp_path):
+    tab.choose(add_volume(scene), 1, 1)
+    tab.click(tab.ui.showButton)
+    kept = tab.panel.maps.found["forward"]
+    colours = kept.GetDisplayNode().GetColorNode()
+    array = slicer.util.arrayFromVolume(kept).copy()
+    name = kept.GetName()
+    for index in range(scene.GetNumberOfNodesByClass("vtkMRMLStorableNode")):
+        node = scene.GetNthNodeByClass(index, "vtkMRMLStorableNode")
+        if not node.GetSaveWithScene() or node.GetHideFromEditors():
+            continue
+        if node.GetStorageNode() is None:
+            node.AddDefaultStorageNode()
+        storage = node.GetStorageNode()
+        if storage is not None:
+            storage.SetFileName(str(tmp_path / f"{index}.{storage.GetDefaultWriteFileExtension()}"))
+            assert storage.WriteData(node), node.GetName()
+    scene.SetURL(str(tmp_path / "scene.mrml"))
+    scene.SetRootDirectory(str(tmp_path))
+    assert scene.Commit()
+    tab.panel.sceneAboutToClose()
+    scene.Clear(False)
+    assert scene.Connect()
+    node = slicer.util.getNode(name)
+    assert np.array_equal(slicer.util.arrayFromVolume(node), array)
+    assert node.GetDisplayNode().GetColorNode().GetNumberOfColors() == colours.GetNumberOfColors()
+    assert name in {n.GetName() for n in folders(scene)["Phantom fusion"]}
+    tab.choose(slicer.util.getNode("Phantom"), 1, 1)
+    tab.ui.showButton.click()
+    assert not tab.panel.running  # found, not computed again
+    assert tab.ui.statusLabel.text.startswith("Node 1:1")
+
+
+def test_a_model_of_two_channels(scene, slices, models, left_behind, tmp_path, monkeypatch):
+    variant(models, tmp_path / "models" / "two", channels=("T1", "T2"))
+    monkeypatch.setenv("E2ENET_MODELS", str(tmp_path / "models"))
+    tab = FusionTab("two")
+    assert tab.ui.inputLabel.text == "T1:"
+    assert [text for text, _selector in tab.ui.channelsWidget._items] == ["T2:"]
+    first, second = add_volume(scene, name="A"), add_volume(scene, name="B")
+    tab.choose(first, 1, 1)
+    tab.ui.showButton.click()
+    assert tab.ui.statusLabel.text == "Choose a volume for T2."
+    selector = tab.ui.channelsWidget._items[0][1]
+    selector.setCurrentNode(add_volume(scene, "oblique", name="C"))
+    tab.ui.showButton.click()
+    assert "C does not lie on the grid of A." in tab.ui.statusLabel.text
+    selector.setCurrentNode(second)
+    tab.click(tab.ui.showButton)
+    assert tab.ui.statusLabel.text.startswith("Node 1:1, importance: "), tab.ui.logText.plainText
+    assert slices.GetBackgroundVolumeID() == first.GetID()
+    tab.ui.showButton.click()
+    assert not tab.panel.running
+    selector.setCurrentNode(first)  # other volumes, other maps
+    tab.ui.showButton.click()
+    assert tab.panel.running
+    tab.ui.cancelButton.click()
+    assert left_behind() == []
+    # A segmentation remembers all of its volumes.
+    tab.ui.runSelector.setCurrentNode(add_run(scene, [second, first], "two"))
+    assert tab.ui.inputSelector.currentNode() is second
+    assert selector.currentNode() is first
