@@ -21,7 +21,7 @@ from e2enet.runtime.products import PITCH, WIDE
 from e2enet.runtime.storage import Arena, Maps
 from e2enet.runtime.vectors import LANES, SLACK
 from e2enet.runtime.winograd import TILE, plane_matrix, transform_kernels
-from e2enet.runtime.workers import Work, Workers
+from e2enet.runtime.workers import LEAST_BLOCKS, LEAST_COLUMNS, Work, Workers
 
 _SLAB_BYTES = 8 << 20  # of the slices that are made at a time, at least
 _BLOCKS_A_THREAD = 8  # at least, in a part
@@ -217,6 +217,7 @@ class SparsePlan:
         self._share(
             layer.kernels.shape[1] // LANES,
             lambda columns, *_: transform_kernels(columns, _MATRIX, layer.kernels, factors),
+            least=LEAST_COLUMNS,
         )
         for first, stop in parts:
             read = list(sources)
@@ -231,7 +232,7 @@ class SparsePlan:
             work = functools.partial(
                 self._tiles, layer, factors, shape, addresses, affine, outputs, sums
             )
-            self._share(-(-tiles // WIDE), work)
+            self._share(-(-tiles // WIDE), work, least=LEAST_BLOCKS)
             if up is not None:
                 self._free(made)
         self._arena.give(room)
@@ -370,9 +371,9 @@ class SparsePlan:
         )
         return out
 
-    def _share(self, count: int, work: Work) -> None:
+    def _share(self, count: int, work: Work, *, least: int = 1) -> None:
         if not self._measuring:
-            self._workers.share(count, work)
+            self._workers.share(count, work, least=least)
 
     def _free(self, maps: Maps) -> None:
         self._arena.give(maps.buffer)

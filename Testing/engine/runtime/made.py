@@ -1,0 +1,132 @@
+"""Networks and images as the tests of the runtime want them: every odd thing that may come."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from e2enet.dsff import Connections
+from e2enet.networks import E2ENet
+from hypothesis import strategies as st
+from torch import Tensor
+
+
+def made_network(
+    strides: Sequence[Sequence[int]],
+    *,
+    inputs: int = 1,
+    classes: int = 3,
+    base: int = 4,
+    most: int = 24,
+    shift_groups: int = 3,
+    sparsity: float = 0.5,
+    group: int = 1,
+    seed: int = 0,
+    deep_supervision: bool = False,
+) -> E2ENet:
+    """In eval mode, with dead connections and norms that are negative, zero and shifted."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        network = E2ENet(
+            inputs,
+            classes,
+            strides,
+            base_channels=base,
+            max_channels=most,
+            shift_groups=shift_groups,
+            deep_supervision=deep_supervision,
+        )
+        for name, parameter in network.named_parameters():
+            if name.endswith("norm.weight"):
+                parameter.normal_(1, 0.7)
+                parameter[torch.rand(len(parameter)) < 0.15] = 0
+            elif name.endswith("bias"):
+                parameter.normal_(0, 0.5)
+        Connections.random(network, sparsity, seed=seed, group=group).apply()
+    return network.eval()
+
+
+def made_image(network: E2ENet, times: Sequence[int], *, batch: int = 1, seed: int = 0) -> Tensor:
+    """Normal noise whose axes are so many times the network's divisor."""
+    size = [divisor * n for divisor, n in zip(network.divisor, times, strict=True)]
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(batch, network.in_channels, *size, generator=generator)
+
+
+def exact(network: E2ENet, image: Tensor) -> Tensor:
+    """The finest logits (B, K, D, H, W) of the network itself, in float64."""
+    with torch.inference_mode():
+        logits = network.double()(image.double())
+    network.float()
+    return logits[0] if isinstance(logits, list) else logits
+
+
+def difference(found: Tensor, wanted: Tensor) -> float:
+    """Largest difference; infinite where only one of them is a number or the shapes differ."""
+    if found.shape != wanted.shape or not torch.equal(found.isnan(), wanted.isnan()):
+        return math.inf
+    return float((found.double() - wanted).nan_to_num().abs().max())
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What `made_network` and `made_image` are given."""
+
+    strides: list[tuple[int, int, int]]
+    inputs: int
+    classes: int
+    base: int
+    most: int
+    shift_groups: int
+    sparsity: float
+    group: int
+    deep_supervision: bool
+    times: tuple[int, int, int]
+    batch: int
+    seed: int
+
+    def network(self) -> E2ENet:
+        return made_network(
+            self.strides,
+            inputs=self.inputs,
+            classes=self.classes,
+            base=self.base,
+            most=self.most,
+            shift_groups=self.shift_groups,
+            sparsity=self.sparsity,
+            group=self.group,
+            seed=self.seed,
+            deep_supervision=self.deep_supervision,
+        )
+
+    def image(self, network: E2ENet) -> Tensor:
+        return made_image(network, self.times, batch=self.batch, seed=self.seed)
+
+
+@st.composite
+def setups(draw: st.DrawFn, most_voxels: int = 6000) -> Setup:
+    """Any strides, shifts, channel counts, sparsities and sizes, as far as they are quick."""
+    stride = st.tuples(*[st.integers(1, 3)] * 3)
+    strides = draw(st.lists(stride, min_size=1, max_size=3))
+    times = []
+    left = most_voxels
+    for axis in draw(st.permutations(range(3))):
+        divisor = math.prod(one[axis] for one in strides)
+        times.append((axis, draw(st.integers(1, max(1, min(7, left // divisor))))))
+        left //= divisor * times[-1][1]
+    return Setup(
+        strides=strides,
+        inputs=draw(st.integers(1, 4)),
+        classes=draw(st.integers(1, 17)),
+        base=draw(st.sampled_from([1, 2, 3, 5, 7, 8, 13])),
+        most=draw(st.sampled_from([7, 13, 24])),
+        shift_groups=draw(st.sampled_from([1, 2, 3, 5])),
+        sparsity=draw(st.sampled_from([0.0, 0.3, 0.5, 0.8, 0.9, 0.98])),
+        group=draw(st.sampled_from([0, 1, 1, 1, 4, 8, 16])),
+        deep_supervision=draw(st.booleans()),
+        times=(dict(times)[0], dict(times)[1], dict(times)[2]),
+        batch=draw(st.integers(1, 3)),
+        seed=draw(st.integers(0, 2**16)),
+    )
