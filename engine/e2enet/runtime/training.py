@@ -25,7 +25,7 @@ from e2enet.runtime.products import PITCH, WIDE
 from e2enet.runtime.storage import IDENTITY, aligned
 from e2enet.runtime.vectors import LANES, SLACK
 from e2enet.runtime.winograd import TILE, plane_matrix, transform_kernels
-from e2enet.runtime.workers import Workers
+from e2enet.runtime.workers import LEAST_BLOCKS, LEAST_COLUMNS, LEAST_VOXELS, Workers
 
 _MATRIX = plane_matrix()
 _TURNED = torch.from_numpy(plane_matrix().T.copy())  # from transformed kernels back to kernels
@@ -41,6 +41,7 @@ def accelerate(network: E2ENet, connections: Connections) -> None:
         network: On the CPU.
         connections: Its masks; dead weights must be zero (`Connections.apply`).
     """
+    _IDLE.clear()  # another network has maps of other sizes
     workers = Workers(torch.get_num_threads())
     for name, module in network.named_modules():
         if isinstance(module, UpConv):
@@ -195,6 +196,7 @@ class _SparseBlock:
         share(
             kernels.shape[1] // LANES,
             lambda columns, *_: transform_kernels(columns, _MATRIX, kernels, factors),
+            least=LEAST_COLUMNS,
         )
         affine = np.tile(np.array(IDENTITY, np.float32), (len(inputs), 1))
         sums = np.zeros((self.workers.portions, len(outputs), 2))
@@ -207,6 +209,7 @@ class _SparseBlock:
                 lists.grouped, lists.inputs, lists.begins, factors, kernels.shape[1], outputs,
                 moves, depth, sums[number], scratch[thread],
             ),
+            least=LEAST_BLOCKS,
         )  # fmt: skip
         return sums.sum(0)
 
@@ -416,7 +419,11 @@ class _Expansion(torch.autograd.Function):
 
 def _each_map(block: _SparseBlock, kernel: Any, y: Tensor, *arguments: Any) -> None:
     addresses, voxels = _addresses(y), y[0].numel()
-    block.workers.share(len(y), lambda maps, *_: kernel(maps, voxels, addresses, *arguments))
+    block.workers.share(
+        len(y),
+        lambda maps, *_: kernel(maps, voxels, addresses, *arguments),
+        least=max(1, LEAST_VOXELS // voxels),
+    )
 
 
 def _clear_unwritten(

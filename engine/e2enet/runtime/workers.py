@@ -12,6 +12,11 @@ Work = Callable[[tuple[int, int], int, int], Any]
 
 _PORTIONS_A_THREAD = 4
 
+# Handing work to a thread takes as long as a tenth of these.
+LEAST_BLOCKS = 8  # of a convolution
+LEAST_COLUMNS = 256  # vectors of kernels to transform
+LEAST_VOXELS = 1 << 17  # to pass once
+
 
 class Workers:
     """A few threads, the calling one among them.
@@ -29,13 +34,13 @@ class Workers:
         """Most portions that work is cut into."""
         return _PORTIONS_A_THREAD * self.threads
 
-    def share(self, count: int, work: Work) -> None:
-        """Do the work for all of a count.
+    def share(self, count: int, work: Work, *, least: int = 1) -> None:
+        """Do the work for all of a count, in portions of `least` or more.
 
         Who is free takes the next portion, because cores are not equally fast while others use
         them too. What is added up must be added up by portion, so that the sum is always the same.
         """
-        portions = min(count, self.portions)
+        portions = min(max(count // least, min(count, 1)), self.portions)
         borders = [count * n // portions for n in range(portions + 1)] if portions else []
         waiting = enumerate(itertools.pairwise(borders))
 

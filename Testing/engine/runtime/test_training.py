@@ -1,0 +1,174 @@
+"""The sparse training path against autograd through the masked network."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from e2enet.dsff import Connections
+from e2enet.networks import E2ENet
+from e2enet.runtime.training import accelerate, planar
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+STRIDES = st.lists(st.tuples(*[st.integers(1, 3)] * 3), min_size=1, max_size=2)
+
+
+def networks(
+    strides: list[tuple[int, int, int]],
+    *,
+    base: int = 5,
+    inputs: int = 1,
+    shift: int = 3,
+    sparsity: float = 0.6,
+    group: int = 1,
+    slope: float = 1.0,
+) -> tuple[E2ENet, E2ENet, Connections]:
+    """A masked network, the same accelerated, and the connections of the second.
+
+    With a slope of 1 nothing bends: where a leaky ReLU does, a value near zero may fall to the
+    other side by rounding alone, and two exact gradients then differ.
+    """
+    torch.manual_seed(0)
+    plain = E2ENet(inputs, 3, strides, base_channels=base, shift_groups=shift)
+    connections = Connections.random(plain, sparsity, seed=1, group=group)
+    connections.apply()
+    with torch.no_grad():
+        for module in plain.modules():
+            if hasattr(module, "slope"):
+                module.weight.normal_(1, 0.3)  # type: ignore[operator, union-attr]
+                module.bias.normal_(0, 0.3)  # type: ignore[operator, union-attr]
+                module.slope = slope  # type: ignore[assignment]
+    fast = copy.deepcopy(plain)
+    own = Connections(fast, connections.masks, group=group)
+    accelerate(fast, own)
+    return plain, fast, own
+
+
+def learn(network: E2ENet, image: Tensor) -> list[Tensor]:
+    """Outputs, after a backward pass from random gradients."""
+    outputs = network(image)
+    generator = torch.Generator().manual_seed(2)
+    loss = sum((y * torch.randn(y.shape, generator=generator)).sum() for y in outputs)
+    assert isinstance(loss, Tensor)
+    loss.backward()
+    return outputs  # type: ignore[no-any-return]
+
+
+def same_gradients(plain: E2ENet, fast: E2ENet, connections: Connections, bound: float) -> None:
+    theirs = dict(plain.named_parameters())
+    for name, parameter in fast.named_parameters():
+        wanted = theirs[name].grad
+        assert (wanted is None) == (parameter.grad is None), name
+        if wanted is None or parameter.grad is None:
+            continue
+        mask = connections.masks.get(name.removesuffix(".weight"))
+        if mask is not None:
+            dead = ~mask.view(*mask.shape, *(1,) * (wanted.ndim - 2))
+            assert not parameter.grad.masked_select(dead).any(), name
+            wanted = wanted.masked_fill(dead, 0)
+        scale = float(wanted.abs().max()) + 1e-3
+        assert float((parameter.grad - wanted).abs().max()) < bound * scale, name
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    strides=STRIDES,
+    base=st.integers(1, 9),
+    inputs=st.integers(1, 3),
+    shift=st.sampled_from([1, 3, 5]),
+    sparsity=st.sampled_from([0.0, 0.5, 0.8, 0.97]),
+    group=st.sampled_from([0, 1, 4]),
+    batch=st.integers(1, 2),
+    times=st.tuples(*[st.integers(1, 3)] * 3),
+)
+def test_outputs_and_gradients_are_those_of_the_masked_network(
+    strides: list[tuple[int, int, int]],
+    base: int,
+    inputs: int,
+    shift: int,
+    sparsity: float,
+    group: int,
+    batch: int,
+    times: tuple[int, int, int],
+) -> None:
+    plain, fast, connections = networks(
+        strides, base=base, inputs=inputs, shift=shift, sparsity=sparsity, group=group
+    )
+    size = [n * t for n, t in zip(plain.divisor, times, strict=True)]
+    image = torch.randn(batch, inputs, *size)
+    for a, b in zip(learn(plain, image), learn(fast, image), strict=True):
+        assert torch.allclose(a, b, atol=1e-3)
+    same_gradients(plain, fast, connections, 2e-3)
+
+
+def test_blocks_wider_than_a_vector_and_rows_of_any_length() -> None:
+    plain, fast, connections = networks([(1, 2, 2), (2, 2, 2)], base=8)
+    image = torch.randn(1, 1, 8, 36, 140)
+    for a, b in zip(learn(plain, image), learn(fast, image), strict=True):
+        assert torch.allclose(a, b, atol=1e-3)
+    same_gradients(plain, fast, connections, 2e-3)
+
+
+def test_the_bend_of_the_leaky_relu() -> None:
+    plain, fast, connections = networks([(2, 2, 2)], base=4, slope=0.01)
+    image = torch.randn(1, 1, 4, 8, 8)
+    learn(plain, image)
+    learn(fast, image)
+    same_gradients(plain, fast, connections, 2e-3)
+
+
+def test_masks_may_change_between_steps() -> None:
+    plain, fast, connections = networks([(2, 2, 2)], base=6)
+    image = torch.randn(1, 1, 4, 8, 12)
+    learn(fast, image)
+    fast.zero_grad()
+    other = Connections.random(plain, 0.3, seed=9)
+    connections.load_state_dict(other.state_dict())
+    fast.load_state_dict(plain.state_dict())  # what was dead before is now alive, with weight zero
+    connections.apply()
+    other.apply()
+    learn(plain, image)
+    learn(fast, image)
+    same_gradients(plain, fast, connections, 2e-3)
+
+
+def test_a_step_can_be_repeated_bit_by_bit() -> None:
+    _, fast, _ = networks([(2, 2, 2)], base=8, slope=0.01)
+    image = torch.randn(2, 1, 8, 40, 40)
+    results = []
+    for _ in range(3):
+        fast.zero_grad()
+        learn(fast, image)
+        results.append([p.grad for p in fast.parameters() if p.grad is not None])
+    for again in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], again, strict=True))
+
+
+def test_without_gradients_it_is_the_network() -> None:
+    plain, fast, _ = networks([(2, 2, 2)], base=4, slope=0.01)
+    image = torch.randn(1, 1, 4, 8, 8)
+    with torch.no_grad():
+        for a, b in zip(plain.eval()(image), fast.eval()(image), strict=True):
+            assert torch.allclose(a, b, atol=1e-3)
+
+
+def test_maps_in_any_layout_are_taken() -> None:
+    plain, fast, _ = networks([(2, 2, 2)], base=4)
+    image = torch.randn(1, 1, 4, 8, 16)[..., ::2]
+    for a, b in zip(learn(plain, image), learn(fast, image), strict=True):
+        assert torch.allclose(a, b, atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 3), (4, 5)])
+def test_memory_goes_back_when_a_tensor_is_gone(shape: tuple[int, ...]) -> None:
+    first = planar(*shape)
+    assert tuple(first.shape) == shape
+    place = first.data_ptr()
+    view = first[..., :1]
+    del first
+    assert planar(*shape).data_ptr() != place  # the view still needs it
+    del view
+    assert planar(*shape).data_ptr() == place
