@@ -11,8 +11,11 @@ guarantees that whole vectors may be read there (`SLACK`).
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import operator
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -36,12 +39,23 @@ def kernel(function: Callable[..., Any]) -> Any:
 
     Where that folder cannot be written the kernel is compiled anew in each process.
     """
-    if not numba.config.CACHE_DIR:
-        numba.config.CACHE_DIR = str(user_folder("cache") / "kernels")
+    before = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = before or str(user_folder("cache") / "kernels" / _version())
     try:
         return numba.njit(function, nogil=True, cache=True)
-    except RuntimeError:
+    except (RuntimeError, OSError):
         return numba.njit(function, nogil=True)
+    finally:
+        numba.config.CACHE_DIR = before
+
+
+@functools.cache
+def _version() -> str:
+    """Changes with the source: Numba looks at a kernel's own file, not at its parts in others."""
+    digest = hashlib.sha256(numba.__version__.encode())
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 part = numba.njit  # of a kernel: LLVM inlines it there
