@@ -224,15 +224,9 @@ def _columns_from_points(sums, at, rows):
 
 @part
 def _write(runs, count, rows, line, base, move, depth, height, width, step_h, step_w, sums, output):
-    """Back along the rows and into the output map; adds to the sums of its norm.
-
-    Squares are taken of the distance from the first voxel: the variance of a map that is far from
-    zero would else be the small difference of two large numbers.
-    """
+    """Back along the rows and into the output map; adds to the sums of its norm."""
     added = splat(ZERO)
     squared = splat(ZERO)
-    voxels = 0
-    pilot = ZERO
     out_height, out_width = -(-height // step_h), -(-width // step_w)
     for n in range(count):
         column, length, lane = runs[n, 2], runs[n, 3], runs[n, 4]
@@ -275,19 +269,12 @@ def _write(runs, count, rows, line, base, move, depth, height, width, step_h, st
                     store_some(to + 64, y1, valid - 16)
                     store_some(to + 128, y2, valid - 32)
                     store_some(to + 192, y3, valid - 48)
-                if voxels == 0 and valid > 0:
-                    pilot = peek(to)
-                voxels += valid
-                far = splat(pilot)
-                y0, y1, y2, y3 = y0 - far, y1 - far, y2 - far, y3 - far
-                if valid < 64:
                     y0, y1 = keep(y0, valid), keep(y1, valid - 16)
                     y2, y3 = keep(y2, valid - 32), keep(y3, valid - 48)
                 added = added + (y0 + y1) + (y2 + y3)
                 squared = fma(y0, y0, fma(y1, y1, fma(y2, y2, fma(y3, y3, squared))))
-    centre, distance = np.float64(pilot), np.float64(total(added))
-    sums[output, 0] += distance + voxels * centre
-    sums[output, 1] += total(squared) + centre * (2 * distance + voxels * centre)
+    sums[output, 0] += total(added)
+    sums[output, 1] += total(squared)
 
 
 @part
