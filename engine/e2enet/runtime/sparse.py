@@ -284,6 +284,7 @@ class SparsePlan:
         kept = np.sort(layer.written)
         tiles = -(-height // TILE) * -(-width // TILE)
         slab = max(
+            1,
             depth // 8,
             _SLAB_BYTES // (4 * self._channels[level] * height * width),
             -(-_BLOCKS_A_THREAD * self._workers.threads * WIDE // tiles),
