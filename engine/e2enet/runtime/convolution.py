@@ -13,20 +13,22 @@ import numpy as np
 
 from e2enet.runtime.products import BLOCK, PITCH, WIDE, ZERO, shared, single
 from e2enet.runtime.storage import aligned
+from e2enet.runtime.tiles import (
+    PLANES,
+    ROW,
+    columns_to_points,
+    cut_runs,
+    plane_pitch,
+    rows_to_points,
+)
 from e2enet.runtime.vectors import (
     SLACK,
     deal2,
-    deal4,
     fma,
     keep,
     kernel,
     load,
-    load_at,
-    maximum,
     part,
-    peek,
-    slide,
-    slide_up,
     splat,
     store,
     store_at,
@@ -36,13 +38,8 @@ from e2enet.runtime.vectors import (
 )
 from e2enet.runtime.winograd import SIZE, TILE, A, B
 
-_ROW = WIDE + 16  # lanes of a run are written in whole vectors and may overrun
-_PLANES = SIZE * SIZE
-
-_A, _A_MINUS, _B, _B_MINUS = (np.float32(v) for v in (A, -A, B, -B))
+_A, _B = np.float32(A), np.float32(B)
 _A2, _B2, _A3, _B3 = (np.float32(v) for v in (A * A, B * B, A**3, B**3))
-_MINUS_A2, _MINUS_B2 = np.float32(-A * A), np.float32(-B * B)
-_MINUS_SUM, _PRODUCT = np.float32(-A * A - B * B), np.float32(A * A * B * B)
 
 
 def scratch(maps: int, outputs: int) -> tuple[np.ndarray, ...]:
@@ -52,34 +49,11 @@ def scratch(maps: int, outputs: int) -> tuple[np.ndarray, ...]:
     """
     outputs = -(-outputs // BLOCK) * BLOCK
     return (
-        aligned(_PLANES // 2 * (maps * PITCH + 16)),
-        aligned(outputs * _PLANES * WIDE),
-        aligned(_PLANES * _ROW),
+        aligned(PLANES // 2 * (maps * PITCH + 16)),
+        aligned(outputs * PLANES * WIDE),
+        aligned(PLANES * ROW),
         aligned(TILE * 16 + SLACK),
         np.zeros((WIDE, 5), np.int64),
-    )
-
-
-@part
-def _pitch(maps):
-    """Floats from one pair of planes to the next; not a power of two, which would share a set."""
-    return maps * PITCH + 16
-
-
-@part
-def _to_points(d0, d1, d2, d3, d4, d5):
-    """B^T d: six neighbours -> their polynomial at the six points."""
-    even_a = fma(d2, splat(_MINUS_B2), d4)
-    odd_a = fma(d1, splat(_MINUS_B2), d3)
-    even_b = fma(d2, splat(_MINUS_A2), d4)
-    odd_b = fma(d1, splat(_MINUS_A2), d3)
-    return (
-        fma(d0, splat(_PRODUCT), fma(d2, splat(_MINUS_SUM), d4)),
-        fma(odd_a, splat(_A), even_a),
-        fma(odd_a, splat(_A_MINUS), even_a),
-        fma(odd_b, splat(_B), even_b),
-        fma(odd_b, splat(_B_MINUS), even_b),
-        fma(d1, splat(_PRODUCT), fma(d3, splat(_MINUS_SUM), d5)),
     )
 
 
@@ -93,111 +67,6 @@ def _from_points(m0, m1, m2, m3, m4, m5):
         fma(s, splat(_A2), u * splat(_B2)),
         fma(t, splat(_A3), fma(v, splat(_B3), m5)),
     )
-
-
-@part
-def _runs(runs, first, last, tile_rows, tile_columns):
-    """Cut the tiles from first to last into runs in one row: (slice, row, column, count, lane)."""
-    count = 0
-    tile = first
-    while tile < last:
-        column = tile % tile_columns
-        row = tile // tile_columns
-        length = min(tile_columns - column, last - tile)
-        runs[count, 0] = row // tile_rows
-        runs[count, 1] = row % tile_rows
-        runs[count, 2] = column
-        runs[count, 3] = length
-        runs[count, 4] = tile - first
-        tile += length
-        count += 1
-    return count
-
-
-@part
-def _activated(v, scale, shift, slope):
-    v = fma(v, scale, shift)
-    return maximum(v, v * slope)
-
-
-@part
-def _activated_one(address, scale, shift, slope):
-    v = peek(address) * scale + shift
-    return max(v, v * slope)
-
-
-@part
-def _rows_to_points(
-    runs, count, rows, base, depth, height, width, step, delay, scale, shift, slope
-):
-    """Transform along the rows of the input tiles: rows[6 * row + point][lane].
-
-    Norm and activation are applied on the way; what lies outside the volume is zero after them.
-    """
-    zero = splat(ZERO)
-    scales, shifts, slopes = splat(scale), splat(shift), splat(slope)
-    for n in range(count):
-        source = runs[n, 0] * step - delay
-        column, length, lane = runs[n, 2], runs[n, 3], runs[n, 4]
-        for i in range(SIZE):
-            row = TILE * runs[n, 1] - 1 + i
-            to = SIZE * i * _ROW + lane
-            if source < 0 or source >= depth or row < 0 or row >= height:
-                for k in range(0, length, 16):
-                    for point in range(SIZE):
-                        store(rows, to + point * _ROW + k, zero)
-                continue
-            for k in range(0, length, 16):
-                left = TILE * (column + k)
-                address = base + 4 * (width * (source * height + row) + left)
-                d1 = _activated(load_at(address), scales, shifts, slopes)
-                d2 = _activated(load_at(address + 64), scales, shifts, slopes)
-                d3 = _activated(load_at(address + 128), scales, shifts, slopes)
-                d4 = _activated(load_at(address + 192), scales, shifts, slopes)
-                valid = width - left
-                before = after = ZERO
-                if left > 0:
-                    before = _activated_one(address - 4, scale, shift, slope)
-                if valid > 64:
-                    after = _activated_one(address + 256, scale, shift, slope)
-                elif valid < 64:
-                    d1, d2 = keep(d1, valid), keep(d2, valid - 16)
-                    d3, d4 = keep(d3, valid - 32), keep(d4, valid - 48)
-                d1, d2, d3, d4 = deal4(d1, d2, d3, d4)
-                p0, p1, p2, p3, p4, p5 = _to_points(
-                    slide_up(before, d4), d1, d2, d3, d4, slide(d1, after)
-                )
-                store(rows, to + k, p0)
-                store(rows, to + _ROW + k, p1)
-                store(rows, to + 2 * _ROW + k, p2)
-                store(rows, to + 3 * _ROW + k, p3)
-                store(rows, to + 4 * _ROW + k, p4)
-                store(rows, to + 5 * _ROW + k, p5)
-
-
-@part
-def _columns_to_points(rows, maps, at, pitch):
-    """Transform along the columns: plane 6 * point + column of one map, from `at` on."""
-    for column in range(SIZE):
-        for lane in range(0, WIDE, 16):
-            i = column * _ROW + lane
-            s = SIZE * _ROW
-            p0, p1, p2, p3, p4, p5 = _to_points(
-                load(rows, i),
-                load(rows, i + s),
-                load(rows, i + 2 * s),
-                load(rows, i + 3 * s),
-                load(rows, i + 4 * s),
-                load(rows, i + 5 * s),
-            )
-            # Plane 6 p + column is half (column % 2) of pair 3 p + column // 2.
-            to = at + column // 2 * pitch + column % 2 * WIDE + lane
-            store(maps, to, p0)
-            store(maps, to + 3 * pitch, p1)
-            store(maps, to + 6 * pitch, p2)
-            store(maps, to + 9 * pitch, p3)
-            store(maps, to + 12 * pitch, p4)
-            store(maps, to + 15 * pitch, p5)
 
 
 @part
@@ -215,11 +84,11 @@ def _columns_from_points(sums, at, rows):
                 load(sums, i + 4 * s),
                 load(sums, i + 5 * s),
             )
-            to = column * _ROW + lane
+            to = column * ROW + lane
             store(rows, to, y0)
-            store(rows, to + SIZE * _ROW, y1)
-            store(rows, to + 2 * SIZE * _ROW, y2)
-            store(rows, to + 3 * SIZE * _ROW, y3)
+            store(rows, to + SIZE * ROW, y1)
+            store(rows, to + 2 * SIZE * ROW, y2)
+            store(rows, to + 3 * SIZE * ROW, y3)
 
 
 @part
@@ -239,14 +108,14 @@ def _write(runs, count, rows, line, base, move, depth, height, width, step_h, st
                 continue
             place = base + 4 * out_width * (target * out_height + row // step_h)
             for k in range(0, length, 16):
-                s = SIZE * i * _ROW + lane + k
+                s = SIZE * i * ROW + lane + k
                 y0, y1, y2, y3 = _from_points(
                     load(rows, s),
-                    load(rows, s + _ROW),
-                    load(rows, s + 2 * _ROW),
-                    load(rows, s + 3 * _ROW),
-                    load(rows, s + 4 * _ROW),
-                    load(rows, s + 5 * _ROW),
+                    load(rows, s + ROW),
+                    load(rows, s + 2 * ROW),
+                    load(rows, s + 3 * ROW),
+                    load(rows, s + 4 * ROW),
+                    load(rows, s + 5 * ROW),
                 )
                 y0, y1, y2, y3 = weave4(y0, y1, y2, y3)
                 left = TILE * (column + k)
@@ -317,36 +186,36 @@ def convolve(
     tile_rows, tile_columns = -(-height // TILE), -(-width // TILE)
     tiles = slices * tile_rows * tile_columns
     before = first_slice * tile_rows * tile_columns
-    pitch = _pitch(len(addresses))
+    pitch = plane_pitch(len(addresses))
     for block in range(blocks[0], blocks[1]):
         first = block * WIDE
-        count = _runs(
+        count = cut_runs(
             runs, before + first, before + min(first + WIDE, tiles), tile_rows, tile_columns
         )
         for c in range(len(addresses)):
-            _rows_to_points(
+            rows_to_points(
                 runs, count, rows, addresses[c], depth, height, width, step, delays[c],
                 affine[c, 0], affine[c, 1], affine[c, 2],
             )  # fmt: skip
-            _columns_to_points(rows, maps, c * PITCH, pitch)
+            columns_to_points(rows, maps, c * PITCH, pitch)
         if grouped:
-            for plane in range(_PLANES):
+            for plane in range(PLANES):
                 at = plane // 2 * pitch + plane % 2 * WIDE
                 for group in range(len(begins) - 1):
                     shared(
                         maps, at, factors, plane * live, inputs, begins[group],
-                        begins[group + 1], products, (BLOCK * group * _PLANES + plane) * WIDE,
-                        _PLANES * WIDE,
+                        begins[group + 1], products, (BLOCK * group * PLANES + plane) * WIDE,
+                        PLANES * WIDE,
                     )  # fmt: skip
         else:
-            for pair in range(_PLANES // 2):
+            for pair in range(PLANES // 2):
                 for output in range(len(outputs)):
                     single(
                         maps, pair * pitch, factors, 2 * pair * live, live, inputs, begins[output],
-                        begins[output + 1], products, (output * _PLANES + 2 * pair) * WIDE,
+                        begins[output + 1], products, (output * PLANES + 2 * pair) * WIDE,
                     )  # fmt: skip
         for output in range(len(outputs)):
-            _columns_from_points(products, output * _PLANES * WIDE, rows)
+            _columns_from_points(products, output * PLANES * WIDE, rows)
             _write(
                 runs,
                 count,

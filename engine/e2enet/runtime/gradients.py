@@ -2,24 +2,23 @@
 
 The gradient of the input of a convolution is a convolution again (`convolution.convolve` with the
 lists turned round and the kernels flipped). Here are the gradients of live kernels, summed in the
-transformed domain (`winograd`), where a connection costs 36 multiplications instead of 144, and
-instance norm with leaky ReLU and its gradient, each in one pass over the maps.
+transformed domain (`winograd`), where a connection costs 36 multiplications instead of 144.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from e2enet.runtime.convolution import (
-    _PLANES,
-    _ROW,
-    _columns_to_points,
-    _pitch,
-    _rows_to_points,
-    _runs,
-)
 from e2enet.runtime.products import PITCH, WIDE, ZERO
 from e2enet.runtime.storage import aligned
+from e2enet.runtime.tiles import (
+    PLANES,
+    ROW,
+    columns_to_points,
+    cut_runs,
+    plane_pitch,
+    rows_to_points,
+)
 from e2enet.runtime.vectors import (
     LANES,
     deal2,
@@ -29,16 +28,12 @@ from e2enet.runtime.vectors import (
     kernel,
     load,
     load_at,
-    maximum,
     part,
     peek,
-    poke,
     splat,
     store,
-    store_at,
     store_some,
     total,
-    where_positive,
 )
 from e2enet.runtime.winograd import SIZE, TILE, A, B
 
@@ -54,9 +49,9 @@ _ONE = np.float32(1)
 def scratch(maps: int, outputs: int) -> tuple[np.ndarray, ...]:
     """What one thread needs for so many input and output maps at most."""
     return (
-        aligned(_PLANES // 2 * (maps * PITCH + 16)),
-        aligned(_PLANES // 2 * (outputs * PITCH + 16)),
-        aligned(_PLANES * _ROW),
+        aligned(PLANES // 2 * (maps * PITCH + 16)),
+        aligned(PLANES // 2 * (outputs * PITCH + 16)),
+        aligned(PLANES * ROW),
         aligned(4 * 16),
         np.zeros((WIDE, 5), np.int64),
     )
@@ -84,10 +79,10 @@ def _gradient_rows(runs, count, rows, base, height, width):
         for i in range(TILE):
             row = TILE * runs[n, 1] + i
             for k in range(0, length, 16):
-                to = SIZE * i * _ROW + lane + k
+                to = SIZE * i * ROW + lane + k
                 if row >= height:
                     for point in range(SIZE):
-                        store(rows, to + point * _ROW, zero)
+                        store(rows, to + point * ROW, zero)
                     continue
                 left = TILE * (column + k)
                 address = base + 4 * (width * (runs[n, 0] * height + row) + left)
@@ -100,11 +95,11 @@ def _gradient_rows(runs, count, rows, base, height, width):
                 y0, y1, y2, y3 = deal4(y0, y1, y2, y3)
                 p0, p1, p2, p3, p4, p5 = _spread(y0, y1, y2, y3)
                 store(rows, to, p0)
-                store(rows, to + _ROW, p1)
-                store(rows, to + 2 * _ROW, p2)
-                store(rows, to + 3 * _ROW, p3)
-                store(rows, to + 4 * _ROW, p4)
-                store(rows, to + 5 * _ROW, p5)
+                store(rows, to + ROW, p1)
+                store(rows, to + 2 * ROW, p2)
+                store(rows, to + 3 * ROW, p3)
+                store(rows, to + 4 * ROW, p4)
+                store(rows, to + 5 * ROW, p5)
 
 
 @part
@@ -112,8 +107,8 @@ def _gradient_columns(rows, maps, at, pitch, tiles):
     """Spread the columns; lanes beyond the last tile become zero."""
     for column in range(SIZE):
         for lane in range(0, WIDE, 16):
-            i = column * _ROW + lane
-            s = SIZE * _ROW
+            i = column * ROW + lane
+            s = SIZE * ROW
             count = tiles - lane
             p0, p1, p2, p3, p4, p5 = _spread(
                 keep(load(rows, i), count),
@@ -167,23 +162,23 @@ def kernel_gradients(
     depth, height, width = shape
     tile_rows, tile_columns = -(-height // TILE), -(-width // TILE)
     tiles = depth * tile_rows * tile_columns
-    pitch, other = _pitch(len(addresses)), _pitch(len(gradients))
-    live = len(sums) // _PLANES
+    pitch, other = plane_pitch(len(addresses)), plane_pitch(len(gradients))
+    live = len(sums) // PLANES
     zero = splat(ZERO)
     for block in range(blocks[0], blocks[1]):
         first = block * WIDE
         last = min(first + WIDE, tiles)
-        count = _runs(runs, first, last, tile_rows, tile_columns)
+        count = cut_runs(runs, first, last, tile_rows, tile_columns)
         for c in range(len(addresses)):
-            _rows_to_points(
+            rows_to_points(
                 runs, count, rows, addresses[c], depth, height, width, 1, delays[c],
                 _ONE, ZERO, _ONE,
             )  # fmt: skip
-            _columns_to_points(rows, maps, c * PITCH, pitch)
+            columns_to_points(rows, maps, c * PITCH, pitch)
         for output in range(len(gradients)):
             _gradient_rows(runs, count, rows, gradients[output], height, width)
             _gradient_columns(rows, spread, output * PITCH, other, last - first)
-        for plane in range(_PLANES):
+        for plane in range(PLANES):
             at = plane // 2 * pitch + plane % 2 * WIDE
             their = plane // 2 * other + plane % 2 * WIDE
             to = plane * live
@@ -297,83 +292,3 @@ def _deal(source, box_w, count, boxes, to):
         for k in range(count):
             for e in range(box_w):
                 boxes[to + e * _BOX + k] = peek(source + 4 * (k * box_w + e))
-
-
-@kernel
-def activate(
-    maps,  # (first, last) of this thread
-    voxels,
-    addresses,  # of every map
-    affine,  # (maps, 3) norm's scale and shift, slope of the activation
-    outputs,  # address of every activated map
-):
-    """Norm and leaky ReLU."""
-    for c in range(maps[0], maps[1]):
-        scale, shift, slope = affine[c, 0], affine[c, 1], affine[c, 2]
-        scales, shifts, slopes = splat(scale), splat(shift), splat(slope)
-        whole = voxels // 16 * 16
-        for k in range(0, whole, 16):
-            v = fma(load_at(addresses[c] + 4 * k), scales, shifts)
-            store_at(outputs[c] + 4 * k, maximum(v, v * slopes))
-        for k in range(whole, voxels):
-            v_one = peek(addresses[c] + 4 * k) * scale + shift
-            poke(outputs[c] + 4 * k, max(v_one, v_one * slope))
-
-
-@kernel
-def norm_gradients(
-    maps,  # (first, last) of this thread
-    voxels,
-    addresses,  # of every map before the norm
-    affine,  # (maps, 3) norm's scale and shift, slope of the activation
-    statistics,  # (maps, 2) mean and 1 / standard deviation
-    upstream,  # address of every gradient behind the activation
-    outputs,  # address of every gradient before the norm
-    sums,  # (maps, 2) gradients of the norm's weight and bias
-):
-    """Gradient of instance norm and leaky ReLU, and of the norm's weight and bias."""
-    for c in range(maps[0], maps[1]):
-        scale, shift, slope = affine[c, 0], affine[c, 1], affine[c, 2]
-        mean, inverse = statistics[c, 0], statistics[c, 1]
-        weight_sum = 0.0
-        bias_sum = 0.0
-        for first in range(0, voxels, 4096):
-            stop = min(first + 4096, voxels)
-            whole = first + (stop - first) // 16 * 16
-            added, product = splat(ZERO), splat(ZERO)
-            for k in range(first, whole, 16):
-                y = load_at(addresses[c] + 4 * k)
-                g = _through(y, load_at(upstream[c] + 4 * k), scale, shift, slope)
-                added = added + g
-                product = fma(g, (y - splat(mean)) * splat(inverse), product)
-            bias_sum += total(added)
-            weight_sum += total(product)
-            for k in range(whole, stop):
-                y_one = peek(addresses[c] + 4 * k)
-                g_one = peek(upstream[c] + 4 * k)
-                if y_one * scale + shift <= ZERO:
-                    g_one = g_one * slope
-                bias_sum += g_one
-                weight_sum += g_one * (y_one - mean) * inverse
-        sums[c, 0], sums[c, 1] = weight_sum, bias_sum
-        # scale = weight * inverse; dy = scale * (g - mean(g) - (y - mean) * inverse * mean(g * x))
-        slant = np.float32(-weight_sum / voxels * inverse)
-        level = np.float32(-bias_sum / voxels - mean * slant)
-        whole = voxels // 16 * 16
-        for k in range(0, whole, 16):
-            y = load_at(addresses[c] + 4 * k)
-            g = _through(y, load_at(upstream[c] + 4 * k), scale, shift, slope)
-            store_at(outputs[c] + 4 * k, splat(scale) * (fma(y, splat(slant), g) + splat(level)))
-        for k in range(whole, voxels):
-            y_one = peek(addresses[c] + 4 * k)
-            g_one = peek(upstream[c] + 4 * k)
-            if y_one * scale + shift <= ZERO:
-                g_one = g_one * slope
-            poke(outputs[c] + 4 * k, scale * (y_one * slant + g_one + level))
-
-
-@part
-def _through(y, gradient, scale, shift, slope):
-    """The gradient through the leaky ReLU, by the sign of what went into it."""
-    v = fma(y, splat(scale), splat(shift))
-    return where_positive(v, gradient, gradient * splat(slope))

@@ -19,7 +19,7 @@ from e2enet.dsff import Connections
 from e2enet.networks import E2ENet
 from e2enet.networks.e2enet import Block, UpConv
 from e2enet.networks.shift import chunk_shifts
-from e2enet.runtime import convolution, gradients, pointwise
+from e2enet.runtime import convolution, gradients, normalising, pointwise
 from e2enet.runtime.layers import ConvLists, conv_lists, point_layer
 from e2enet.runtime.products import PITCH, WIDE
 from e2enet.runtime.storage import IDENTITY, aligned
@@ -275,7 +275,7 @@ class _Convolution(torch.autograd.Function):
             affine = np.stack([scale, shift, np.full(len(scale), norm.slope)], 1)
             affines.append(affine.astype(np.float32))
             statistics.append(np.stack([mean, inverse], 1).astype(np.float32))
-            _each_map(block, gradients.activate, y[sample], affines[-1], _addresses(z[sample]))
+            _each_map(block, normalising.activate, y[sample], affines[-1], _addresses(z[sample]))
         ctx.save_for_backward(weight, y, *parts)
         ctx.block, ctx.lists, ctx.widths = block, lists, widths
         ctx.affines, ctx.statistics = affines, statistics
@@ -301,7 +301,7 @@ class _Convolution(torch.autograd.Function):
         for sample in range(batch):
             sums = np.zeros((outputs, 2))
             _each_map(
-                block, gradients.norm_gradients, y[sample], ctx.affines[sample],
+                block, normalising.norm_gradients, y[sample], ctx.affines[sample],
                 ctx.statistics[sample], _addresses(grad[sample]), _addresses(dy), sums,
             )  # fmt: skip
             norm_grads += sums
