@@ -8,7 +8,8 @@ import pytest
 import torch
 from e2enet.dsff import Connections
 from e2enet.networks import E2ENet
-from e2enet.runtime.training import accelerate, planar
+from e2enet.runtime.tensors import planar
+from e2enet.runtime.training import accelerate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -69,7 +70,7 @@ def same_gradients(plain: E2ENet, fast: E2ENet, connections: Connections, bound:
             dead = ~mask.view(*mask.shape, *(1,) * (wanted.ndim - 2))
             assert not parameter.grad.masked_select(dead).any(), name
             wanted = wanted.masked_fill(dead, 0)
-        scale = float(wanted.abs().max()) + 1e-3
+        scale = float(wanted.abs().max()) + 0.02  # maps of two voxels have hardly any gradient
         assert float((parameter.grad - wanted).abs().max()) < bound * scale, name
 
 
