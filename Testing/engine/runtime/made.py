@@ -55,6 +55,13 @@ def made_image(network: E2ENet, times: Sequence[int], *, batch: int = 1, seed: i
     return torch.randn(batch, network.in_channels, *size, generator=generator)
 
 
+def kill(network: E2ENet, *names: str) -> None:
+    """Make every connection of these weights a dead one."""
+    with torch.no_grad():
+        for name in names:
+            network.get_parameter(name).zero_()
+
+
 def exact(network: E2ENet, image: Tensor) -> Tensor:
     """The finest logits (B, K, D, H, W) of the network itself, in float64."""
     with torch.inference_mode():

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from e2enet.networks import E2ENet
 from e2enet.runtime import sparse
 from e2enet.runtime.sparse import SparsePlan
 from e2enet.runtime.storage import Arena, Buffer, Maps, pitch
@@ -16,7 +15,7 @@ from e2enet.runtime.vectors import SLACK
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from .made import Setup, assert_same, difference, exact, made_image, made_network, setups
+from .made import Setup, assert_same, difference, exact, kill, made_image, made_network, setups
 
 S122, S222 = (1, 2, 2), (2, 2, 2)
 
@@ -30,12 +29,6 @@ def test_equals_the_network(setup: Setup, threads: int) -> None:
     found = SparsePlan(network, threads)(image)
     assert_same(found, network, image)
     assert torch.equal(image, kept)
-
-
-def kill(network: E2ENet, *names: str) -> None:
-    with torch.no_grad():
-        for name in names:
-            network.get_parameter(name).zero_()
 
 
 @pytest.mark.parametrize(

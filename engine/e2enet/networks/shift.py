@@ -67,7 +67,7 @@ def _pieces(widths: Sequence[int], groups: int) -> list[_Piece]:
     return pieces
 
 
-def _slices(depth: int, stride: int, shift: int) -> tuple[slice, slice]:
+def moved_slices(depth: int, stride: int, shift: int) -> tuple[slice, slice]:
     """Output slices that receive something, and the input slices they receive."""
     out_depth = -(-depth // stride)
     first = max(0, -(-shift // stride))
@@ -95,7 +95,7 @@ class _ShiftConcat(torch.autograd.Function):
             memory_format=torch.channels_last_3d,
         )
         for piece in _pieces(widths, groups):
-            to, of = _slices(depth, stride, piece.shift)
+            to, of = moved_slices(depth, stride, piece.shift)
             target = out[:, piece.target]
             target[:, :, to] = parts[piece.part][:, piece.channels, of]
             target[:, :, : to.start] = 0
@@ -124,6 +124,6 @@ class _ShiftConcat(torch.autograd.Function):
             target = grads[piece.part]
             if target is None:
                 continue
-            to, of = _slices(ctx.depth, ctx.stride, piece.shift)
+            to, of = moved_slices(ctx.depth, ctx.stride, piece.shift)
             target[:, piece.channels, of] = grad[:, piece.target, to].to(target.dtype)
         return (None, None, *grads)

@@ -17,6 +17,7 @@ from e2enet.networks.e2enet import Block
 from e2enet.networks.shift import chunk_shifts
 from e2enet.runtime import convolution, pointwise
 from e2enet.runtime.layers import ConvLayer, PointLayer, conv_lists, point_layer
+from e2enet.runtime.needs import needed_maps
 from e2enet.runtime.products import PITCH, WIDE
 from e2enet.runtime.storage import Arena, Maps
 from e2enet.runtime.vectors import LANES, SLACK
@@ -69,47 +70,33 @@ class SparsePlan:
         self._point_scratch = [pointwise.scratch(points) for _ in workers]
 
     def _build(self, network: E2ENet) -> None:
-        """From the head back, so that each layer computes only what somebody reads."""
-        needed = {
-            (stage, level): np.zeros(network.channels[level], bool)
-            for stage in range(network.levels)
-            for level in range(network.levels - stage)
-        }
-        last = (network.levels - 1, 0)
+        """Each layer computes only what somebody reads."""
+        needed = needed_maps(network)
         head = _weight(network.heads[0]).reshape(self.num_classes, -1).T[..., None]
         self.head = point_layer(head, (1, 1, 1), np.ones(self.num_classes, bool))
-        needed[last][self.head.read] = True
         self.nodes: list[_Node] = []
-        for stage, level in reversed(network.lattice()):
-            blocks: list[ConvLayer] = []
-            reads = needed[stage, level]
-            for block in reversed(network.node(stage, level)):
-                blocks.insert(0, _conv_layer(block, (1, 1, 1), reads))
-                reads = np.zeros(block.conv.weight.shape[1], bool)
-                reads[blocks[0].read] = True
+        for stage, level in network.lattice():
+            key = f"{stage}_{level}"
+            blocks = tuple(
+                _conv_layer(block, (1, 1, 1), needed[f"nodes.{key}.{index}"])
+                for index, block in enumerate(network.node(stage, level))
+            )
             widths = tuple(network.flow_widths(level).values())
-            forward, upward, *downward = np.split(reads, np.cumsum(widths)[:-1])
-            up = network.ups[f"{stage}_{level}"]
-            layer = point_layer(_weight(up), network.strides[level], upward)
-            needed[stage - 1, level] |= forward
-            needed[stage - 1, level + 1][layer.read] = True
-            if downward:
-                needed[stage - 1, level - 1] |= downward[0]
+            up = _weight(network.ups[key])
+            layer = point_layer(up, network.strides[level], needed[f"ups.{key}"])
             down = network.strides[level - 1] if level else None
-            self.nodes.insert(0, _Node(stage, level, layer, tuple(blocks), widths, down))
-        self.backbone: list[list[ConvLayer]] = []
-        reads = np.zeros(0, bool)
-        for level in reversed(range(network.levels)):
-            first, second = cast(Any, network.backbone[level])
-            reads = needed[0, level] | reads if len(reads) else needed[0, level]
-            layers = [_conv_layer(second, (1, 1, 1), reads)]
-            middle = np.zeros(network.channels[level], bool)
-            middle[layers[0].read] = True
-            stride = network.strides[level - 1] if level else (1, 1, 1)
-            layers.insert(0, _conv_layer(first, stride, middle))
-            reads = np.zeros(first.conv.weight.shape[1], bool)
-            reads[layers[0].read] = True
-            self.backbone.insert(0, layers)
+            self.nodes.append(_Node(stage, level, layer, blocks, widths, down))
+        self.backbone = [
+            [
+                _conv_layer(block, stride, needed[f"backbone.{level}.{index}"])
+                for index, (block, stride) in enumerate(
+                    zip(cast(Any, blocks), (strides, (1, 1, 1)), strict=True)
+                )
+            ]
+            for level, (blocks, strides) in enumerate(
+                zip(network.backbone, ((1, 1, 1), *network.strides), strict=True)
+            )
+        ]
 
     def __call__(self, image: Tensor) -> Tensor:
         if image.ndim != 5 or image.shape[1] != self.in_channels:
