@@ -70,7 +70,7 @@ def same_gradients(plain: E2ENet, fast: E2ENet, connections: Connections, bound:
             dead = ~mask.view(*mask.shape, *(1,) * (wanted.ndim - 2))
             assert not parameter.grad.masked_select(dead).any(), name
             wanted = wanted.masked_fill(dead, 0)
-        scale = float(wanted.abs().max()) + 0.02  # maps of two voxels have hardly any gradient
+        scale = float(wanted.abs().max()) + 1  # a sum of large terms may be small
         assert float((parameter.grad - wanted).abs().max()) < bound * scale, name
 
 
@@ -102,7 +102,7 @@ def test_outputs_and_gradients_are_those_of_the_masked_network(
     image = torch.randn(batch, inputs, *size)
     for a, b in zip(learn(plain, image), learn(fast, image), strict=True):
         assert torch.allclose(a, b, atol=1e-3)
-    same_gradients(plain, fast, connections, 2e-3)
+    same_gradients(plain, fast, connections, 1e-3)
 
 
 def test_blocks_wider_than_a_vector_and_rows_of_any_length() -> None:
@@ -110,7 +110,7 @@ def test_blocks_wider_than_a_vector_and_rows_of_any_length() -> None:
     image = torch.randn(1, 1, 8, 36, 140)
     for a, b in zip(learn(plain, image), learn(fast, image), strict=True):
         assert torch.allclose(a, b, atol=1e-3)
-    same_gradients(plain, fast, connections, 2e-3)
+    same_gradients(plain, fast, connections, 1e-3)
 
 
 def test_the_bend_of_the_leaky_relu() -> None:
@@ -118,7 +118,7 @@ def test_the_bend_of_the_leaky_relu() -> None:
     image = torch.randn(1, 1, 4, 8, 8)
     learn(plain, image)
     learn(fast, image)
-    same_gradients(plain, fast, connections, 2e-3)
+    same_gradients(plain, fast, connections, 1e-3)
 
 
 def test_masks_may_change_between_steps() -> None:
@@ -133,7 +133,7 @@ def test_masks_may_change_between_steps() -> None:
     other.apply()
     learn(plain, image)
     learn(fast, image)
-    same_gradients(plain, fast, connections, 2e-3)
+    same_gradients(plain, fast, connections, 1e-3)
 
 
 def test_a_step_can_be_repeated_bit_by_bit() -> None:
