@@ -16,7 +16,7 @@ test: $(VENV)/test.stamp
 	$(BIN)/python -m pytest Testing
 
 bench: $(VENV)/bench.stamp
-	$(BIN)/python engine/benchmarks/run.py
+	$(BIN)/python engine/benchmarks/run.py $(ARGS)
 
 lint: $(VENV)/lint.stamp
 	$(BIN)/ruff check .

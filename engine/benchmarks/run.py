@@ -1,138 +1,256 @@
 """`make bench`: speed and memory on this machine, as ratios taken in one run.
 
 Every subject runs in a process of its own, the subjects in turn, several rounds; a row shows
-medians. Prints a table and writes bench.json.
+medians. Prints tables and writes bench.json, one object a row.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import e2enet
+import machine
+import segmenting
 import torch
+from report import draw_sweep, print_report
 from rich.console import Console
-from rich.table import Table
+from subjects import SEED, SIZE, Subject, e2enet
+from turns import Run, against, agreement, child, measured, medians, ratio, take_turns
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-BASELINE = "nnunet"
-SUBJECTS = {
-    "e2enet": "E2ENet, S = 0.8",
-    "nnunet": "nnU-Net, as shipped",
-    "nnunet-channels-last": "nnU-Net, channels-last",
+SWEEP = (0.0, 0.5, 0.7, 0.8, 0.9)
+PAPER = "cpu_fp32_forward_s0.8"
+NOT_HERE = "not measured here"
+GROUPS = ("forward", "training", "gpu", "segment")
+TARGETS: dict[str, dict[str, float]] = {
+    PAPER: {
+        "target_time_vs_nnunet": 0.5,
+        "target_memory_vs_nnunet": 0.65,
+        "target_times_faster_than_released": 8,
+    },
+    "cpu_bf16_forward_s0.8_g16": {"target_time_vs_nnunet_channels_last": 0.7},
+    "gpu_fp16_forward_s0.8_g16": {"target_time_vs_nnunet": 0.8},
+    "cpu_training_step_s0.8": {"target_time_vs_nnunet": 2.2},
+    "cpu_training_step_s0.8_g16": {"target_time_vs_nnunet": 1.2},
 }
+Rows = dict[str, dict[str, Any]]
 
 
-def child(*command: str) -> str:
-    """Run a Python child and return its last line; its errors pass through."""
-    done = subprocess.run([sys.executable, *command], check=True, stdout=subprocess.PIPE, text=True)
-    return done.stdout.strip().splitlines()[-1]
+class Bench:
+    """The rows of one run, measured group by group."""
 
+    def __init__(
+        self, *, rounds: int, size: tuple[int, ...], threads: int, folder: Path, console: Console
+    ) -> None:
+        self.rounds, self.size, self.threads, self.folder = rounds, size, threads, folder
+        self._say = partial(console.print, style="dim", highlight=False)
+        self.rows: Rows = {}
 
-def forward_rows(rounds: int, console: Console) -> dict[str, Any]:
-    """Forward time and peak memory of each subject, and their ratio to the baseline."""
-    runs: dict[str, list[dict[str, float]]] = {name: [] for name in SUBJECTS}
-    for number in range(rounds):
-        for name in SUBJECTS:
-            runs[name].append(json.loads(child(str(HERE / "subjects.py"), name)))
-            console.print(
-                f"round {number + 1}/{rounds}  {name}: {runs[name][-1]['seconds']:.2f} s",
-                style="dim",
-                highlight=False,
-            )
-    rows = {}
-    for name, measured in runs.items():
-        pairs = list(zip(measured, runs[BASELINE], strict=True))
-        rows[f"cpu_fp32_forward_{name}"] = {
-            "what": SUBJECTS[name],
-            "seconds": statistics.median(run["seconds"] for run in measured),
-            "peak_mib": statistics.median(run["mib"] for run in measured),
-            "time_vs_nnunet": statistics.median(a["seconds"] / b["seconds"] for a, b in pairs),
-            "memory_vs_nnunet": statistics.median(a["mib"] / b["mib"] for a, b in pairs),
-            "rounds": rounds,
+    def forward(self) -> None:
+        """All forwards on the CPU, in the same rounds."""
+        prefix = "cpu_fp32_forward"
+        subjects = {
+            f"{prefix}_nnunet": ("nnU-Net, as shipped", Subject("nnunet")),
+            f"{prefix}_nnunet_channels_last": (
+                "nnU-Net, channels-last",
+                Subject("nnunet-channels-last"),
+            ),
         }
-    return rows
-
-
-def segment_row(rounds: int) -> dict[str, Any]:
-    """`e2enet segment` on the sample head, each time in a fresh process."""
-    sample = ROOT / "Resources" / "Samples" / "MNI152_T1_1mm.nii.gz"
-    seconds = []
-    with tempfile.TemporaryDirectory() as folder:
-        for _ in range(rounds):
-            start = time.perf_counter()
-            child(
-                *("-m", "e2enet", "segment", str(sample), "--model", "hippocampus-mr"),
-                *("--output", str(Path(folder) / "out.nii.gz"), "--progress", "json"),
+        for s in SWEEP:
+            subjects[f"{prefix}_s{s:g}"] = (f"E2ENet, S = {s:g}", Subject("compiled", s))
+        subjects |= {
+            f"{prefix}_s0.8_reference": ("E2ENet, plain network", Subject("reference")),
+            f"{prefix}_s0.8_released": ("E2ENet, released semantics", Subject("released")),
+        }
+        half = "cpu_bf16_forward"
+        if machine.has_bfloat16():
+            for group, end in ((16, "_g16"), (1, "")):
+                subjects[f"{half}_s0.8{end}"] = (
+                    f"E2ENet, S = 0.8, g = {group}",
+                    Subject("compiled", group=group, precision="bfloat16"),
+                )
+            subjects[f"{half}_nnunet"] = (
+                "nnU-Net, bf16, as shipped",
+                Subject("nnunet", precision="bfloat16"),
             )
-            seconds.append(time.perf_counter() - start)
-    return {
-        "what": "segment, whole head, cold",
-        "seconds": statistics.median(seconds),
-        "rounds": rounds,
-    }
+            subjects[f"{half}_nnunet_channels_last"] = (
+                "nnU-Net, bf16, channels-last",
+                Subject("nnunet-channels-last", precision="bfloat16"),
+            )
+        else:
+            self.rows[f"{half}_s0.8_g16"] = {
+                "what": "E2ENet, S = 0.8, g = 16",
+                "note": f"{NOT_HERE}: this CPU has no bfloat16",
+            }
+        slow = (f"{prefix}_s0.8_reference", f"{prefix}_s0.8_released")
+        runs = self._take_turns(subjects, slow=slow)
+        rows = self.rows
+        nnunet, last = runs[f"{prefix}_nnunet"], runs[f"{prefix}_nnunet_channels_last"]
+        for name in runs:
+            if not name.startswith(half):
+                rows[name] |= against(runs[name], nnunet, "nnunet")
+        self._count(nnunet)
+        rows[PAPER] |= against(runs[PAPER], last, "nnunet_channels_last")
+        released = runs[f"{prefix}_s0.8_released"]
+        rows[PAPER]["times_faster_than_released"] = ratio(released, runs[PAPER])
+        rows[PAPER]["memory_vs_released"] = ratio(runs[PAPER], released, "peak_mib")
+        if machine.has_bfloat16():
+            planar, last = runs[f"{half}_nnunet"], runs[f"{half}_nnunet_channels_last"]
+            for name in runs:
+                if name.startswith(half):
+                    rows[name] |= against(runs[name], planar, "nnunet")
+                    rows[name] |= against(runs[name], last, "nnunet_channels_last")
+                    if "s0.8" in name:
+                        rows[name]["note"] = "computed in float32, as the plan does on a CPU"
+            self._agree(f"{half}_s0.8", f"{prefix}_s0.8_reference")
+            grouped = Subject("reference", group=16, size=self.size)
+            measured(grouped, self.threads, self._logits("reference_g16"))
+            self._agree(f"{half}_s0.8_g16", "reference_g16")
+        for name in (PAPER, f"{prefix}_s0.8_released"):
+            self._agree(name, f"{prefix}_s0.8_reference")
 
+    def _count(self, nnunet: list[Run]) -> None:
+        """Multiply-adds and floors of the sweep; nnU-Net's time is drawn beside."""
+        probes = [child("machine.py", "--threads", str(self.threads)) for _ in range(3)]
+        peak = {key: max(found[key] for found in probes) for key in probes[0]}
+        self.rows["machine_peak"] = peak
+        for s in SWEEP:
+            network, connections = e2enet(Subject("compiled", s))
+            found = machine.floor(network, connections.live_by_layer, self.size, peak)
+            row = self.rows[f"cpu_fp32_forward_s{s:g}"]
+            row |= {"sparsity": s, **found, "time_vs_floor": row["seconds"] / found["floor_s"]}
 
-def machine() -> dict[str, Any]:
-    """What a reader needs to know to compare."""
-    cpu = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        cpu = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), cpu)
-    return {
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "capability": torch.backends.cpu.get_cpu_capability(),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "e2enet": e2enet.__version__,
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "not measured here",
-    }
+    def training(self) -> None:
+        """One optimiser step, deep supervision and all."""
+        prefix = "cpu_training_step"
+        subjects = {
+            f"{prefix}_nnunet": ("nnU-Net, as shipped", Subject("nnunet", train=True)),
+            f"{prefix}_s0.8": ("E2ENet, S = 0.8, g = 1", Subject("trainer", train=True)),
+            f"{prefix}_s0.8_g16": (
+                "E2ENet, S = 0.8, g = 16",
+                Subject("trainer", group=16, train=True),
+            ),
+        }
+        runs = self._take_turns(subjects)
+        for name in runs:
+            self.rows[name] |= against(runs[name], runs[f"{prefix}_nnunet"], "nnunet")
 
+    def gpu(self) -> None:
+        """The forward in 16 bit on a GPU, where there is one."""
+        prefix = "gpu_fp16_forward"
+        options: dict[str, Any] = {"precision": "float16", "device": "cuda"}
+        subjects = {
+            f"{prefix}_nnunet": ("nnU-Net, as shipped", Subject("nnunet", **options)),
+            f"{prefix}_s0.8_g16": (
+                "E2ENet, S = 0.8, g = 16",
+                Subject("compiled", group=16, **options),
+            ),
+            f"{prefix}_s0.8": ("E2ENet, S = 0.8, g = 1", Subject("compiled", **options)),
+            f"{prefix}_s0.8_released": (
+                "E2ENet, released semantics",
+                Subject("released", **options),
+            ),
+        }
+        if not torch.cuda.is_available():
+            for name, (what, _) in subjects.items():
+                self.rows[name] = {"what": what, "note": NOT_HERE}
+            return
+        runs = self._take_turns(subjects, device=torch.cuda.get_device_name())
+        for name in runs:
+            self.rows[name] |= against(runs[name], runs[f"{prefix}_nnunet"], "nnunet")
+        for group, end in ((16, "_g16"), (1, "")):
+            exact = Subject("reference", group=group, device="cuda", size=self.size)
+            measured(exact, self.threads, self._logits(f"gpu_reference_g{group}"))
+            self._agree(f"{prefix}_s0.8{end}", f"gpu_reference_g{group}")
+        self._agree(f"{prefix}_s0.8_released", "gpu_reference_g1")
 
-def table(rows: dict[str, Any]) -> Table:
-    """The rows for a person."""
-    result = Table(title="64 x 128 x 128 patch, 16 classes, fp32, CPU", title_justify="left")
-    result.add_column("what")
-    for name in ("time (s)", "/ nnU-Net", "peak (MiB)", "/ nnU-Net"):
-        result.add_column(name, justify="right", no_wrap=True)
-    for row in rows.values():
-        result.add_row(
-            row["what"],
-            f"{row['seconds']:.2f}",
-            f"{row['time_vs_nnunet']:.2f}" if "time_vs_nnunet" in row else "",
-            f"{row['peak_mib']:.0f}" if "peak_mib" in row else "",
-            f"{row['memory_vs_nnunet']:.2f}" if "memory_vs_nnunet" in row else "",
-        )
-    return result
+    def segment(self) -> None:
+        """`e2enet segment` in fresh processes."""
+        works = segmenting.works(self.folder)
+        works["segment_head_sparse"](-1)  # unmeasured: compiles kernels, reads files
+        runs = take_turns(works, self.rounds, self._say)
+        for name, found in runs.items():
+            self.rows[name] = {"what": segmenting.WHAT[name], **medians(found)}
+            self.rows[name]["rounds"] = self.rounds
+            if name.endswith("_sparse"):
+                plain = runs[name.replace("_sparse", "_reference")]
+                self.rows[name] |= {
+                    "time_vs_reference": ratio(found, plain),
+                    "inference_vs_reference": ratio(found, plain, "inference_s"),
+                    "differing_voxels": segmenting.differing(self.folder, name),
+                }
+
+    def _take_turns(
+        self, subjects: dict[str, tuple[str, Subject]], *, slow: tuple[str, ...] = (), **more: Any
+    ) -> dict[str, list[Run]]:
+        """Measure subjects and make their rows; the E2ENets' first logits are kept."""
+        works: dict[str, Callable[[int], Run]] = {}
+        for name, (_, subject) in subjects.items():
+            sized = Subject(**{**vars(subject), "size": self.size})
+            saved = None if subject.train or subject.of_others else self._logits(name)
+            works[name] = lambda number, a=sized, b=saved: measured(  # type: ignore[misc]
+                a, self.threads, None if number else b
+            )
+        runs = take_turns(works, self.rounds, self._say, slow=slow)
+        for name, (what, _) in subjects.items():
+            self.rows[name] = {"what": what, **medians(runs[name]), "rounds": len(runs[name])}
+            self.rows[name] |= more
+        return runs
+
+    def _logits(self, name: str) -> Path:
+        return self.folder / f"{name}.npy"
+
+    def _agree(self, name: str, expected: str) -> None:
+        self.rows[name] |= agreement(self._logits(name), self._logits(expected))
 
 
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="Repetitions of every row.")
+    parser.add_argument("--rounds", type=int, default=3, help="of every row (default 3)")
+    parser.add_argument("--only", nargs="+", choices=GROUPS, default=GROUPS, metavar="GROUP")
+    parser.add_argument("--patch", type=int, nargs=3, default=SIZE, metavar="N", help="D H W")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--output", type=Path, default=ROOT / "bench.json")
-    arguments = parser.parse_args()
+    options = parser.parse_args()
+    if any(n < 32 or n % 32 for n in options.patch) or max(options.patch) == 32:
+        parser.error("--patch takes multiples of 32, at least one of them larger than 32")
+    if options.rounds < 1:
+        parser.error("--rounds must be at least 1")
     console = Console()
-    facts = machine()
-    rows = forward_rows(arguments.rounds, console)
-    rows["cpu_segment_sample"] = segment_row(min(3, arguments.rounds))
-    console.print("  ".join(f"{key} {value}" for key, value in facts.items()), highlight=False)
-    console.print(table(rows))
-    arguments.output.write_text(json.dumps({"machine": facts, **rows}, indent=2) + "\n")
-    console.print(f"Written to {arguments.output}")
+    started = time.time()
+    facts = machine.facts(options.threads)
+    facts |= {"seed": SEED, "patch": list(options.patch), "rounds": options.rounds}
+    facts["command"] = " ".join(["python engine/benchmarks/run.py", *sys.argv[1:]])
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(
+            rounds=options.rounds,
+            size=tuple(options.patch),
+            threads=options.threads,
+            folder=Path(folder),
+            console=console,
+        )
+        for group in options.only:
+            getattr(bench, group)()
+    rows = bench.rows
+    for name in TARGETS.keys() & rows.keys():
+        rows[name] |= TARGETS[name]
+    facts["minutes"] = round((time.time() - started) / 60, 1)
+    options.output.write_text(json.dumps({"machine": facts, **rows}, indent=2) + "\n")
+    print_report(facts, rows, console)
+    if PAPER in rows and tuple(options.patch) == SIZE:
+        plot = HERE / "results" / "time_against_sparsity.png"
+        draw_sweep(facts, rows, plot)
+        console.print(f"Drawn in {plot.relative_to(ROOT)}", highlight=False)
+    console.print(f"Written to {options.output.name}", highlight=False)
 
 
 if __name__ == "__main__":
