@@ -48,15 +48,19 @@ class MaskedDense(nn.Module):
             maps[0, level] = x
         for stage in range(1, self.levels):
             for level in range(self.levels - stage):
-                key = f"{stage}_{level}"
-                flows = [maps[stage - 1, level], self.ups[key](maps[stage - 1, level + 1])]
-                if level:
-                    flows.append(self.downs[level - 1](maps[stage - 1, level - 1]))
-                maps[stage, level] = self.nodes[key](torch.cat(flows, 1))
+                node = self.nodes[f"{stage}_{level}"]
+                maps[stage, level] = node(self._join(maps, stage, level))
         logits = [
             head(maps[self.levels - 1 - level, level]) for level, head in enumerate(self.heads)
         ]
         return logits[0]
+
+    def _join(self, maps: dict[tuple[int, int], Tensor], stage: int, level: int) -> Tensor:
+        up = self.ups[f"{stage}_{level}"](maps[stage - 1, level + 1])
+        flows = [maps[stage - 1, level], up]
+        if level:
+            flows.append(self.downs[level - 1](maps[stage - 1, level - 1]))
+        return torch.cat(flows, 1)
 
 
 class _Block(nn.Module):
@@ -72,12 +76,14 @@ class _Block(nn.Module):
             _copy(ours.bias, theirs.bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.nonlin(self.norm(self.conv(self._shift(x))))
+
+    def _shift(self, x: Tensor) -> Tensor:
         reach = self.groups // 2
         padded = F.pad(x, (0, 0, 0, 0, reach, reach))
         chunks = torch.chunk(padded, self.groups, dim=1)
         moved = [torch.roll(chunk, index - reach, 2) for index, chunk in enumerate(chunks)]
-        shifted = torch.cat(moved, 1).narrow(2, reach, x.shape[2])
-        return self.nonlin(self.norm(self.conv(shifted)))
+        return torch.cat(moved, 1).narrow(2, reach, x.shape[2])
 
 
 def _copy(source: Tensor, target: Tensor) -> None:
