@@ -7,21 +7,21 @@ from pathlib import Path
 from . import devices, trainingdata, trainingrun
 from .casespanel import CasesPanel
 from .dependencies import TRAIN
-from .events import durationText, progressPercent, progressText
+from .events import durationText
 from .figures import figureRows, measuredOn, number
 from .i18n import tr as _
-from .panelbase import Panel, fillCombo
+from .panelbase import fillCombo
 from .parameters import QUICK, THOROUGH, TrainParameters, effortDefaults
 from .plots import TrainingPlot
 from .previewpanel import PreviewPanel
 from .refusal import Refused
+from .watchpanel import WatchPanel
 
-POLL_MILLISECONDS = 200
 SCENE, FOLDER = 0, 1
 ENTRIES = ("epochsSpinBox", "iterationsSpinBox", "rateSpinBox", "sparsitySpinBox", "evolveSpinBox")
 
 
-class FineTunePanel(Panel):
+class FineTunePanel(WatchPanel):
     """See the module's documentation.
 
     Args:
@@ -32,17 +32,15 @@ class FineTunePanel(Panel):
     def __init__(self, ui, core, host, dependencies, changed) -> None:
         super().__init__(ui, core, host)
         self.statusLabel, self.logText = ui.trainStatusLabel, ui.trainLogText
+        self.progressBar = ui.trainProgressBar
         self.dependencies, self.changed = dependencies, changed
-        self.models = []
         self.collected = CasesPanel(ui, core, host)
         self.preview = PreviewPanel(ui, core, host)
         self.training = None
         self.plot = None
         self._unfinished = []
-        self._seenLines = 0
         self._fillingForm = False
         self._devices = devices.devices()
-        self._timer = host.timer(POLL_MILLISECONDS, self.poll)
         fillCombo(ui.trainDeviceComboBox, [name for name, _value in self._devices])
         fillCombo(
             ui.sourceComboBox,
@@ -79,10 +77,6 @@ class FineTunePanel(Panel):
     # State
 
     @property
-    def running(self) -> bool:
-        return self.training is not None and self.training.running
-
-    @property
     def base(self):
         """The model to start from; None for scratch."""
         index = self.ui.baseComboBox.currentIndex - 1
@@ -97,15 +91,7 @@ class FineTunePanel(Panel):
     def refreshModels(self) -> None:
         """List the models again and keep the chosen one."""
         current = self.base.name if self.base else self.host.setting("base")
-        try:
-            self.models = self.core.store.models()
-        except Refused:
-            self.models = []
-        titles = [_("Nothing (from scratch)"), *(model.title for model in self.models)]
-        names = ["", *(model.name for model in self.models)]
-        fillCombo(
-            self.ui.baseComboBox, titles, titles[names.index(current)] if current in names else ""
-        )
+        self.fillModels(self.ui.baseComboBox, current, _("Nothing (from scratch)"))
         self._tellBase()
 
     def setParameterNode(self, parameters) -> None:
@@ -289,24 +275,18 @@ class FineTunePanel(Panel):
         training.start(self.onEvent)
         if self.training is not training:
             self.plot = None
-        self.training, self._seenLines = training, 0
+        self.training = training
         self.plot = self.plot or TrainingPlot(training.title, training.holdsOut)
         self._started, self._startEpochs = time.monotonic(), len(training.rows)
         self.log(_("Training {name}").format(name=training.title))
-        self.say(_("Starting the engine…"))
-        self.ui.trainProgressBar.value = 0
         self.findUnfinished()
         self._showFigures()
-        self.update()
-        self._timer.start()
+        self._watch(training)
 
     def onEvent(self, event: dict) -> None:
         """Show what the engine says."""
-        kind = event["event"]
-        if kind == "progress":
-            self.ui.trainProgressBar.value = progressPercent(event)
-            self.say(progressText(event))
-        elif kind == "metric" and event.get("name") == "epoch":
+        super().onEvent(event)
+        if event["event"] == "metric" and event.get("name") == "epoch":
             self._showFigures()
             loss = event.get("loss")
             self.log(
@@ -316,35 +296,18 @@ class FineTunePanel(Panel):
             )
             if self.plot.exists or self._startEpochs + 1 == len(self.training.rows):
                 self.plot.update(self.training.rows)
-        elif kind == "warning":
-            self.log(str(event.get("message", "")))
 
     def poll(self) -> None:
-        """Called by the timer while a training goes on."""
-        if self.training is None:
-            self._timer.stop()
-            return
-        training, ended = self.training, False
-        with self.sentences():
-            try:
-                if training.poll():
-                    self.preview.update()
-                    return
-                ended = True
-            finally:
-                for line in training.lines[self._seenLines :]:
-                    self.log(line)
-                self._seenLines = len(training.lines)
-        self._end()
-        if ended and training.state == trainingrun.FINISHED:
-            with self.sentences():
-                self._finish(training)
-        elif ended:
-            self.say(_("Paused; Resume goes on from here, also after Slicer was closed."))
-        self.update()
+        """With the first checkpoint comes the preview."""
+        super().poll()
+        if self.running:
+            self.preview.update()
 
-    def _finish(self, training) -> None:
-        """The new model joins the list, the training's data goes."""
+    def _finished(self, training) -> None:
+        """The new model joins the list, the training's data goes; a paused one stays."""
+        if training.state != trainingrun.FINISHED:
+            self.say(_("Paused; Resume goes on from here, also after Slicer was closed."))
+            return
         model = self.core.store.importModel(training.bundle)
         seconds = time.monotonic() - self._started
         text = _("Done in {time}: {title} is in the list of the tab Segment.").format(
@@ -358,13 +321,6 @@ class FineTunePanel(Panel):
         self.say(text)
         self.log(text)
         self.changed(model.name)
-
-    def _end(self, text: str = "") -> None:
-        self._timer.stop()
-        if text:
-            self.say(text)
-            self.log(text)
-        self.update()
 
     def _showFigures(self) -> None:
         rows = figureRows(self.training) if self.training else []
@@ -383,7 +339,5 @@ class FineTunePanel(Panel):
 
     def cleanup(self) -> None:
         """Slicer exits: end the engine; the checkpoint waits for the next start."""
-        self._timer.stop()
         self.preview.cleanup()
-        if self.training is not None:
-            self.training.kill()
+        super().cleanup()

@@ -18,7 +18,6 @@ class ModelsPanel(Panel):
         super().__init__(ui, core, host)
         self.statusLabel = ui.modelsStatusLabel
         self.changed = changed
-        self.models = []
         core.store.extraFolder = host.setting("modelFolder")
         ui.modelFolderEdit.currentPath = core.store.extraFolder
         ui.modelsTable.connect("itemSelectionChanged()", self.update)

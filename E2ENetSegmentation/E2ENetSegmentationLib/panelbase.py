@@ -21,6 +21,7 @@ class Panel:
         self.ui = ui
         self.core = core
         self.host = host
+        self.models = []
 
     statusLabel = None
     logText = None
@@ -45,6 +46,20 @@ class Panel:
         """Add a line to the foldable log."""
         if self.logText is not None and text:
             self.logText.appendPlainText(text)
+
+    def fillModels(self, combo, wanted: str, first: str = "") -> None:
+        """List the models again in a combo box, below `first` (no model), the wanted one chosen."""
+        try:
+            self.models = self.core.store.models()
+        except Refused as refusal:
+            self.models = []
+            self.say(str(refusal))
+        for problem in self.core.store.problems:
+            self.log(problem)
+        names, titles = ([""], [first]) if first else ([], [])
+        names += [model.name for model in self.models]
+        titles += [model.title for model in self.models]
+        fillCombo(combo, titles, titles[names.index(wanted)] if wanted in names else "")
 
     @contextlib.contextmanager
     def sentences(self):

@@ -1,15 +1,13 @@
 """A look at the model under way: the part of the Fine-tune tab with the button Preview."""
 
-from .events import progressText
 from .i18n import tr as _
-from .panelbase import Panel, fillCombo
+from .panelbase import fillCombo
 from .previewrun import PreviewRun, remove
 from .refusal import Refused
+from .watchpanel import WatchPanel
 
-POLL_MILLISECONDS = 200
 
-
-class PreviewPanel(Panel):
+class PreviewPanel(WatchPanel):
     """Segments a held-out case with the last checkpoint, while the training goes on or rests.
 
     Attributes:
@@ -23,13 +21,7 @@ class PreviewPanel(Panel):
         self.training = None
         self.node = None
         self._names = None  # of the cases, once they are known
-        self._run = None
-        self._timer = host.timer(POLL_MILLISECONDS, self.poll)
         ui.previewButton.connect("clicked()", self.onPreview)
-
-    @property
-    def running(self) -> bool:
-        return self._run is not None
 
     def say(self, text: str) -> None:
         super().say(text)
@@ -66,35 +58,13 @@ class PreviewPanel(Panel):
             case = self._names[max(0, self.ui.previewComboBox.currentIndex)]
             run = PreviewRun(self.training, case, self.core.store, self.onEvent)
             run.start()
-            self._run = run
+            self._watch(run)
             self.say(_("Making the preview…"))
-            self._timer.start()
-        self.update()
 
-    def onEvent(self, event: dict) -> None:
-        """Show how far it is."""
-        if event["event"] == "progress":
-            self.say(_("Preview: {what}").format(what=progressText(event)))
-        elif event["event"] == "warning":
-            self.log(str(event.get("message", "")))
+    def _progress(self, text: str) -> str:
+        return _("Preview: {what}").format(what=text)
 
-    def poll(self) -> None:
-        """Called by the timer while a preview is made."""
-        if self._run is None:
-            self._timer.stop()
-            return
-        run = self._run
-        with self.sentences():
-            try:
-                if run.poll():
-                    return
-            except BaseException:
-                self._end()
-                raise
-            self._accept(run)
-        self._end()
-
-    def _accept(self, run: PreviewRun) -> None:
+    def _finished(self, run: PreviewRun) -> None:
         result = run.result
         if self.node is not None:
             remove(self.node)
@@ -102,21 +72,6 @@ class PreviewPanel(Panel):
         self.say(_("{name} is in the scene.").format(name=self.node.GetName()))
         self.host.showVolume(result.volumeNode)
 
-    def cancel(self, text: str = "") -> None:
-        """End a preview that is being made."""
-        if self._run is not None:
-            self._run.cancel()
-            self._end()
-            self.say(text)
-
-    def _end(self) -> None:
-        self._timer.stop()
-        self._run = None
-        self.update()
-
     def sceneAboutToClose(self) -> None:
         self.node = None
         self.cancel(_("The preview was cancelled, because the scene was closed."))
-
-    def cleanup(self) -> None:
-        self.cancel()

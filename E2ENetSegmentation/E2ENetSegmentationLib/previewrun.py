@@ -35,11 +35,12 @@ class PreviewRun:
         self._onEvent = onEvent
         self._folder = None
         self._run = None
+        self._exported = []  # what the export said beside its events
         self._loaded = []  # volumes that were not in the scene
 
     @property
-    def running(self) -> bool:
-        return self._run is not None and self._run.running
+    def lines(self) -> list:
+        return [*self._exported, *(self._run.lines if self._run else [])]
 
     @property
     def title(self) -> str:
@@ -74,6 +75,7 @@ class PreviewRun:
                 return True
             if isinstance(self._run, EngineRun):
                 self.epoch = int(self._run.result.get("epoch", 0))
+                self._exported = self._run.lines
                 self._run = SegmentRun(self._request(), self._onEvent)
                 self._run.start()
                 return True
@@ -131,7 +133,7 @@ class PreviewRun:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
-        self._run, self._loaded = None, []
+        self._loaded = []
 
 
 def remove(node) -> None:

@@ -1,17 +1,12 @@
-"""What the tabs share that run a model on volumes: model, channels, one run at a time."""
+"""What the tabs share that run a model on volumes: the model and its channels."""
 
-from .events import progressPercent, progressText
 from .i18n import tr as _
-from .panelbase import Panel, fillCombo
 from .refusal import Refused
+from .watchpanel import WatchPanel
 
-POLL_MILLISECONDS = 100
 
-
-class RunPanel(Panel):
+class RunPanel(WatchPanel):
     """A tab with modelComboBox, inputSelector, channelsWidget, roiSelector, progressBar and so on.
-
-    Subclasses start runs with `_watch` and take what came out in `_finished`.
 
     Args:
         dependencies: `Dependencies`; asked before the first run.
@@ -20,13 +15,10 @@ class RunPanel(Panel):
     def __init__(self, ui, core, host, dependencies) -> None:
         super().__init__(ui, core, host)
         self.statusLabel, self.logText = ui.statusLabel, ui.logText
+        self.progressBar = ui.progressBar
         self.dependencies = dependencies
-        self.models = []
         self.parameters = None
-        self._run = None
-        self._seenLines = 0
         self._selectors = []
-        self._timer = host.timer(POLL_MILLISECONDS, self.poll)
         ui.modelComboBox.connect("currentIndexChanged(int)", self.onModelChanged)
         ui.cancelButton.connect("clicked()", self.onCancel)
 
@@ -40,17 +32,7 @@ class RunPanel(Panel):
     def refreshModels(self, select: str = "") -> None:
         """List the models again, and keep or select one by name."""
         current = select or (self.model.name if self.model else self.host.setting("model"))
-        try:
-            self.models = self.core.store.models()
-        except Refused as refusal:
-            self.models = []
-            self.say(str(refusal))
-        for problem in self.core.store.problems:
-            self.log(problem)
-        titles = [model.title for model in self.models]
-        names = [model.name for model in self.models]
-        wanted = titles[names.index(current)] if current in names else ""
-        fillCombo(self.ui.modelComboBox, titles, wanted)
+        self.fillModels(self.ui.modelComboBox, current)
         self._showModel()
 
     def selectModel(self, name: str) -> None:
@@ -105,82 +87,15 @@ class RunPanel(Panel):
 
     # The run
 
-    @property
-    def running(self) -> bool:
-        return self._run is not None
-
     def _watch(self, run) -> None:
-        """Follow a run that was started."""
-        self._run, self._seenLines = run, 0
-        self.ui.progressBar.value = 0
+        """The channels that were chosen are kept with the scene."""
         if self.parameters is not None:
             self.parameters.extraVolumes = [s.currentNode() for s in self._selectors]
-        self.say(_("Starting the engine…"))
-        self.update()
-        self._timer.start()
-
-    def onEvent(self, event: dict) -> None:
-        """Show what the engine says."""
-        if event["event"] == "progress":
-            self.ui.progressBar.value = progressPercent(event)
-            self.say(self._progress(progressText(event)))
-        elif event["event"] == "warning":
-            self.log(str(event.get("message", "")))
-
-    def _progress(self, text: str) -> str:
-        """The line about the progress; a subclass may say more."""
-        return text
-
-    def poll(self) -> None:
-        """Called by the timer while a run goes on."""
-        if not self.running:
-            self._timer.stop()
-            return
-        run, goesOn = self._run, False
-        with self.sentences():
-            try:
-                goesOn = run.poll()
-            finally:
-                for line in run.lines[self._seenLines :]:
-                    self.log(line)
-                self._seenLines = len(run.lines)
-        if goesOn:
-            return
-        run.cancel()
-        self._run = None
-        if run.result is not None:
-            with self.sentences():
-                self._finished(run)
-        if not self.running:
-            self._end()
-
-    def _finished(self, run) -> None:
-        """Take what came out of a run; another one may be started."""
-        raise NotImplementedError
-
-    def _end(self, text: str = "") -> None:
-        """Nothing runs any more."""
-        self._timer.stop()
-        self._run = None
-        if text:
-            self.say(text)
-            self.log(text)
-        self.update()
+        super()._watch(run)
 
     def onCancel(self) -> None:
-        if self.running:
-            self._run.cancel()
-            self._end(_("Cancelled."))
+        self.cancel(_("Cancelled."))
 
     def sceneAboutToClose(self) -> None:
         """The nodes go away: end the run."""
-        if self.running:
-            self._run.cancel()
-            self._end(_("Cancelled, because the scene was closed."))
-
-    def cleanup(self) -> None:
-        """Slicer exits or the module is reloaded."""
-        self._timer.stop()
-        if self.running:
-            self._run.cancel()
-            self._run = None
+        self.cancel(_("Cancelled, because the scene was closed."))

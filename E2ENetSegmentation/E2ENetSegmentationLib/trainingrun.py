@@ -188,6 +188,7 @@ class Training:
                 self._askAgain()
                 return True
         except BaseException:
+            self._engine.kill()  # it may have been something else that failed
             self._drop()
             self._save(FAILED if not self.runFolder.exists() else PAUSED)
             raise
@@ -218,9 +219,9 @@ class Training:
             except OSError:
                 return  # the next look tries again
         if self._pausing and not self.runFolder.is_dir():
-            self.kill()  # nothing is lost: the training proper has not begun
+            self.cancel()  # nothing is lost: the training proper has not begun
 
-    def kill(self) -> None:
+    def cancel(self) -> None:
         """End the engine at once; the last checkpoint stays."""
         if self._engine is not None:
             self._engine.kill()
@@ -233,7 +234,7 @@ class Training:
 
     def discard(self) -> None:
         """End it for good and delete its data."""
-        self.kill()
+        self.cancel()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _event(self, event: dict) -> None:

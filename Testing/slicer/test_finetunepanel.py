@@ -242,7 +242,7 @@ def training(models, tiny_dataset):
     wanted = TrainParameters(str(tiny_dataset), "-", start="tiny", epochs=1000, device="cpu")
     training = trainingrun.Training.create("Slow", wanted)
     yield training
-    training.kill()
+    training.cancel()
 
 
 def test_killed_training_is_offered(training):
