@@ -55,7 +55,7 @@ class E2ENetSegmentationParameterNode:
     inputVolume, extraVolumes - First and further channels of the input.
     roi - Region the work is limited to.
     outputSegmentation - Where the result goes.
-    explainedSegmentation - The result that the Fusion tab is about.
+    explainedSegmentation, explainedNode - The result and the node that the Fusion tab is about.
     model - Name of the model.
     mirroring, standardNames, show3D - Options of the Segment tab.
     trainingName, datasetFolder - Name of the new model; a dataset outside the scene.
@@ -69,6 +69,7 @@ class E2ENetSegmentationParameterNode:
     roi: vtkMRMLMarkupsROINode
     outputSegmentation: vtkMRMLSegmentationNode
     explainedSegmentation: vtkMRMLSegmentationNode
+    explainedNode: str
     model: str
     mirroring: bool = False
     standardNames: bool = False

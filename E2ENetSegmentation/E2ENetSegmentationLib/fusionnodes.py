@@ -1,6 +1,7 @@
 """The lattice of a model, read without torch: its fused nodes and what each takes in."""
 
 import functools
+import math
 
 from . import paths
 from .i18n import tr as _
@@ -17,8 +18,8 @@ COLORS = {
 DOMINANT, COMPARE = "dominant", "compare"
 
 
-def levelsOf(model: Model) -> int:
-    """Levels of the model's lattice.
+def stridesOf(model: Model) -> list:
+    """By how much each level of the model's lattice is coarser than the one above: (D, H, W).
 
     Raises:
         Refused: The bundle does not say.
@@ -27,8 +28,13 @@ def levelsOf(model: Model) -> int:
     for place in ((content.get("network") or {}).get("arguments"), content.get("plan")):
         strides = (place or {}).get("strides") if isinstance(place, dict) else None
         if isinstance(strides, list) and strides:
-            return len(strides) + 1
+            return strides
     raise Refused(_("{model} does not say how many levels it has.").format(model=model.title))
+
+
+def levelsOf(model: Model) -> int:
+    """Levels of the model's lattice; raises what `stridesOf` raises."""
+    return len(stridesOf(model)) + 1
 
 
 def nodesOf(levels: int) -> list:
@@ -44,6 +50,24 @@ def directionsOf(level: int) -> tuple:
 def nodeName(node) -> str:
     """ "1:0" for stage 1, level 0."""
     return f"{node[0]}:{node[1]}"
+
+
+def describe(model: Model, node) -> str:
+    """One line about a node: its scale, and what it takes in."""
+    stage, level = node
+    factors = [math.prod(axis) for axis in zip(*stridesOf(model)[:level], strict=True)]
+    if not level:
+        scale = _("full resolution")
+    elif len(set(factors)) == 1:
+        scale = _("{n} × coarser").format(n=factors[0])
+    else:
+        scale = _("{n} coarser (depth × height × width)").format(n=" × ".join(map(str, factors)))
+    return _("Stage {stage}, level {level}: {scale}; takes in {directions}.").format(
+        stage=stage,
+        level=level,
+        scale=scale,
+        directions=", ".join(directionName(one).lower() for one in directionsOf(level)),
+    )
 
 
 def directionName(direction: str) -> str:

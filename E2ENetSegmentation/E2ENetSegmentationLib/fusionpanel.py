@@ -3,7 +3,16 @@
 from . import devices, fusionview, hierarchy, segmentations
 from .dependencies import SEGMENT
 from .fusionmaps import SHARE, FusionMaps
-from .fusionnodes import COMPARE, DOMINANT, directionName, directionsOf, levelsOf, nodesOf
+from .fusionnodes import (
+    COMPARE,
+    DOMINANT,
+    describe,
+    directionName,
+    directionsOf,
+    levelsOf,
+    nodeName,
+    nodesOf,
+)
 from .fusionplot import FlowPlot
 from .fusionrun import FusionRequest, FusionRun
 from .i18n import tr as _
@@ -19,7 +28,9 @@ class FusionPanel(RunPanel):
         super().__init__(ui, core, host, dependencies)
         self.maps = None
         self.plot = None
+        self._nodes = []  # (stage, level) of every node of the model
         self._directions = []
+        self._allNodes = False  # which chart is wanted
         self._shown = None  # the request whose maps are shown
         self.refreshModels()
         self._connect()
@@ -28,8 +39,7 @@ class FusionPanel(RunPanel):
     def _connect(self) -> None:
         ui = self.ui
         ui.runSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.onRunChanged)
-        ui.stageComboBox.connect("currentIndexChanged(int)", self.onStageChanged)
-        ui.levelComboBox.connect("currentIndexChanged(int)", self.onLevelChanged)
+        ui.nodeTable.connect("currentCellChanged(int,int,int,int)", self.onNodeChanged)
         ui.directionComboBox.connect("currentIndexChanged(int)", self.onDirectionChanged)
         ui.rawCheckBox.connect("toggled(bool)", self.onDirectionChanged)
         ui.inputSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.update)
@@ -37,6 +47,7 @@ class FusionPanel(RunPanel):
         ui.opacitySlider.connect("valueChanged(double)", self.onAdjusted)
         ui.showButton.connect("clicked()", self.onShow)
         ui.flowButton.connect("clicked()", self.onFlow)
+        ui.allFlowsButton.connect("clicked()", self.onAllFlows)
         ui.hideButton.connect("clicked()", self.onHide)
 
     # State
@@ -44,13 +55,20 @@ class FusionPanel(RunPanel):
     @property
     def node(self):
         """(stage, level), or None for a model without nodes."""
-        stage, level = self.ui.stageComboBox.currentIndex, self.ui.levelComboBox.currentIndex
-        return (stage + 1, level) if stage >= 0 and level >= 0 else None
+        table = self.ui.nodeTable
+        node = (table.currentColumn() + 1, table.currentRow())
+        return node if node in self._nodes else None
 
     @property
     def direction(self) -> str:
         index = self.ui.directionComboBox.currentIndex
         return self._directions[index] if 0 <= index < len(self._directions) else ""
+
+    def setParameterNode(self, parameters) -> None:
+        """Follow another parameter node, also in what node was chosen."""
+        if parameters is not None:
+            self._selectNode(parameters.explainedNode)
+        super().setParameterNode(parameters)
 
     def update(self, *_args) -> None:
         """Enable what can be done now."""
@@ -58,6 +76,7 @@ class FusionPanel(RunPanel):
         ready = self.model is not None and not self.running and self.node is not None
         ui.showButton.enabled = ready and ui.inputSelector.currentNode() is not None
         ui.flowButton.enabled = ready
+        ui.allFlowsButton.enabled = ready
         ui.cancelButton.enabled = self.running
         ui.progressBar.visible = self.running
         shown = self.maps is not None and self.maps.exists
@@ -80,11 +99,9 @@ class FusionPanel(RunPanel):
                     selector.setCurrentNode(node)
         self.update()
 
-    def onStageChanged(self, *_args) -> None:
-        self._fillLevels()
-        self.update()
-
-    def onLevelChanged(self, *_args) -> None:
+    def onNodeChanged(self, *_args) -> None:
+        if self.parameters is not None and self.node is not None:
+            self.parameters.explainedNode = nodeName(self.node)
         self._fillDirections()
         self.update()
 
@@ -111,15 +128,10 @@ class FusionPanel(RunPanel):
             self._take(found, request)
 
     def onFlow(self) -> None:
-        with self.sentences():
-            request = self._request(withImage=False)
-            plot = FlowPlot.find(request.model, request.node)
-            if plot is None:
-                self._begin(request)
-                return
-            self.plot = plot
-            self.host.showPlot(plot.chart)
-            self.say(_("The flow of {model} is shown.").format(model=request.model.title))
+        self._showFlow(allNodes=False)
+
+    def onAllFlows(self) -> None:
+        self._showFlow(allNodes=True)
 
     def onHide(self) -> None:
         fusionview.hide()
@@ -163,13 +175,34 @@ class FusionPanel(RunPanel):
         self.log(_("Explaining {model}").format(model=request.model.title))
 
     def _finished(self, run) -> None:
-        self.plot = run.result.plot
-        if run.result.maps is not None:
-            self._take(run.result.maps, run.request, run.result.warnings)
+        result = run.result
+        if result.maps is None:
+            self._takePlot(result.plot, run.request, result.warnings)
             return
-        self.host.showPlot(self.plot.chart)
-        text = _("The flow of {model} is shown.").format(model=run.request.model.title)
-        self.say(" ".join([text, *dict.fromkeys(run.result.warnings)]))
+        self.plot = result.plot
+        self._take(result.maps, run.request, result.warnings)
+
+    def _showFlow(self, allNodes: bool) -> None:
+        with self.sentences():
+            self._allNodes = allNodes
+            request = self._request(withImage=False)
+            plot = FlowPlot.find(request.model, request.node, allNodes=allNodes)
+            if plot is None:
+                self._begin(request)
+                return
+            self._takePlot(plot, request)
+
+    def _takePlot(self, plot, request: FusionRequest, warnings=()) -> None:
+        """Show the chart that is wanted, and say which it is."""
+        self.plot = plot
+        chart = plot.chart(self._allNodes)
+        self.host.showPlot(chart)
+        if chart is plot.final:
+            text = _("The flow into all nodes of {model} is shown.")
+        else:
+            text = _("The flow into node {node} of {model} is shown.")
+        text = text.format(node=request.nodeName, model=request.model.title)
+        self.say(" ".join([text, *dict.fromkeys(warnings)]))
 
     def _take(self, maps, request: FusionRequest, warnings=()) -> None:
         """Show maps that are in the scene now, and say what they sum up to."""
@@ -217,23 +250,41 @@ class FusionPanel(RunPanel):
         """Its nodes and labels as well."""
         super()._showModel()
         ui, model = self.ui, self.model
-        levels = 0
-        with self.sentences():
-            levels = levelsOf(model) if model else 0
-        before = ui.stageComboBox.currentText
-        stages = sorted({str(stage) for stage, _level in nodesOf(levels)}, key=int)
-        fillCombo(ui.stageComboBox, stages, before)
-        self._fillLevels()
+        self._fillNodes()
         names = [label.name for label in model.labels] if model else []
         fillCombo(ui.labelComboBox, [_("Importance (no label)"), *names], "")
 
-    def _fillLevels(self) -> None:
-        ui = self.ui
-        before, levels = ui.levelComboBox.currentText, []
+    def _fillNodes(self) -> None:
+        """The lattice: a row a level, a column a stage; what was chosen stays if it can."""
+        stored = self.parameters.explainedNode if self.parameters is not None else ""
+        before, cells, levels = self.node or (1, 0), {}, 1
         with self.sentences():
-            if self.model and ui.stageComboBox.currentIndex >= 0:
-                levels = list(range(levelsOf(self.model) - 1 - ui.stageComboBox.currentIndex))
-        fillCombo(ui.levelComboBox, [str(level) for level in levels], before)
+            if self.model:
+                levels = levelsOf(self.model)
+                cells = {
+                    (level, stage - 1): (
+                        nodeName((stage, level)),
+                        describe(self.model, (stage, level)),
+                    )
+                    for stage, level in nodesOf(levels)
+                }
+        self._nodes = [(column + 1, row) for row, column in cells]
+        rows = [_("Level {n}").format(n=n) for n in range(levels - 1)]
+        columns = [_("Stage {n}").format(n=n) for n in range(1, levels)]
+        self.host.fillLattice(self.ui.nodeTable, rows, columns, cells)
+        self._selectNode(stored, nodeName(before), nodeName((1, 0)))
+
+    def _selectNode(self, *names) -> None:
+        """Select the first of these nodes that the model has; tells nobody."""
+        known = {nodeName(node): node for node in self._nodes}
+        for name in names:
+            if name in known:
+                stage, level = known[name]
+                table = self.ui.nodeTable
+                blocked = table.blockSignals(True)
+                table.setCurrentCell(level, stage - 1)
+                table.blockSignals(blocked)
+                break
         self._fillDirections()
 
     def _fillDirections(self) -> None:

@@ -25,10 +25,9 @@ class FlowPlot:
         self.history, self.final = history, final
         self._nodes = nodes
 
-    @property
-    def chart(self):
-        """The chart that says most."""
-        return self.history or self.final
+    def chart(self, allNodes: bool = False):
+        """The chart of the node, unless that of all nodes is wanted or there is no other."""
+        return self.final if allNodes else self.history or self.final
 
     def nodes(self) -> list:
         """Every node that belongs to it."""
@@ -55,11 +54,11 @@ class FlowPlot:
         return cls(history, final, made)
 
     @classmethod
-    def find(cls, model, node):
-        """The charts of a model and node in the scene, or None."""
+    def find(cls, model, node, *, allNodes: bool = False):
+        """The charts of a model and node in the scene, or None; that of all nodes may be enough."""
         final, history = map(_chart, _keys(model, node))
         hasHistory = final is not None and final.GetAttribute(HISTORY) == "1"
-        if final is None or (hasHistory and history is None):
+        if final is None or (hasHistory and history is None and not allNodes):
             return None
         return cls(history, final, [])
 

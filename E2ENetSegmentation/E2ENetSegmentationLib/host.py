@@ -107,6 +107,36 @@ class SlicerHost:
             mode = qt.QHeaderView.Stretch if c in stretch else qt.QHeaderView.ResizeToContents
             header.setSectionResizeMode(c, mode)
 
+    def fillLattice(self, table, rows, columns, cells: dict) -> None:
+        """A table of cells of which those in `cells` can be chosen, the others cannot.
+
+        Args:
+            rows: Titles of the rows.
+            columns: Titles of the columns.
+            cells: (row, column) -> text and tool tip.
+        """
+        import qt
+
+        blocked = table.blockSignals(True)
+        table.setRowCount(len(rows))
+        table.setColumnCount(len(columns))
+        table.setVerticalHeaderLabels(list(rows))
+        table.setHorizontalHeaderLabels(list(columns))
+        for r in range(len(rows)):
+            for c in range(len(columns)):
+                text, tip = cells.get((r, c), ("", ""))
+                item = qt.QTableWidgetItem(text)
+                if (r, c) in cells:
+                    item.setFlags(qt.Qt.ItemIsSelectable | qt.Qt.ItemIsEnabled)
+                else:
+                    item.setFlags(qt.Qt.NoItemFlags)
+                    item.setBackground(table.palette.window())
+                item.setTextAlignment(qt.Qt.AlignCenter)
+                item.setToolTip(tip)
+                table.setItem(r, c, item)
+        table.blockSignals(blocked)
+        table.horizontalHeader().setSectionResizeMode(qt.QHeaderView.Stretch)
+
     def tableText(self, table, row: int, column: int) -> str:
         item = table.item(row, column)
         return item.text() if item is not None else ""

@@ -35,7 +35,7 @@ class FakeHost:
         self.timers.append(FakeTimer(callback))
         return self.timers[-1]
 
-    def pump(self, until, seconds: float = 120.0) -> None:
+    def pump(self, until, seconds: float = 600.0) -> None:
         """Let time pass: fire the running timers until `until()`.
 
         Raises:
@@ -78,6 +78,12 @@ class FakeHost:
         table._rows = [list(row) for row in rows]
         table._props["rowCount"] = len(rows)
         table._row = min(table._row, len(rows) - 1)
+
+    def fillLattice(self, table, rows, columns, cells):
+        table._rows, table._items, table._cells = list(rows), list(columns), dict(cells)
+        table._props.update(rowCount=len(rows), columnCount=len(columns))
+        if (table._row, table._column) not in cells:
+            table._row = table._column = -1
 
     def tableText(self, table, row, column):
         return str(table._rows[row][column])

@@ -53,13 +53,14 @@ class FusionTab:
         self.ui, self.host = Ui(RESOURCES / "UI" / "FusionTab.ui"), FakeHost()
         checks = dependencies.Dependencies(RESOURCES, self.host)
         self.panel = FusionPanel(self.ui, Core(), self.host, checks)
+        self.parameters = SimpleNamespace(explainedNode="", extraVolumes=[])
+        self.panel.setParameterNode(self.parameters)
         self.panel.selectModel(model)
 
     def choose(self, volume, stage=1, level=0, label=0):
         """A volume, a node, and a label by its place in the list (0: none)."""
         self.ui.inputSelector.setCurrentNode(volume)
-        self.ui.stageComboBox.currentIndex = stage - 1
-        self.ui.levelComboBox.currentIndex = level
+        self.ui.nodeTable.setCurrentCell(level, stage - 1)
         self.ui.labelComboBox.currentIndex = label
         self.panel.update()
 
@@ -73,7 +74,8 @@ class FusionTab:
     @property
     def usable(self):
         ui = self.ui
-        return ui.showButton.enabled and ui.flowButton.enabled and not ui.cancelButton.enabled
+        able = (ui.showButton, ui.flowButton, ui.allFlowsButton)
+        return all(button.enabled for button in able) and not ui.cancelButton.enabled
 
 
 class FineTuneTab:
@@ -120,7 +122,7 @@ class FineTuneTab:
         self.panel.setParameterNode(self.parameters)
 
     def wait(self, until=None):
-        self.host.pump(until or (lambda: not self.panel.running), 300)
+        self.host.pump(until or (lambda: not self.panel.running))
 
     @property
     def said(self):

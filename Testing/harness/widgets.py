@@ -90,9 +90,18 @@ CLASSES = {  # class: (properties with defaults, signals, methods)
             "editTriggers": 0,
             "selectionBehavior": 0,
             "selectionMode": 0,
+            "tabKeyNavigation": True,
+            "cornerButtonEnabled": True,
+            "horizontalScrollBarPolicy": 0,
+            "verticalScrollBarPolicy": 0,
+            "sizeAdjustPolicy": 0,
         },
-        ("itemSelectionChanged()", "itemChanged(QTableWidgetItem*)"),
-        ("currentRow", "selectRow"),
+        (
+            "itemSelectionChanged()",
+            "itemChanged(QTableWidgetItem*)",
+            "currentCellChanged(int,int,int,int)",
+        ),
+        ("currentRow", "currentColumn", "selectRow", "setCurrentCell", "blockSignals"),
     ),
     "ctkCollapsibleButton": ({"text": "", "collapsed": False}, ("contentsCollapsed(bool)",), ()),
     "ctkPathLineEdit": ({"currentPath": "", "filters": 0}, ("currentPathChanged(QString)",), ()),
@@ -123,6 +132,8 @@ class FakeWidget:
             _items=[],
             _rows=[],
             _row=-1,
+            _column=-1,
+            _cells={},
             _checked=[],
             _blocked=False,
         )
@@ -182,11 +193,11 @@ class FakeWidget:
         self._emit("clicked()")
         self._emit("clicked(bool)", self.checked)
 
-    # Combo boxes
-
     def _m_blockSignals(self, blocked):
         before, self._blocked = self._blocked, blocked
         return before
+
+    # Combo boxes
 
     def _m_clear(self):
         self._items = []
@@ -223,6 +234,17 @@ class FakeWidget:
     def _m_selectRow(self, row):
         self._row = row
         self._emit("itemSelectionChanged()")
+
+    def _m_currentColumn(self):
+        return self._column
+
+    def _m_setCurrentCell(self, row, column):
+        if (row, column) not in self._cells:
+            raise AssertionError(f"{self._name} has no cell {row}, {column} to choose")
+        before = (self._row, self._column)
+        self._row, self._column = row, column
+        if before != (row, column):
+            self._emit("currentCellChanged(int,int,int,int)", row, column, *before)
 
     # Tabs
 

@@ -59,7 +59,7 @@ def test_maps_are_of_these_weights_and_this_region(tab, scene, models, tmp_path,
     volume = add_volume(scene)
     tab.choose(volume, 2, 0)
     tab.click(tab.ui.showButton)
-    first, chart = tab.panel.maps, tab.panel.plot.chart
+    first, chart = tab.panel.maps, tab.panel.plot.chart()
     tab.ui.showButton.click()
     assert not tab.panel.running
     shutil.rmtree(copy)
@@ -68,7 +68,7 @@ def test_maps_are_of_these_weights_and_this_region(tab, scene, models, tmp_path,
     tab.click(tab.ui.showButton)
     assert tab.panel.maps.nodes() != first.nodes()
     assert first.exists  # what was there stays, to be compared
-    assert tab.panel.plot.chart is not chart
+    assert tab.panel.plot.chart() is not chart
     region = scene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "Box")
     region.SetCenter(*(axes("plain") @ [14, 12, 9, 1])[:3])
     region.SetSize(18, 18, 18)

@@ -10,6 +10,7 @@ import pytest
 import slicer
 from E2ENetSegmentationLib import fusionrun, volumes
 from E2ENetSegmentationLib.fusioncolors import legendOf
+from E2ENetSegmentationLib.fusionnodes import describe
 from E2ENetSegmentationLib.models import ModelStore
 from harness.bundles import variant
 from harness.made import add_run, add_volume, phantom
@@ -30,16 +31,49 @@ def count(scene, kind):
 
 def test_lists_what_the_model_has(tab):
     ui = tab.ui
-    assert ui.stageComboBox._items == ["1", "2"]  # three levels
-    assert ui.levelComboBox._items == ["0", "1"]
+    assert ui.nodeTable._items == ["Stage 1", "Stage 2"]  # three levels
+    assert ui.nodeTable._rows == ["Level 0", "Level 1"]
+    texts = {place: text for place, (text, _tip) in ui.nodeTable._cells.items()}
+    assert texts == {(0, 0): "1:0", (1, 0): "1:1", (0, 1): "2:0"}
+    assert tab.panel.node == (1, 0)
     assert ui.directionComboBox._items == ["Dominant", "Forward", "Upward", "Compare"]
-    ui.levelComboBox.currentIndex = 1
+    ui.nodeTable.setCurrentCell(1, 0)
+    assert tab.panel.node == (1, 1)
     assert ui.directionComboBox._items == ["Dominant", "Forward", "Upward", "Downward", "Compare"]
-    ui.stageComboBox.currentIndex = 1
-    assert ui.levelComboBox._items == ["0"]
     assert ui.labelComboBox._items[0] == "Importance (no label)"
     assert not ui.showButton.enabled  # no volume
     assert ui.flowButton.enabled
+
+
+def test_nodes_are_described(models):
+    model = ModelStore().open("tiny")
+    model.content["network"]["arguments"]["strides"] = [[1, 2, 2], [2, 2, 2]]
+    assert describe(model, (2, 0)) == (
+        "Stage 2, level 0: full resolution; takes in forward, upward."
+    )
+    assert describe(model, (1, 1)) == (
+        "Stage 1, level 1: 1 × 2 × 2 coarser (depth × height × width); "
+        "takes in forward, upward, downward."
+    )
+    model.content["network"]["arguments"]["strides"] = [[2, 2, 2], [2, 2, 2], [2, 2, 2]]
+    assert "level 2: 4 × coarser;" in describe(model, (1, 2))
+
+
+def test_the_node_comes_back(tab, monkeypatch):
+    tab.ui.nodeTable.setCurrentCell(1, 0)
+    assert tab.parameters.explainedNode == "1:1"
+    tab.panel.sceneAboutToClose()
+    tab.panel.setParameterNode(None)
+    tab.ui.nodeTable.setCurrentCell(0, 1)
+    tab.panel.setParameterNode(tab.parameters)
+    assert tab.panel.node == (1, 1)
+    tab.panel.refreshModels()
+    assert tab.panel.node == (1, 1)
+    monkeypatch.setattr(tab.panel.core.store, "models", lambda: [])
+    tab.panel.refreshModels()  # without a model there is no node
+    assert tab.panel.node is None
+    tab.panel.update()
+    assert not tab.ui.flowButton.enabled
 
 
 def test_show_and_look(tab, scene, slices, left_behind):
@@ -142,11 +176,19 @@ def test_what_is_no_longer_of_the_run_lies_beside_its_volume(tab, scene, models)
 
 
 def test_flow_without_a_volume(tab, scene):
-    tab.click(tab.ui.flowButton)
-    panel = tab.panel
-    assert tab.ui.statusLabel.text.startswith("The flow of "), tab.ui.logText.plainText
-    assert tab.host.charts == [panel.plot.chart]
+    ui, panel = tab.ui, tab.panel
+    title = panel.model.title
+    tab.click(ui.allFlowsButton)
+    assert ui.statusLabel.text == f"The flow into all nodes of {title} is shown."
     final = panel.plot.final
+    ui.flowButton.click()  # the node's came with it: no second run
+    assert not panel.running
+    assert ui.statusLabel.text == f"The flow into node 1:0 of {title} is shown."
+    assert tab.host.charts == [final, panel.plot.history]
+    ui.nodeTable.setCurrentCell(1, 0)
+    ui.allFlowsButton.click()  # the same for every node
+    assert not panel.running
+    assert tab.host.charts[2:] == [final]
     assert final.GetNumberOfPlotSeriesNodes() == 3
     table = final.GetNthPlotSeriesNode(0).GetTableNode().GetTable()
     names = [table.GetColumnByName("Node").GetValue(i) for i in range(table.GetNumberOfRows())]
@@ -154,8 +196,7 @@ def test_flow_without_a_volume(tab, scene):
     for row in range(3):
         shares = [table.GetValueByName(row, d.capitalize()).ToDouble() for d in DIRECTIONS]
         assert sum(shares) == pytest.approx(100, abs=0.01)
-    tab.click(tab.ui.flowButton)  # again: the same chart, no second run
-    assert count(scene, "vtkMRMLPlotChartNode") == len({final, panel.plot.chart})
+    assert count(scene, "vtkMRMLPlotChartNode") == 2
 
 
 @pytest.mark.parametrize("history", [True, False])
@@ -173,10 +214,10 @@ def test_flow_with_and_without_history(tab, scene, models, tmp_path, history, mo
     plot = tab.panel.plot
     assert plot is not None, tab.ui.statusLabel.text
     if content.get("history"):
-        assert plot.chart is plot.history
+        assert tab.host.charts == [plot.history]
         assert plot.history.GetNumberOfPlotSeriesNodes() == 4  # two directions, each with its L1
     else:
-        assert plot.chart is plot.final
+        assert tab.host.charts == [plot.final]
         assert "carries no history" in tab.ui.statusLabel.text
     assert tab.panel.ui.flowButton.enabled
 

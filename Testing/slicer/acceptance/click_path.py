@@ -152,7 +152,8 @@ class Walk:
         ui.runSelector.setCurrentNode(self.result)
         assert panel.model.name == self.options.model
         assert ui.inputSelector.currentNode() is self.volume
-        ui.levelComboBox.currentIndex = 1
+        ui.nodeTable.setCurrentCell(1, 0)
+        assert panel.node == (1, 1)
         ui.showButton.click()
         assert panel.running, ui.statusLabel.text
         self.h.wait_until(lambda: not panel.running, 10 * MINUTES)
@@ -170,6 +171,8 @@ class Walk:
         assert "forward raw" in panel.maps.found
         ui.flowButton.click()
         assert not panel.running, "the flow came with the maps"
+        ui.allFlowsButton.click()
+        assert "all nodes" in ui.statusLabel.text, ui.statusLabel.text
         ui.hideButton.click()
         self.result.GetDisplayNode().SetVisibility2D(True)
 
@@ -230,6 +233,8 @@ class Walk:
         segment, cases = self.tabs["SegmentTab"], self.tabs["FineTuneTab"].casesTable
         chosen, count = segment.inputSelector.currentNode().GetName(), cases.rowCount
         explained = self.tabs["FusionTab"].runSelector.currentNode().GetName()
+        assert self.widget.fusion.node == (1, 1)
+        assert self.widget.logic.getParameterNode().explainedNode == "1:1"
         assert count > 0
         segment.standardNamesCheckBox.checked = True
         with tempfile.TemporaryDirectory() as folder:
@@ -244,6 +249,7 @@ class Walk:
         assert segment.inputSelector.currentNode().GetName() == chosen
         fusion = self.tabs["FusionTab"]
         assert fusion.runSelector.currentNode().GetName() == explained
+        assert self.widget.fusion.node == (1, 1)
         assert segment.standardNamesCheckBox.checked
         assert cases.rowCount == count
 
