@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from e2enet.networks import E2ENet
+from e2enet.runtime.grouped import GroupedPlan
 
 Precision = Literal["float32", "float16", "bfloat16"]
 
@@ -53,7 +54,8 @@ def compile(
         from e2enet.runtime.sparse import SparsePlan
 
         return SparsePlan(network, torch.get_num_threads())
-    return as_it_is(network, device, precision)
+    half = None if device.type == "cpu" or precision == "float32" else getattr(torch, precision)
+    return GroupedPlan(network, device, half)
 
 
 def kernels_work() -> bool:
