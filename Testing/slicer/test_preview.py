@@ -230,6 +230,16 @@ def test_image_that_cannot_be_read(rested, scene, left_behind, tmp_path, monkeyp
     assert left_behind() == []
 
 
+def test_an_engine_that_crashes(tab, rested, stub, left_behind):
+    stub("crash")
+    tab.panel.preview.setTraining(rested)
+    assert preview(tab) is None
+    assert tab.ui.previewStatusLabel.text.startswith("The engine stopped unexpectedly")
+    assert "boom" in tab.ui.trainLogText.plainText
+    assert tab.ui.previewButton.text == "Preview"
+    assert left_behind() == []
+
+
 def test_a_run_that_names_no_cases(tab, rested):
     """Of an older engine: no preview, a line in the log, and the rest of the tab works."""
     record = rested.runFolder / "run.json"
