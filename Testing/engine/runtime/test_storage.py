@@ -25,6 +25,8 @@ def walk(arena: Arena, steps: list) -> list[tuple[int, int]]:
         one = arena.take(step)
         assert one.size >= step
         for other in held:
+            if not (one.size and other.size):
+                continue
             assert one.first + one.size <= other.first or other.first + other.size <= one.first
         held.append(one)
         places.append((one.first, one.size))
@@ -53,6 +55,14 @@ def test_what_is_given_back_is_one_piece_again() -> None:
         arena.give(held[number])
     assert arena.take(448).first == 0
     assert arena.needed == 4 * 112
+
+
+def test_an_empty_buffer_takes_no_place() -> None:
+    arena = Arena()
+    first, empty, last = arena.take(16), arena.take(0), arena.take(16)
+    for one in (first, last, empty):
+        arena.give(one)
+    assert arena._gaps == Arena()._gaps
 
 
 def test_memory_grows_and_never_shrinks() -> None:

@@ -153,6 +153,8 @@ class Arena:
 
     def give(self, buffer: Buffer) -> None:
         """Take a buffer back."""
+        if not buffer.size:
+            return  # a gap of nothing would keep its neighbours apart
         self._gaps.append((buffer.first, buffer.first + buffer.size))
         self._gaps.sort()
         joined = self._gaps[:1]
