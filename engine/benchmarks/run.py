@@ -226,6 +226,8 @@ def main() -> None:
     if options.rounds < 1:
         parser.error("--rounds must be at least 1")
     console = Console()
+    if not console.is_terminal:  # a file has no width; the tables are made for this one
+        console = Console(width=100)
     started = time.time()
     facts = machine.facts(options.threads)
     facts |= {"seed": SEED, "patch": list(options.patch), "rounds": options.rounds}
