@@ -141,6 +141,83 @@ def test_masks_may_change_between_steps() -> None:
     same_gradients(plain, fast, connections, image)
 
 
+def evolve(connections: Connections) -> None:
+    """Give every layer other live connections, as many as before."""
+    generator = torch.Generator().manual_seed(9)
+    connections.load_state_dict(
+        {
+            name: mask.flatten()[torch.randperm(mask.numel(), generator=generator)].view_as(mask)
+            for name, mask in connections.masks.items()
+        }
+    )
+
+
+def validate(network: E2ENet) -> None:
+    network.eval()
+    with torch.no_grad():
+        network(torch.randn(3, 1, 4, 8, 12))
+    network.train()
+
+
+@pytest.mark.parametrize(
+    "happens",
+    [("validation",), ("evolution",), ("evolution", "validation"), ("another batch size",)],
+    ids=lambda events: ", then ".join(events),
+)
+def test_a_step_is_that_of_the_masked_network_whatever_came_before(happens: list[str]) -> None:
+    plain, fast, connections = networks([(2, 2, 2)] * 2, base=6, sparsity=0.5)
+    learn(fast, torch.randn(1, 1, 8, 8, 12))
+    fast.zero_grad()
+    batch = 1
+    for event in happens:
+        if event == "evolution":
+            evolve(connections)
+        elif event == "validation":
+            validate(fast)
+        else:
+            batch = 3
+    with torch.no_grad():
+        for name in connections.masks:  # what came to life has a weight too
+            plain.get_parameter(f"{name}.weight").normal_(0, 0.3)
+    Connections(plain, connections.masks).apply()
+    fast.load_state_dict(plain.state_dict())
+    image = torch.randn(batch, 1, 8, 8, 12)
+    for a, b in zip(learn(plain, image), learn(fast, image), strict=True):
+        assert torch.allclose(a, b, atol=1e-3)
+    same_gradients(plain, fast, connections, image)
+
+
+def test_gradients_after_a_validation_are_those_before_it() -> None:
+    _, fast, connections = networks([(2, 2, 2)] * 2, base=6, slope=0.01)
+    image = torch.randn(2, 1, 8, 8, 12)
+    learn(fast, image)
+    before = [None if p.grad is None else p.grad.clone() for p in fast.parameters()]
+    # The lists of a mask are made by whoever comes first: here by a pass without gradients.
+    kept = connections.state_dict()
+    evolve(connections)
+    validate(fast)
+    connections.load_state_dict(kept)
+    validate(fast)
+    fast.zero_grad()
+    learn(fast, image)
+    for a, p in zip(before, fast.parameters(), strict=True):
+        assert (a is None) == (p.grad is None)
+        assert a is None or (p.grad is not None and torch.equal(a, p.grad))
+
+
+def test_only_some_inputs_want_gradients() -> None:
+    """A frozen backbone, then none: the question changes, the mask does not."""
+    plain, fast, connections = networks([(2, 2, 2)] * 2, base=6)
+    image = torch.randn(1, 1, 8, 8, 12)
+    for network in (plain, fast):
+        network.backbone.requires_grad_(False)
+        learn(network, image)
+        network.backbone.requires_grad_(True)
+        network.zero_grad()
+        learn(network, image)
+    same_gradients(plain, fast, connections, image)
+
+
 def test_a_step_can_be_repeated_bit_by_bit() -> None:
     _, fast, _ = networks([(2, 2, 2)], base=8, slope=0.01)
     image = torch.randn(2, 1, 8, 40, 40)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -25,50 +26,65 @@ _MATRIX = plane_matrix()
 _TURNED = torch.from_numpy(plane_matrix().T.copy())  # from transformed kernels back to kernels
 
 
-@dataclass(frozen=True)
 class _Structure:
     """The lists of a mask.
 
-    Attributes:
+    What is asked of it is answered from nothing but the mask and the question, and kept by the
+    question, so that no pass can be answered with the lists of another.
+
+    Args:
         mask: (output, input).
+
+    Attributes:
         forward: From inputs to outputs.
-        backward: From the gradients of outputs to those of inputs.
-        inputs, begins: For `gradients.kernel_gradients`, over the maps of `forward.read`.
-        places: (live padded,) kernel of each of its sums, as in `ConvLists`.
     """
 
-    mask: Tensor
-    forward: ConvLists
-    backward: ConvLists
-    inputs: np.ndarray
-    begins: np.ndarray
-    places: np.ndarray
+    def __init__(self, mask: Tensor) -> None:
+        self.mask = mask.clone()
+        live = self.mask.numpy()
+        self.forward = conv_lists(live, np.ones(len(live), bool))
+        self._backward: dict[bytes, ConvLists] = {}
 
-    @classmethod
-    def of(cls, mask: Tensor, wanted: np.ndarray) -> _Structure:
-        """`wanted` says which inputs need a gradient."""
-        live = mask.numpy()
-        forward = conv_lists(live, np.ones(len(live), bool))
-        backward = conv_lists(live.T, wanted & live.any(axis=0))
+    def backward(self, wanted: np.ndarray) -> ConvLists:
+        """From the gradients of outputs to those of inputs; (input,) bool says of which."""
+        key = wanted.tobytes()
+        if key not in self._backward:
+            live = self.mask.numpy()
+            self._backward[key] = conv_lists(live.T, wanted & live.any(axis=0))
+        return self._backward[key]
+
+    @cached_property
+    def kernels(self) -> _KernelLists:
+        """For the gradients of the kernels."""
+        live = self.mask.numpy()
         nothing = live.size
         inputs, begins, places = [], [0], []
-        for output, row in enumerate(live[:, forward.read]):
+        for output, row in enumerate(live[:, self.forward.read]):
             listed = np.flatnonzero(row)
-            numbers = output * live.shape[1] + forward.read[listed]
+            numbers = output * live.shape[1] + self.forward.read[listed]
             padding = -len(listed) % gradients.CHUNK
             inputs.append(np.pad(listed, (0, padding)))
             places.append(np.pad(numbers, (0, padding), constant_values=nothing))
             begins.append(begins[-1] + len(listed) + padding)
         joined = np.concatenate(places)
         joined = np.pad(joined, (0, -len(joined) % LANES), constant_values=nothing)
-        return cls(
-            mask.clone(),
-            forward,
-            backward,
-            np.concatenate(inputs).astype(np.int64),
-            np.array(begins, np.int64),
-            joined,
+        return _KernelLists(
+            np.concatenate(inputs).astype(np.int64), np.array(begins, np.int64), joined
         )
+
+
+@dataclass(frozen=True)
+class _KernelLists:
+    """For `gradients.kernel_gradients`, over the maps of `forward.read`.
+
+    Attributes:
+        inputs, begins: Of each output map.
+        places: (live padded,) kernel of each of its sums, as in `ConvLists`.
+    """
+
+    inputs: np.ndarray
+    begins: np.ndarray
+    places: np.ndarray
 
 
 class SparseBlock:
@@ -99,13 +115,13 @@ class SparseBlock:
             _Convolution.apply(self, self.block.conv.weight, norm.weight, norm.bias, *parts),
         )
 
-    def structure(self, wanted: np.ndarray) -> _Structure:
+    def structure(self) -> _Structure:
         """The lists of the mask as it is now."""
         mask = self._connections.masks.get(self._name)
         if mask is None:
             mask = torch.ones(self.block.conv.weight.shape[:2], dtype=torch.bool)
         if self._structure is None or not torch.equal(self._structure.mask, mask):
-            self._structure = _Structure.of(mask, wanted)
+            self._structure = _Structure(mask)
         return self._structure
 
     def convolve(
@@ -156,11 +172,12 @@ class SparseBlock:
     def kernel_gradients(
         self, lists: _Structure, inputs: np.ndarray, upstream: np.ndarray, size: tuple[int, ...]
     ) -> Tensor:
-        """(live padded, 9) gradients of the kernels of `lists.places` for a sample."""
+        """(live padded, 9) gradients of the kernels of `lists.kernels` for a sample."""
         depth, height, width = size
         tiles = depth * -(-height // TILE) * -(-width // TILE)
         blocks = -(-tiles // WIDE)
-        live = len(lists.places)
+        kernels = lists.kernels
+        live = len(kernels.places)
         # One sum a thread, and always the same share of the work in it: sums can be repeated.
         threads = min(self.workers.threads, blocks)
         sums = np.zeros((threads, 36 * live), np.float32)
@@ -172,7 +189,7 @@ class SparseBlock:
             lambda portions, thread, _: [
                 gradients.kernel_gradients(
                     (borders[n], borders[n + 1]), (depth, height, width), inputs, delays, upstream,
-                    lists.inputs, lists.begins, sums[n], scratch[thread],
+                    kernels.inputs, kernels.begins, sums[n], scratch[thread],
                 )
                 for n in range(*portions)
             ],
@@ -189,8 +206,7 @@ class _Convolution(torch.autograd.Function):
     ) -> Tensor:
         batch, _, *size = parts[0].shape
         widths = [part.shape[1] for part in parts]
-        wanted = np.repeat(ctx.needs_input_grad[4:], widths)
-        lists = block.structure(wanted)
+        lists = block.structure()
         y, z = planar(batch, len(weight), *size), planar(batch, len(weight), *size)
         taps = weight.detach().numpy()[:, :, 0]
         read, written = lists.forward.read, lists.forward.written
@@ -225,7 +241,8 @@ class _Convolution(torch.autograd.Function):
         block, lists = ctx.block, ctx.lists
         batch, outputs, *size = y.shape
         grad = grad.contiguous()
-        read, written = lists.backward.read, lists.backward.written
+        backward = lists.backward(np.repeat(ctx.needs_input_grad[4:], ctx.widths))
+        read, written = backward.read, backward.written
         taps = weight.detach().numpy()[:, :, 0]
         turned = np.ascontiguousarray(taps.transpose(1, 0, 2, 3)[:, :, ::-1, ::-1])
         grads = [
@@ -233,7 +250,7 @@ class _Convolution(torch.autograd.Function):
             for part, needed in zip(parts, ctx.needs_input_grad[4:], strict=True)
         ]
         norm_grads = np.zeros((outputs, 2))
-        kernel_grads = torch.zeros(len(lists.places), 9)
+        kernel_grads = torch.zeros(len(lists.kernels.places), 9)
         dy = planar(outputs, *size)
         for sample in range(batch):
             sums = np.zeros((outputs, 2))
@@ -256,12 +273,12 @@ class _Convolution(torch.autograd.Function):
                     ]
                 )
                 block.convolve(
-                    lists.backward, turned, upstream[read], np.zeros(len(read), np.int64),
+                    backward, turned, upstream[read], np.zeros(len(read), np.int64),
                     targets[written], -block._delays[written], tuple(size),
                 )  # fmt: skip
         _clear_unwritten(grads, ctx.widths, written, block._delays)
         grad_weight = torch.zeros(weight.shape[0] * weight.shape[1] + 1, 9)
-        grad_weight[torch.from_numpy(lists.places)] = kernel_grads
+        grad_weight[torch.from_numpy(lists.kernels.places)] = kernel_grads
         return (
             None,
             grad_weight[:-1].view(weight.shape),
