@@ -13,8 +13,8 @@ from typing import Any
 
 from e2enet.bundle import Bundle
 from e2enet.cli.console import ConsoleReporter
-from e2enet.data.images import Volume, read_image
-from e2enet.data.orientation import to_canonical
+from e2enet.data.images.orientation import to_canonical
+from e2enet.data.images.volume import Volume, read_image
 from e2enet.events import BadInput
 from e2enet.inference import Result, segment
 from rich.console import Console
@@ -45,8 +45,8 @@ def draw_fusion(bundle: Bundle, result: Result, folder: Path) -> None:
     from e2enet.explain.nodes import output_nodes
     from e2enet.explain.overlay import draw_importance
     from e2enet.explain.volumes import Explainer
-    from e2enet.inference.cases import find_case
-    from e2enet.inference.opening import open_case
+    from e2enet.inference.case.inputs import find_case
+    from e2enet.inference.case.loading import open_case
 
     explainer = Explainer(bundle)
     flow = fusion_flow(bundle, explainer.connections)

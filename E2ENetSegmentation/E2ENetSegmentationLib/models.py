@@ -165,7 +165,7 @@ class ModelStore:
                     _checkFiles(source)
                     shutil.copytree(source, copy)
                 else:
-                    paths.engineModule("archive").extract_checked(source, copy)
+                    paths.engineModule("bundle.archive").extract_checked(source, copy)
                 self.open(copy)
                 if target.exists():
                     target.rename(Path(scratch) / "replaced")
@@ -190,7 +190,7 @@ class ModelStore:
         if archive.suffix.lower() != ".zip":
             archive = archive.with_name(archive.name + ".zip")
         try:
-            paths.engineModule("archive").pack(model.path, archive)
+            paths.engineModule("bundle.archive").pack(model.path, archive)
         except OSError as error:
             raise Refused(
                 _("{name} cannot be written: {reason}.").format(

@@ -99,7 +99,7 @@ def childEnvironment() -> dict:
 
 def dataFolder() -> Path:
     """The user's data folder of the engine, never inside Slicer's installation."""
-    return engineModule("bundle").user_folder("data")
+    return engineModule("folders").user_folder()
 
 
 def modelsFolder() -> Path:

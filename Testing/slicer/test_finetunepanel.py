@@ -43,8 +43,8 @@ def test_dataset_of_the_scene(scene, models, tmp_path):
     image = sitk.ReadImage(str(tmp_path / "set" / "imagesTr" / "case_000_0000.nrrd"))
     assert (sitk.GetArrayFromImage(label) == phantom()[1]).all()
     assert np.allclose(label.GetDirection(), image.GetDirection())
-    from e2enet.data.datasets import read_dataset
-    from e2enet.data.splits import split
+    from e2enet.data.datasets.raw import read_dataset
+    from e2enet.data.datasets.splits import split
 
     written = read_dataset(tmp_path / "set")
     assert written.case_names == ("case_000", "case_001")

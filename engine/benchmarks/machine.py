@@ -23,7 +23,7 @@ def facts(threads: int) -> dict[str, Any]:
     """What a reader needs to know to compare."""
     import e2enet
     import numba
-    from e2enet.runtime.compiling import kernels_work
+    from e2enet.runtime.execution import kernels_work
 
     cpu = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from e2enet.data.plan import Plan
+from e2enet.data.planning.plan import Plan
 
 
 def e2enet(*arguments: object) -> subprocess.CompletedProcess[str]:

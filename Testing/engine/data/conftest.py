@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from e2enet.data.datasets import Dataset
-from e2enet.data.fingerprint import Fingerprint
+from e2enet.data.datasets.raw import Dataset
+from e2enet.data.planning.fingerprint import Fingerprint
 
 CT_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from e2enet.bundle import Bundle
-from e2enet.data.images import Grid, Volume
+from e2enet.data.images.volume import Grid, Volume
 from e2enet.events import BadInput
 from e2enet.explain import flow_figure
 from e2enet.explain.flow import fusion_flow

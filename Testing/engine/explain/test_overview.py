@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from e2enet.data.images import Grid, Volume
+from e2enet.data.images.volume import Grid, Volume
 from e2enet.events import BadInput
 from e2enet.explain import overview as module
 from e2enet.explain.overview import overview

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 from e2enet.bundle import Bundle
-from e2enet.data.images import Volume, read_image
-from e2enet.data.orientation import to_canonical
+from e2enet.data.images.orientation import to_canonical
+from e2enet.data.images.volume import Volume, read_image
 from e2enet.events import BadInput
 from e2enet.explain.nodes import Node, lattice
 from e2enet.explain.volumes import Explainer, NodeMaps, find_label
-from e2enet.inference.cases import find_case
-from e2enet.inference.opening import open_case
-from e2enet.inference.regions import Region, prepare_region
+from e2enet.inference.case.inputs import find_case
+from e2enet.inference.case.loading import open_case
+from e2enet.inference.localisation.regions import Region, prepare_region
 
 LEFT_HANDED_OBLIQUE = (0.8, -0.6, 0.0, 0.6, 0.8, 0.0, 0.0, 0.0, -1.0)
 
@@ -229,7 +229,7 @@ def test_maps_of_nothing_stay_finite():
 
 
 def _plan(explainer):
-    from e2enet.data.plan import Plan
+    from e2enet.data.planning.plan import Plan
 
     return Plan.from_dict(explainer.bundle.plan)
 

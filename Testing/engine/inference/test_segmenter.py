@@ -13,12 +13,12 @@ import pytest
 import SimpleITK as sitk
 import torch
 from e2enet.bundle import Bundle
-from e2enet.data.images import Grid, Volume
-from e2enet.data.plan import Plan
-from e2enet.data.preprocessing import prepare
+from e2enet.data.images.volume import Grid, Volume
+from e2enet.data.planning.plan import Plan
+from e2enet.data.preprocessing.cases import prepare
 from e2enet.events import BadInput, Reporter
 from e2enet.inference import segment
-from e2enet.inference.predictor import Predictor
+from e2enet.inference.sliding_window.predictor import Predictor
 
 TURN = (0.8, -0.6, 0.0, 0.6, 0.8, 0.0, 0.0, 0.0, 1.0)
 LEFT_HANDED = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
@@ -287,7 +287,7 @@ def test_nothing_is_left_when_writing_fails(image, tmp_path, tiny_bundle, monkey
     def full(*_args, **_kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("e2enet.inference.result.json.dumps", full)
+    monkeypatch.setattr("e2enet.inference.case.result.json.dumps", full)
     with pytest.raises(BadInput, match="cannot be written") as caught:
         segment(image, tiny_bundle, output=output)
     assert caught.value.code == "output-not-writable"

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from e2enet.data.patches import VALIDATION, PatchSampler
-from e2enet.data.preprocessed import PreprocessedCase
+from e2enet.data.patches.sampling import VALIDATION, PatchSampler
+from e2enet.data.preprocessing.store import PreprocessedCase
 from e2enet.dsff import Connections, Evolution
 from e2enet.events import Reporter
 from e2enet.networks import E2ENet
-from e2enet.training.trainer import Recipe, Trainer
+from e2enet.training.loop.trainer import Recipe, Trainer
 
 PATCH = (8, 8, 8)
 
@@ -47,7 +47,7 @@ class Flip:
     def __call__(
         self, image: np.ndarray, label: np.ndarray, *, start: Any, patch: Any, rng: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        from e2enet.data.patches import crop
+        from e2enet.data.patches.sampling import crop
 
         x, y = crop(image, start, patch), crop(label, start, patch)
         x = x + rng.normal(0, 0.1, x.shape).astype(np.float32)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from e2enet.training.checkpoint import load_checkpoint
+from e2enet.training.loop.checkpoint import load_checkpoint
 
 from .conftest import assert_same
 

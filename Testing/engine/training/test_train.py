@@ -13,7 +13,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 from e2enet.bundle import Bundle
-from e2enet.data.plan import Plan
+from e2enet.data.planning.plan import Plan
 from e2enet.events import BadInput
 from e2enet.training.train import Trained, train
 

@@ -32,7 +32,7 @@ def export(
     def work(reporter: Reporter) -> None:
         import os
 
-        from e2enet.training.export import export_run
+        from e2enet.training.run.export import export_run
 
         bundle = export_run(folder, Path(os.path.abspath(output)))
         provenance = bundle.model["provenance"]

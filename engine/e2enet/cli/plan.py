@@ -38,9 +38,9 @@ def plan(
     """
 
     def work(reporter: Reporter) -> None:
-        from e2enet.data.datasets import read_dataset
-        from e2enet.data.fingerprint import fingerprint
-        from e2enet.data.plan import make_plan, parse_patch
+        from e2enet.data.datasets.raw import read_dataset
+        from e2enet.data.planning.fingerprint import fingerprint
+        from e2enet.data.planning.plan import make_plan, parse_patch
 
         sizes = None if patch is None else parse_patch(patch)
         data = read_dataset(dataset)

@@ -85,7 +85,7 @@ def segment(
     """  # fmt: skip
 
     def work(reporter: Reporter) -> None:
-        from e2enet.inference.cases import is_case_folder
+        from e2enet.inference.case.inputs import is_case_folder
 
         options: dict[str, Any] = {
             "output": output,
@@ -104,7 +104,7 @@ def segment(
             _take_bar_away(reporter)
             _say_batch(outcome, progress)
             return
-        from e2enet.inference.result import Outputs
+        from e2enet.inference.case.result import Outputs
         from e2enet.inference.segmenter import segment as segment_one
 
         result = segment_one(inputs, model, **options)

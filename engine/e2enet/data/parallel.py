@@ -14,7 +14,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
-from ..events import Reporter
+from e2enet.events import Reporter
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

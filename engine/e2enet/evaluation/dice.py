@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from ..data.images import check_same_grid, read_label
-from ..data.naming import image_stem, is_image_name
-from ..events import BadInput, Reporter
+from e2enet.data.images.naming import image_stem, is_image_name
+from e2enet.data.images.volume import check_same_grid, read_label
+from e2enet.events import BadInput, Reporter
 
 
 def dice(prediction: np.ndarray, reference: np.ndarray, values: Iterable[int]) -> dict[int, float]:

@@ -40,20 +40,20 @@ from typing import Any
 
 import numpy as np
 
-from ..bundle import Bundle, Label
-from ..data.images import write_image, write_label
-from ..events import BadInput, Reporter
-from ..inference.cases import find_case, is_case_folder
-from ..inference.opening import OpenCase, open_case
-from ..inference.segmenter import Recorder
-from .faithfulness import Faithfulness, faithfulness
-from .flow import Flow, fusion_flow
-from .flow_figure import draw_flow, draw_history
-from .folder import INDEX, check_folder, fill_folder
-from .nodes import lattice, parse_nodes
-from .overlay import display_range, draw_importance
-from .report import write_report
-from .volumes import Explainer, NodeMaps, find_label
+from e2enet.bundle import Bundle, Label
+from e2enet.data.images.volume import write_image, write_label
+from e2enet.events import BadInput, Reporter
+from e2enet.explain.faithfulness import Faithfulness, faithfulness
+from e2enet.explain.flow import Flow, fusion_flow
+from e2enet.explain.flow_figure import draw_flow, draw_history
+from e2enet.explain.folder import INDEX, check_folder, fill_folder
+from e2enet.explain.nodes import lattice, parse_nodes
+from e2enet.explain.overlay import display_range, draw_importance
+from e2enet.explain.report import write_report
+from e2enet.explain.volumes import Explainer, NodeMaps, find_label
+from e2enet.inference.case.inputs import find_case, is_case_folder
+from e2enet.inference.case.loading import OpenCase, open_case
+from e2enet.inference.segmenter import Recorder
 
 SCHEMA_VERSION = 1
 REPORT, SEGMENTATION = "report.html", "segmentation.nrrd"

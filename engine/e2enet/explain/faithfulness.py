@@ -46,18 +46,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..data.images import Volume, check_same_grid, read_label
-from ..data.naming import image_stem, is_image_name
-from ..data.orientation import to_canonical
-from ..dsff import Connections
-from ..evaluation.dice import dice, mean
-from ..events import BadInput, Reporter
-from ..inference.cases import InputCase, find_cases
-from ..inference.opening import OpenCase, open_case
-from ..networks import SparseLayer
-from .importance import first_layers, inputs_of
-from .nodes import Node, lattice
-from .volumes import Explainer
+from e2enet.data.images.naming import image_stem, is_image_name
+from e2enet.data.images.orientation import to_canonical
+from e2enet.data.images.volume import Volume, check_same_grid, read_label
+from e2enet.dsff import Connections
+from e2enet.evaluation.dice import dice, mean
+from e2enet.events import BadInput, Reporter
+from e2enet.explain.importance import first_layers, inputs_of
+from e2enet.explain.nodes import Node, lattice
+from e2enet.explain.volumes import Explainer
+from e2enet.inference.case.inputs import InputCase, find_cases
+from e2enet.inference.case.loading import OpenCase, open_case
+from e2enet.networks import SparseLayer
 
 SEEDS = 3
 FRACTIONS = (0.05, 0.1, 0.2)

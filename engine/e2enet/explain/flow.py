@@ -31,12 +31,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..bundle import Bundle
-from ..events import BadInput, Reporter
-from .nodes import DIRECTIONS
+from e2enet.bundle import Bundle
+from e2enet.events import BadInput, Reporter
+from e2enet.explain.nodes import DIRECTIONS
 
 if TYPE_CHECKING:
-    from ..dsff import Connections
+    from e2enet.dsff import Connections
 
 SCHEMA_VERSION = 1
 _COLUMNS = (

@@ -18,9 +18,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, FancyArrowPatch
 
-from ..events import BadInput
-from .flow import Flow
-from .nodes import COLORS, DIRECTIONS, lattice
+from e2enet.events import BadInput
+from e2enet.explain.flow import Flow
+from e2enet.explain.nodes import COLORS, DIRECTIONS, lattice
 
 QUANTITIES = {"share": "live connections", "l1_share": "kernel L1 mass"}
 _INK, _FAINT = "#1d2430", "#6b7480"

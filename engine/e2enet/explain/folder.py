@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..events import BadInput
+from e2enet.events import BadInput
 
 INDEX = "explain.json"
 

@@ -47,9 +47,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..dsff import Connections
-from ..networks import E2ENet, SparseLayer
-from .nodes import DIRECTIONS, Node
+from e2enet.dsff import Connections
+from e2enet.explain.nodes import DIRECTIONS, Node
+from e2enet.networks import E2ENet, SparseLayer
 
 
 @dataclass(frozen=True)

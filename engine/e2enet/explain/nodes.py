@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ..events import BadInput
+from e2enet.events import BadInput
 
 DIRECTIONS = ("forward", "upward", "downward")  # in the order of the concatenation
 # Okabe and Ito's colours, which stay apart in the common forms of colour blindness.

@@ -16,10 +16,10 @@ from matplotlib.colors import Normalize, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from ..data.images import Volume
-from .flow_figure import save_png
-from .nodes import COLORS, DIRECTIONS
-from .overview import (
+from e2enet.data.images.volume import Volume
+from e2enet.explain.flow_figure import save_png
+from e2enet.explain.nodes import COLORS, DIRECTIONS
+from e2enet.explain.overview import (
     PLANES,
     Plane,
     best_cut,
@@ -28,7 +28,7 @@ from .overview import (
     field_of_view,
     grey_window,
 )
-from .volumes import NodeMaps
+from e2enet.explain.volumes import NodeMaps
 
 _PAPER, _INK, _FAINT = "#0e1116", "#e6e8eb", "#8b93a0"
 _COLORMAP = "inferno"

@@ -19,9 +19,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
-from ..data.images import Grid, Volume
-from ..data.orientation import to_canonical
-from .flow_figure import save_png
+from e2enet.data.images.orientation import to_canonical
+from e2enet.data.images.volume import Grid, Volume
+from e2enet.explain.flow_figure import save_png
 
 _PAPER = "#0e1116"
 _INK = "#e6e8eb"

@@ -8,8 +8,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from .flow import Flow
-from .nodes import COLORS, DIRECTIONS
+from e2enet.explain.flow import Flow
+from e2enet.explain.nodes import COLORS, DIRECTIONS
 
 _STYLE = """
 :root { color-scheme: light; --ink: #1d2430; --faint: #5d6673; --line: #dfe3e8; }

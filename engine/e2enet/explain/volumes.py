@@ -12,19 +12,19 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor, nn
 
-from ..bundle import Bundle, Label
-from ..dsff import Connections
-from ..events import BadInput, Reporter
-from ..inference.device import choose_device
-from ..inference.opening import OpenCase
-from ..inference.predictor import Predictor
-from ..inference.regions import Job, result_labels
-from ..inference.restore import SliceWriter
-from ..inference.segmenter import predict_labels
-from ..inference.spill import zeros
-from ..networks import E2ENet
-from .importance import FusionMaps
-from .nodes import DIRECTIONS, Node
+from e2enet.bundle import Bundle, Label
+from e2enet.dsff import Connections
+from e2enet.events import BadInput, Reporter
+from e2enet.explain.importance import FusionMaps
+from e2enet.explain.nodes import DIRECTIONS, Node
+from e2enet.inference.case.loading import OpenCase
+from e2enet.inference.case.restoring import SliceWriter
+from e2enet.inference.device import choose_device
+from e2enet.inference.localisation.regions import Job, result_labels
+from e2enet.inference.segmenter import predict_labels
+from e2enet.inference.sliding_window.predictor import Predictor
+from e2enet.inference.sliding_window.spill import zeros
+from e2enet.networks import E2ENet
 
 
 @dataclass(frozen=True)

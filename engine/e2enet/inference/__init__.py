@@ -14,9 +14,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..runtime import compile
-    from .result import Result
-    from .segmenter import Segmenter, segment
+    from e2enet.inference.case.result import Result
+    from e2enet.inference.segmenter import Segmenter, segment
+    from e2enet.runtime import compile
 
 __all__ = ["Result", "Segmenter", "compile", "segment"]
 
@@ -25,6 +25,6 @@ def __getattr__(name: str) -> Any:
     # Lazily: training uses the predictor and needs none of the rest.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = {"compile": "e2enet.runtime", "Result": "e2enet.inference.result"}
+    home = {"compile": "e2enet.runtime", "Result": "e2enet.inference.case.result"}
     module = import_module(home.get(name, "e2enet.inference.segmenter"))
     return getattr(module, name)

@@ -6,14 +6,14 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..bundle import Bundle
-from ..events import BadInput, Reporter
-from .cases import find_cases
-from .result import Outputs
-from .segmenter import Segmenter
+from e2enet.bundle import Bundle
+from e2enet.events import BadInput, Reporter
+from e2enet.inference.case.inputs import find_cases
+from e2enet.inference.case.result import Outputs
+from e2enet.inference.segmenter import Segmenter
 
 if TYPE_CHECKING:
-    from .predictor import Runtime
+    from e2enet.inference.sliding_window.predictor import Runtime
 
 # What the next case would meet as well.
 _FATAL = (

@@ -6,7 +6,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from ..events import BadInput
+from e2enet.events import BadInput
 
 if TYPE_CHECKING:
     import torch

@@ -14,23 +14,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..bundle import Bundle, Label
-from ..data.images import Grid
-from ..data.plan import Plan
-from ..events import BadInput, Reporter
-from .cases import InputCase, find_case
-from .device import check_device_name
-from .islands import keep_largest
-from .manifest import make_manifest
-from .opening import Clock, open_case
-from .regions import Job, Region, result_labels
-from .result import LabelVolume, Outputs, Result
-from .spill import zeros
+from e2enet.bundle import Bundle, Label
+from e2enet.data.images.volume import Grid
+from e2enet.data.planning.plan import Plan
+from e2enet.events import BadInput, Reporter
+from e2enet.inference.case.components import keep_largest
+from e2enet.inference.case.inputs import InputCase, find_case
+from e2enet.inference.case.loading import Clock, open_case
+from e2enet.inference.case.manifest import make_manifest
+from e2enet.inference.case.result import LabelVolume, Outputs, Result
+from e2enet.inference.device import check_device_name
+from e2enet.inference.localisation.regions import Job, Region, result_labels
+from e2enet.inference.sliding_window.spill import zeros
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from .predictor import Predictor, Runtime
+    from e2enet.inference.sliding_window.predictor import Predictor, Runtime
 
 PathLike = str | os.PathLike[str]
 _UNUSUAL = 1.5  # times beyond the range of the training cases
@@ -58,7 +58,7 @@ def segment(
         device: auto, cpu, cuda, cuda:N or mps.
         tta: Average over mirrored versions where the model's plan allows mirroring; slower by
             2 to the number of its axes.
-        roi: Region of interest or several (`e2enet.inference.roi.parse_roi`).
+        roi: Region of interest or several (`e2enet.inference.localisation.roi.parse_roi`).
         save_probabilities: Keep the probabilities of all labels.
         runtime: "sparse" skips what DSFF removed; "reference" runs the network as it was trained.
         reporter: Receives progress ("read", "locate", "inference", "write") and warnings.
@@ -173,8 +173,8 @@ class Segmenter:
         return result
 
     def _predictor(self, reporter: Reporter) -> Predictor:
-        from .device import choose_device
-        from .predictor import Predictor
+        from e2enet.inference.device import choose_device
+        from e2enet.inference.sliding_window.predictor import Predictor
 
         device = choose_device(self._device_name)
         if self._network is None:
@@ -244,7 +244,7 @@ def predict_labels(
         kept: (len(labels), z, y, x) for the probabilities, or None.
         reporter: Receives progress as stage "inference".
     """
-    from .restore import LabelWriter
+    from e2enet.inference.case.restoring import LabelWriter
 
     reporter = reporter or Reporter()
     jobs = [job for job in jobs if not job.empty]

@@ -5,6 +5,6 @@ whose kernels Numba compiles; where Numba is missing or does not work, and on a 
 `grouped`, which PyTorch alone runs.
 """
 
-from e2enet.runtime.compiling import Plan, Precision, as_it_is, compile
+from e2enet.runtime.execution import Plan, Precision, as_it_is, compile
 
 __all__ = ["Plan", "Precision", "as_it_is", "compile"]

@@ -16,22 +16,22 @@ from typing import Any
 import torch
 
 from e2enet.bundle import Bundle
-from e2enet.data.datasets import read_dataset
-from e2enet.data.patches import VALIDATION, PatchSampler
-from e2enet.data.plan import Plan
-from e2enet.data.preprocessed import PreprocessedDataset
+from e2enet.data.datasets.raw import read_dataset
+from e2enet.data.patches.sampling import VALIDATION, PatchSampler
+from e2enet.data.planning.plan import Plan
+from e2enet.data.preprocessing.store import PreprocessedDataset
 from e2enet.dsff import Connections, Evolution
 from e2enet.events import BadInput, Reporter
 from e2enet.inference.device import choose_device
 from e2enet.networks import E2ENet
-from e2enet.training.export import Snapshot, export_bundle
 from e2enet.training.finetune import transfer
-from e2enet.training.lock import locked
-from e2enet.training.metadata import load_metadata, merged
-from e2enet.training.request import Request, refuse_existing, started_before
-from e2enet.training.settings import RUN, Run
-from e2enet.training.trainer import CHECKPOINT, CONTROL, Recipe, Trainer
-from e2enet.training.validation import mean_dice, validate_cases
+from e2enet.training.loop.trainer import CHECKPOINT, CONTROL, Recipe, Trainer
+from e2enet.training.loop.validation import mean_dice, validate_cases
+from e2enet.training.run.export import Snapshot, export_bundle
+from e2enet.training.run.lock import locked
+from e2enet.training.run.metadata import load_metadata, merged
+from e2enet.training.run.preparation import Request, refuse_existing, started_before
+from e2enet.training.run.settings import RUN, Run
 
 ZETA, FINE_TUNING_ZETA = 0.5, 0.1
 
@@ -164,7 +164,7 @@ def _trainer(
     workers: int | None,
     reporter: Reporter,
 ) -> Trainer:
-    from e2enet.data.augmentation import Augmentation
+    from e2enet.data.patches.augmentation import Augmentation
 
     settings = run.settings
     resume = (run.folder / CHECKPOINT).exists()

@@ -1,0 +1,144 @@
+"""Planning after nnU-Net's rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from e2enet.data.datasets.raw import read_dataset
+from e2enet.data.planning.fingerprint import fingerprint
+from e2enet.data.planning.plan import Plan, make_plan, parse_patch
+from e2enet.data.planning.topology import training_bytes
+from e2enet.events import BadInput
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+Described = Callable[..., tuple]
+
+
+def test_small_isotropic(described: Described) -> None:
+    plan = make_plan(*described([(1, 1, 1)] * 170, [(36, 50, 35)] * 170))
+    assert (plan.patch, plan.levels, plan.strides) == ((40, 56, 40), 4, ((2, 2, 2),) * 3)
+    assert plan.transpose == (0, 1, 2)
+    assert plan.divisor == (8, 8, 8)
+    assert plan.batch_size >= 2
+    assert plan.channels[0].normalisation == "zscore"
+
+
+def test_depth_is_the_coarsest_axis(described: Described) -> None:
+    plan = make_plan(*described([(1.25, 7.7, 1.25)] * 9, [(256, 34, 256)] * 9))
+    assert plan.transpose == (1, 0, 2)
+    assert plan.spacing == (7.7, 1.25, 1.25)
+    assert plan.strides[0] == (1, 2, 2)
+    # Equally coarse up to rounding: axial.
+    assert make_plan(*described([(0.999, 1.0, 1.0)], [(64, 64, 64)])).transpose == (0, 1, 2)
+
+
+def test_thick_slices_take_the_tenth_percentile(described: Described) -> None:
+    spacings = [(3.0, 1, 1)] * 2 + [(5.0, 1, 1)] * 8
+    plan = make_plan(*described(spacings, [(30, 200, 200)] * 10))
+    assert plan.spacing[0] == pytest.approx(3.0, abs=0.01)
+    # Not where the axis has as many voxels as the others.
+    assert make_plan(*described(spacings, [(150, 200, 200)] * 10)).spacing[0] == 5.0
+
+
+def test_normalisation(described: Described) -> None:
+    spacing, size = [(1, 1, 1)], [(64, 64, 64)]
+    ct, mr, raw = make_plan(*described(spacing, size, channels=("CT", "T1", "noNorm"))).channels
+    assert (ct.normalisation, ct.lower, ct.upper, ct.mean, ct.std) == ("ct", -100, 250, 50, 20)
+    assert (mr.normalisation, mr.mean) == ("zscore", None)
+    assert raw.normalisation == "none"
+    plan = make_plan(*described(spacing, size, crop_share=0.4))
+    assert plan.channels[0].normalisation == "zscore-masked"
+
+
+def test_mirroring_follows_the_transpose(described: Described) -> None:
+    labels = {"background": 0, "left kidney": 1, "right kidney": 2}
+    plan = make_plan(*described([(1, 1, 4)], [(64, 64, 16)], labels=labels))
+    assert plan.transpose == (2, 0, 1)
+    assert (plan.left_right_axis, plan.left_right_pairs) == (0, ((1, 2),))
+    assert plan.mirror_axes == (0, 1, 2)
+    del labels["right kidney"]
+    plan = make_plan(*described([(1, 1, 4)], [(64, 64, 16)], labels=labels))
+    assert (plan.left_right_axis, plan.mirror_axes) == (None, (1, 2))
+
+
+def test_overrides(described: Described) -> None:
+    data = described([(1, 1, 1)], [(36, 50, 35)])
+    plan = make_plan(*data, levels=3, batch_size=5)
+    assert (plan.levels, plan.batch_size) == (3, 5)
+    plan = make_plan(*data, patch=(32, 48, 32))
+    assert plan.patch == (32, 48, 32)
+    with pytest.raises(BadInput, match=r"33×48×32 does not divide by 8×8×8") as caught:
+        make_plan(*data, patch=(33, 48, 32))
+    assert "40×48×32" in caught.value.help
+    for wrong in ({"levels": 1}, {"levels": 12}, {"patch": (1, 2, 3)}, {"patch": (2, 2)}):
+        with pytest.raises(BadInput):
+            make_plan(*data, **wrong)
+    assert parse_patch("64x128X32") == (64, 128, 32)
+    for wrong in ("64", "axbxc", "0x1x2"):
+        with pytest.raises(BadInput):
+            parse_patch(wrong)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.tuples(*[st.floats(0.3, 8)] * 3),
+    st.tuples(*[st.integers(2, 600)] * 3),
+    st.floats(4, 40),
+)
+def test_any_dataset_gets_a_plan_that_holds(
+    described: Described, spacing: tuple, size: tuple, memory: float
+) -> None:
+    try:
+        plan = make_plan(*described([spacing], [size]), memory_gb=memory)
+    except BadInput as error:
+        assert "levels" in error.message  # noqa: PT017
+        assert min(size) < 16
+        return
+    assert Plan.from_dict(plan.to_dict()) == plan
+    assert plan.spacing[0] >= 0.99 * max(plan.spacing) - 1e-6
+    cost = training_bytes(
+        plan.patch, plan.strides, in_channels=1, num_classes=2, base_channels=48, batch_size=2
+    )
+    assert cost <= memory * 2**30
+
+
+def test_file_and_text(described: Described, tmp_path: Path) -> None:
+    plan = make_plan(*described([(1, 1, 1)], [(36, 50, 35)]))
+    plan.save(tmp_path / "plan.json")
+    assert Plan.load(tmp_path / "plan.json") == plan
+    assert '"patch": [40, 56, 40]' in (tmp_path / "plan.json").read_text(encoding="utf-8")
+    assert [p.name for p in tmp_path.iterdir()] == ["plan.json"]
+    (tmp_path / "plan.json").write_text('{"patch": 3}')
+    with pytest.raises(BadInput, match=r"plan\.json: The plan lacks"):
+        Plan.load(tmp_path / "plan.json")
+    (tmp_path / "plan.json").write_text("{")
+    with pytest.raises(BadInput, match=r"plan\.json cannot be read"):
+        Plan.load(tmp_path / "plan.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "patch", "strides", "kind"),
+    [
+        ("Dataset004_Hippocampus", (40, 56, 40), 3, "zscore"),
+        ("Dataset020_ChaosT2", None, 5, "zscore"),
+        ("Dataset030_HeadNeckCT", None, 4, "ct"),
+        ("Dataset015_Brats15", None, 5, "zscore-masked"),
+    ],
+)
+def test_real_datasets(
+    shared: Path, name: str, patch: tuple | None, strides: int, kind: str
+) -> None:
+    dataset = read_dataset(shared / "data" / name)
+    plan = make_plan(fingerprint(dataset, workers=0), dataset)
+    assert patch in (None, plan.patch)
+    assert len(plan.strides) == strides
+    assert {channel.normalisation for channel in plan.channels} == {kind}
+    if "Chaos" in name:
+        assert plan.spacing == pytest.approx((7.7, 1.25, 1.25))
+        assert plan.strides[0] == (1, 2, 2)
+        assert plan.left_right_pairs == ((3, 2),)

@@ -1,0 +1,129 @@
+"""Each instruction on its own."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+import pytest
+from e2enet.runtime.kernels.vectors import (
+    LANES,
+    deal2,
+    deal4,
+    fma,
+    keep,
+    load,
+    load_at,
+    maximum,
+    peek,
+    poke,
+    slide,
+    slide_up,
+    splat,
+    store,
+    store_at,
+    store_some,
+    total,
+    weave2,
+    weave4,
+    where_positive,
+)
+
+FLOATS = np.random.default_rng(0).normal(size=(4, LANES)).astype(np.float32)
+
+
+@numba.njit
+def everything(flat, out, address, number):
+    a, b, c, d = load(flat, 0), load(flat, 16), load(flat, 32), load_at(address + 192)
+    store(out, 0, a + b)
+    store(out, 16, a - b)
+    store(out, 32, a * b)
+    store(out, 48, fma(a, b, c))
+    store(out, 64, maximum(a, b))
+    store(out, 80, where_positive(a, b, c))
+    store(out, 96, slide(a, number))
+    store(out, 112, slide_up(number, a))
+    store(out, 128, splat(number))
+    e, f = deal2(a, b)
+    store(out, 144, e)
+    store(out, 160, f)
+    e, f = weave2(e, f)
+    store(out, 176, e)
+    store(out, 192, f)
+    e, f, g, h = deal4(a, b, c, d)
+    store(out, 208, e)
+    store(out, 224, f)
+    store(out, 240, g)
+    store(out, 256, h)
+    e, f, g, h = weave4(e, f, g, h)
+    store(out, 272, e)
+    store(out, 288, f)
+    store(out, 304, g)
+    store(out, 320, h)
+    return total(a), peek(address + 4)
+
+
+def test_arithmetic_and_order() -> None:
+    flat = FLOATS.reshape(-1).copy()
+    a, b, c, _ = FLOATS
+    out = np.full(336, np.nan, np.float32)
+    added, second = everything(flat, out, flat.ctypes.data, np.float32(7))
+    rows = out.reshape(-1, LANES)
+    np.testing.assert_array_equal(rows[0], a + b)
+    np.testing.assert_array_equal(rows[1], a - b)
+    np.testing.assert_array_equal(rows[2], a * b)
+    once = (a.astype(float) * b + c).astype(np.float32)
+    np.testing.assert_allclose(rows[3], once, rtol=1e-7)
+    np.testing.assert_array_equal(rows[4], np.maximum(a, b))
+    np.testing.assert_array_equal(rows[5], np.where(a > 0, b, c))
+    np.testing.assert_array_equal(rows[6], [*a[1:], 7])
+    np.testing.assert_array_equal(rows[7], [7, *a[:-1]])
+    np.testing.assert_array_equal(rows[8], np.full(LANES, 7))
+    np.testing.assert_array_equal(rows[9:11].T.reshape(-1), flat[:32])
+    np.testing.assert_array_equal(rows[11:13].reshape(-1), flat[:32])
+    np.testing.assert_array_equal(rows[13:17].T.reshape(-1), flat)
+    np.testing.assert_array_equal(rows[17:21].reshape(-1), flat)
+    assert added == pytest.approx(float(a.sum()), abs=1e-5)
+    assert second == a[1]
+
+
+@numba.njit
+def edges(flat, out, address, count):
+    store(out, 0, keep(load(flat, 0), count))
+    store_some(address, load(flat, 0), count)
+
+
+@pytest.mark.parametrize("count", [-5, *range(19), 64])
+def test_a_part_of_a_vector(count: int) -> None:
+    """Lanes of garbage vanish, and nothing behind the part is written."""
+    first = min(max(count, 0), LANES)
+    flat, out = FLOATS[0].copy(), np.zeros(LANES, np.float32)
+    flat[first:] = np.nan
+    target = np.full(3 * LANES, 5, np.float32)
+    edges(flat, out, target[LANES:].ctypes.data, count)
+    np.testing.assert_array_equal(out, [*flat[:first], *np.zeros(LANES - first)])
+    np.testing.assert_array_equal(target[LANES : LANES + first], flat[:first])
+    target[LANES : LANES + first] = 5
+    np.testing.assert_array_equal(target, np.full(3 * LANES, 5))
+
+
+@numba.njit
+def write(address, flat):
+    poke(address, flat[3])
+    store_at(address + 4, load(flat, 0))
+
+
+def test_writing_to_an_address() -> None:
+    target = np.zeros(LANES + 3, np.float32)
+    write(target.ctypes.data + 4, FLOATS[1])
+    np.testing.assert_array_equal(target, [0, FLOATS[1, 3], *FLOATS[1], 0])
+
+
+@numba.njit
+def of_no_number(flat, out):
+    store(out, 0, maximum(load(flat, 0), load(flat, 0) * splat(np.float32(0.01))))
+
+
+def test_what_is_no_number_passes_the_leaky_relu() -> None:
+    out = np.zeros(LANES, np.float32)
+    of_no_number(np.full(LANES, np.nan, np.float32), out)
+    assert np.isnan(out).all()

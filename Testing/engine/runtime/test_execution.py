@@ -1,0 +1,217 @@
+"""The plan that fits the machine, and what takes its place where that does not work."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from e2enet.cli.app import app
+from e2enet.events import Reporter
+from e2enet.inference.sliding_window.predictor import Predictor
+from e2enet.runtime import Plan, as_it_is, compile
+from e2enet.runtime import execution as compiling
+from e2enet.runtime.plans.grouped import GroupedPlan
+from e2enet.runtime.plans.sparse import SparsePlan
+from torch import Tensor, nn
+from typer.testing import CliRunner
+
+from .made import assert_same, made_image, made_network
+
+S222 = (2, 2, 2)
+
+
+@pytest.fixture
+def _asked_again() -> Iterator[None]:
+    """Whether the kernels work is found out anew, here and by whoever comes next."""
+    compiling._kernels_work.cache_clear()
+    yield
+    compiling._kernels_work.cache_clear()
+
+
+def assert_works(plan: Plan) -> None:
+    network = made_network([S222], base=5, sparsity=0.8)
+    image = made_image(network, (2, 2, 3), batch=2)
+    assert_same(plan(image), network, image)
+
+
+def compiled() -> Plan:
+    return compile(made_network([S222], base=5, sparsity=0.8))
+
+
+def test_a_cpu_gets_the_sparse_kernels() -> None:
+    plan = compiled()
+    assert isinstance(plan, SparsePlan)
+    assert_works(plan)
+
+
+@pytest.mark.parametrize("error", [ImportError, SystemError, RuntimeError])
+@pytest.mark.usefixtures("_asked_again")
+def test_without_numba_or_with_one_that_does_not_start(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Refusing:
+        def find_spec(self, name: str, *_: Any) -> None:
+            if name == "e2enet.runtime.plans.sparse":
+                raise error("Numba needs NumPy 1.99 or less.")
+
+    monkeypatch.delitem(sys.modules, "e2enet.runtime.plans.sparse")
+    monkeypatch.setattr(sys, "meta_path", [Refusing(), *sys.meta_path])
+    plan = compiled()
+    assert isinstance(plan, GroupedPlan)
+    assert_works(plan)
+
+
+def test_numba_is_imported_by_the_sparse_kernels_alone() -> None:
+    """So that all else runs where it is not installed."""
+    code = (
+        "import sys; sys.modules['numba'] = sys.modules['llvmlite'] = None\n"
+        "import torch; from e2enet.networks import E2ENet; from e2enet.runtime import compile\n"
+        "network = E2ENet(1, 2, [(2, 2, 2)], base_channels=3, deep_supervision=False).eval()\n"
+        "image = torch.randn(1, 1, 4, 6, 10)\n"
+        "with torch.inference_mode(): wanted = network(image)\n"
+        "assert torch.allclose(compile(network)(image), wanted, atol=1e-4)\n"
+        "import e2enet.inference.sliding_window.predictor\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.usefixtures("_asked_again")
+def test_kernels_that_this_cpu_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unsupported(*_: Any) -> None:
+        raise RuntimeError("LLVM ERROR: Cannot select: intrinsic %llvm.fma")
+
+    monkeypatch.setattr(SparsePlan, "__call__", unsupported)
+    plan = compiled()
+    assert isinstance(plan, GroupedPlan)
+    assert_works(plan)
+
+
+@pytest.mark.usefixtures("_asked_again")
+def test_kernels_that_compute_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = SparsePlan.__call__
+    monkeypatch.setattr(SparsePlan, "__call__", lambda self, image: right(self, image) + 0.01)
+    plan = compiled()
+    assert isinstance(plan, GroupedPlan)
+    assert_works(plan)
+
+
+@pytest.mark.usefixtures("_asked_again")
+def test_kernels_that_make_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = SparsePlan.__call__
+    monkeypatch.setattr(SparsePlan, "__call__", lambda self, image: right(self, image) * np.nan)
+    assert isinstance(compiled(), GroupedPlan)
+
+
+def twice(x: int) -> int:
+    return 2 * x
+
+
+@pytest.mark.parametrize("error", [RuntimeError, PermissionError])
+def test_a_machine_on_which_no_cache_can_be_written(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kernel is then compiled for this process."""
+    from e2enet.runtime.kernels import vectors
+
+    real = vectors.numba.njit
+
+    def njit(function: Any, **options: Any) -> Any:
+        if options.get("cache"):
+            raise error("cannot cache function: no locator available")
+        return real(function, **options)
+
+    monkeypatch.setattr(vectors.numba, "njit", njit)
+    assert vectors.kernel(twice)(21) == 42
+
+
+def test_another_network_runs_as_it_is() -> None:
+    class Heads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv3d(2, 3, 1)
+            self.drop = nn.Dropout(0.5)
+
+        def forward(self, x: Tensor) -> list[Tensor]:
+            y = self.drop(self.conv(x))
+            return [y, y[..., ::2]]
+
+    network = Heads()
+    image = torch.randn(1, 2, 3, 4, 5)
+    found = compile(network)(image)
+    assert torch.allclose(found, network.conv(image))
+    assert not found.requires_grad
+
+
+@pytest.mark.parametrize("plan_of", [compile, as_it_is, GroupedPlan])
+@pytest.mark.parametrize("shape", [(1, 2, 8, 8, 8), (1, 8, 8, 8), (1, 1, 7, 8, 8)])
+def test_images_that_the_network_does_not_take(plan_of: Any, shape: tuple[int, ...]) -> None:
+    network = made_network([S222])
+    more = ("float32",) if plan_of is as_it_is else ()
+    arguments = () if plan_of is compile else (torch.device("cpu"), *more)
+    with pytest.raises(ValueError, match=r"E2ENet takes|does not divide"):
+        plan_of(network, *arguments)(torch.zeros(shape))
+
+
+def test_a_cpu_computes_in_single_precision_whatever_is_asked() -> None:
+    network = made_network([S222])
+    image = made_image(network, (2, 2, 3))
+    for precision in ("float16", "bfloat16"):
+        assert torch.equal(compile(network, "cpu", precision)(image), compile(network)(image))  # type: ignore[arg-type]
+
+
+def test_a_network_in_training_mode_with_deep_supervision() -> None:
+    network = made_network([S222] * 3, deep_supervision=True).train()
+    image = made_image(network, (1, 2, 2))
+    found = compile(network)(image)
+    assert_same(found, network.eval(), image)
+
+
+def test_segment_writes_the_same_labels_with_and_without(tiny_bundle: Path, tmp_path: Path) -> None:
+    array = np.random.default_rng(0).normal(100, 20, (12, 18, 16)).astype(np.float32)
+    image = os.fspath(tmp_path / "case.nii.gz")
+    sitk.WriteImage(sitk.GetImageFromArray(array), image)
+    labels = []
+    for runtime in ("reference", "sparse"):
+        output = os.fspath(tmp_path / f"{runtime}.nii.gz")
+        arguments = ["segment", image, "--model", os.fspath(tiny_bundle), "--output", output]
+        outcome = CliRunner().invoke(app, [*arguments, "--runtime", runtime])
+        assert outcome.exit_code == 0, outcome.output
+        labels.append(sitk.GetArrayFromImage(sitk.ReadImage(output)))
+    assert len(np.unique(labels[0])) > 1
+    np.testing.assert_array_equal(*labels)
+
+
+def test_from_a_full_gpu_the_work_moves_to_the_sparse_kernels(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    network = made_network([S222], base=5)
+    patch, image = (4, 4, 4), np.random.default_rng(0).normal(size=(1, 6, 5, 7)).astype(np.float32)
+    plain = Predictor(network, patch=patch, classes=3, runtime="reference")
+    wanted = torch.cat([block.clone() for block in plain.stream(image)])
+
+    class Heard(Reporter):
+        codes: list[str] = []  # noqa: RUF012
+
+        def warning(self, code: str, message: str) -> None:
+            self.codes.append(code)
+
+    def full(_: Tensor) -> Tensor:
+        raise torch.OutOfMemoryError("out of memory")
+
+    predictor = Predictor(network, patch=patch, classes=3, reporter=Heard())
+    monkeypatch.setattr(predictor, "device", torch.device("meta"))
+    monkeypatch.setattr(predictor, "_plan", full)
+    monkeypatch.setattr(Tensor, "to", lambda self, *arguments, **more: self)
+    found = torch.cat([block.clone() for block in predictor.stream(image)])
+    assert Heard.codes == ["out-of-memory-cpu"]
+    assert isinstance(predictor._plan, SparsePlan)
+    np.testing.assert_allclose(found.numpy(), wanted.numpy(), atol=1e-4)

@@ -1,0 +1,80 @@
+"""The loss against its definition, written with loops, and against MONAI's."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from e2enet.training.loop.loss import dice_ce, downsample, hard_counts, supervised_loss
+
+
+def example(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(2, 3, 4, 6, 2, generator=generator)
+    return logits, torch.randint(0, 3, (2, 4, 6, 2), generator=generator)
+
+
+def slow_dice_ce(logits: torch.Tensor, target: torch.Tensor) -> float:
+    p = logits.double().softmax(1)
+    dice, entropy, voxels = [], 0.0, 0
+    for b in range(len(logits)):
+        for c in range(1, logits.shape[1]):
+            truth = (target[b] == c).double()
+            overlap = float((p[b, c] * truth).sum())
+            sizes = float(p[b, c].sum() + truth.sum())
+            dice.append((2 * overlap + 1e-5) / (sizes + 1e-5))
+        for at in torch.cartesian_prod(*[torch.arange(n) for n in target[b].shape]).tolist():
+            entropy -= float(p[b, target[b][tuple(at)], at[0], at[1], at[2]].log())
+            voxels += 1
+    return 1 - sum(dice) / len(dice) + entropy / voxels
+
+
+def test_equals_the_definition() -> None:
+    logits, target = example()
+    assert float(dice_ce(logits, target)) == pytest.approx(slow_dice_ce(logits, target), abs=1e-6)
+
+
+def test_equals_monai() -> None:
+    losses = pytest.importorskip("monai.losses", reason="MONAI is in the extra train")
+    logits, target = example(1)
+    other = losses.DiceCELoss(
+        include_background=False, softmax=True, to_onehot_y=True, smooth_nr=1e-5, smooth_dr=1e-5
+    )
+    expected = float(other(logits, target[:, None]))
+    assert float(dice_ce(logits, target)) == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_perfect_answer_costs_nothing_also_where_a_label_is_missing() -> None:
+    target = torch.zeros(1, 4, 4, 4, dtype=torch.long)
+    target[0, :2] = 1  # label 2 does not occur
+    logits = 60.0 * torch.nn.functional.one_hot(target, 3).permute(0, 4, 1, 2, 3).float()
+    assert float(dice_ce(logits, target)) == pytest.approx(0, abs=1e-4)
+
+
+def test_half_precision_logits_give_a_loss_in_single_precision() -> None:
+    logits, target = example()
+    loss = dice_ce(logits.half(), target)
+    assert loss.dtype == torch.float32
+    assert float(loss) == pytest.approx(float(dice_ce(logits, target)), abs=1e-2)
+
+
+def test_heads_are_weighted_and_compared_with_reduced_targets() -> None:
+    fine, target = example()
+    coarse = torch.randn(2, 3, 2, 3, 1)
+    reduced = target[:, ::2, ::2, ::2]
+    assert torch.equal(downsample(target, (2, 3, 1)), reduced)
+    expected = 2 / 3 * dice_ce(fine, target) + 1 / 3 * dice_ce(coarse, reduced)
+    loss = supervised_loss([fine, coarse], target, (2 / 3, 1 / 3))
+    assert float(loss) == pytest.approx(float(expected))
+
+
+def test_reduced_targets_take_the_nearest_voxel() -> None:
+    target = torch.arange(2 * 8 * 4 * 4).view(2, 8, 4, 4)
+    expected = torch.nn.functional.interpolate(target[:, None].double(), (4, 1, 4))[:, 0]
+    assert torch.equal(downsample(target, (4, 1, 4)), expected.long())
+
+
+def test_counts() -> None:
+    target = torch.tensor([0, 1, 1, 2, 2, 2]).view(1, 1, 1, 6)
+    found = torch.tensor([1, 1, 0, 2, 1, 2])
+    logits = torch.nn.functional.one_hot(found, 3).float().T.view(1, 3, 1, 1, 6)
+    assert hard_counts(logits, target).tolist() == [[1, 2, 1], [2, 0, 1]]

@@ -1,0 +1,219 @@
+"""The training loop: learns, evolves, pauses, and goes on bit for bit."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from e2enet.events import BadInput
+from e2enet.networks.normalisation import InstanceNormLeakyReLU
+from e2enet.training.loop.checkpoint import load_checkpoint
+from e2enet.training.loop.loss import supervised_loss
+from e2enet.training.loop.trainer import CONTROL, Trainer
+
+from ..conftest import Recorder, assert_same
+
+Make = Callable[..., Trainer]
+
+
+@pytest.fixture
+def finished(make_trainer: Make) -> dict[str, Any]:
+    """The state of a run that nothing disturbed."""
+    trainer = make_trainer("undisturbed")
+    assert trainer.run() == "finished"
+    return load_checkpoint(trainer.checkpoint)
+
+
+def test_it_learns(make_trainer: Make) -> None:
+    trainer = make_trainer(epochs=6, iterations_per_epoch=12, period=20)
+    trainer.run()
+    assert trainer.rows[-1]["loss"] < 0.6 * trainer.rows[0]["loss"]
+    assert trainer.rows[-1]["mean_dice"] > 0.5
+
+
+def test_live_connections_never_change_in_number_and_dead_ones_are_zero(
+    make_trainer: Make,
+) -> None:
+    trainer = make_trainer(sparsity=0.6)
+    live = trainer.connections.live
+    before = {name: mask.clone() for name, mask in trainer.connections.masks.items()}
+    trainer.run()
+    assert {row["live"] for row in trainer.rows} == {live}
+    evolved = [e["iteration"] for e in trainer.evolution.history if e["turnover"] is not None]
+    assert evolved == [3, 6, 9, 12]
+    changed = 0
+    for name, mask in trainer.connections.masks.items():
+        weight = trainer.connections.layers[name].module.weight
+        assert not weight.detach()[~mask].any()
+        assert not trainer.optimizer.state[weight]["momentum_buffer"][~mask].any()
+        changed += int((mask != before[name]).sum())
+    assert changed
+
+
+def test_history_has_the_start_and_the_end(make_trainer: Make) -> None:
+    trainer = make_trainer()
+    trainer.run()
+    iterations = [entry["iteration"] for entry in trainer.evolution.history]
+    assert iterations == [0, 3, 6, 9, 12, 16]
+
+
+def test_events(make_trainer: Make, recorder: Recorder) -> None:
+    make_trainer(reporter=recorder).run()
+    progress = recorder.of("progress")
+    assert progress[0] == ("training", 0, 16)
+    assert progress[-1] == ("training", 16, 16)
+    epochs = recorder.of("metric")
+    assert [epoch["epoch"] for epoch in epochs] == [1, 2, 3, 4]
+    last = epochs[-1]
+    assert set(last["dice"]) == {"block", "bar"}
+    assert last["lr"] == pytest.approx(0.02 * 0.25**0.9)
+    assert {"loss", "zeta", "live", "mean_dice"} <= set(last)
+
+
+@pytest.mark.parametrize("at", [0, 3, 4, 9])
+def test_a_pause_at_any_iteration_changes_nothing(
+    make_trainer: Make, finished: dict[str, Any], at: int
+) -> None:
+    first = make_trainer("paused")
+    if at:
+        _order_at(first, at, "pause")
+    else:
+        (first.folder / CONTROL).write_text("pause\n")
+    assert first.run() == "paused"
+    assert first.iteration == at
+    assert not (first.folder / CONTROL).exists()
+    second = make_trainer("paused")
+    second.restore()
+    assert second.iteration == at
+    assert second.run() == "finished"
+    assert_same(load_checkpoint(second.checkpoint), finished)
+
+
+def test_stop_is_told_from_pause(make_trainer: Make) -> None:
+    trainer = make_trainer()
+    _order_at(trainer, 2, "stop")
+    assert trainer.run() == "stopped"
+    assert load_checkpoint(trainer.checkpoint)["iteration"] == 2
+
+
+def test_a_control_file_that_is_still_being_written_is_left_alone(make_trainer: Make) -> None:
+    trainer = make_trainer(epochs=1)
+    (trainer.folder / CONTROL).write_text("pau")
+    assert trainer.run() == "finished"
+    assert (trainer.folder / CONTROL).exists()
+
+
+def test_workers_do_not_change_the_result(make_trainer: Make, finished: dict[str, Any]) -> None:
+    trainer = make_trainer("workers", workers=2)
+    trainer.run()
+    assert_same(load_checkpoint(trainer.checkpoint), finished)
+
+
+def test_training_leaves_the_global_random_state_alone(make_trainer: Make) -> None:
+    trainer = make_trainer(epochs=1)
+    before = torch.get_rng_state()
+    trainer.run()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_loss_that_is_no_number_stops_with_a_sentence(make_trainer: Make) -> None:
+    trainer = make_trainer()
+    with torch.no_grad():
+        trainer.network.heads[0].weight.fill_(math.nan)
+    with pytest.raises(BadInput, match="no longer a number at iteration 0") as caught:
+        trainer.run()
+    assert caught.value.code == "diverged"
+    assert "--lr" in caught.value.help
+
+
+def test_a_checkpoint_of_another_recipe_or_network_is_refused(make_trainer: Make) -> None:
+    trainer = make_trainer()
+    trainer.save()
+    other = make_trainer(lr=0.5)
+    with pytest.raises(BadInput, match="another training recipe"):
+        other.restore()
+    state = trainer.state_dict()
+    state["network"] = {"x": torch.zeros(1)}
+    with pytest.raises(BadInput, match="another network"):
+        trainer.load_state_dict(state)
+
+
+def test_a_label_that_occurs_nowhere_has_no_dice(make_trainer: Make) -> None:
+    trainer = make_trainer()
+    with torch.no_grad():
+        for head in trainer.network.heads:
+            head.weight.zero_()
+    for case in trainer.validation.cases:
+        assert 2 in case.foreground
+    blank = [torch.zeros(1, 1, 8, 8, 8), torch.zeros(1, 8, 8, 8, dtype=torch.uint8)]
+    trainer._validation_batches = [blank]  # type: ignore[assignment]
+    assert trainer.validate() == {"block": None, "bar": None}
+
+
+def test_the_trainer_needs_neither_simpleitk_nor_monai() -> None:
+    code = (
+        "import sys; sys.modules['SimpleITK'] = sys.modules['monai'] = None\n"
+        "import e2enet.training.loop.trainer, e2enet.data.patches.sampling"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def _order_at(trainer: Trainer, iteration: int, word: str) -> None:
+    """Write the control file once so many iterations are done."""
+    step = trainer.step
+
+    def counted(*args: Any) -> float:
+        if trainer.iteration + 1 == iteration:
+            (trainer.folder / CONTROL).write_text(word)
+        return step(*args)
+
+    trainer.step = counted  # type: ignore[method-assign]
+
+
+def test_half_precision_maps_flow_through_the_network(
+    make_trainer: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def as_on_a_gpu(norm: InstanceNormLeakyReLU, x: torch.Tensor) -> torch.Tensor:
+        return F.leaky_relu(F.instance_norm(x, weight=norm.weight, bias=norm.bias), norm.slope)
+
+    monkeypatch.setattr(InstanceNormLeakyReLU, "forward", as_on_a_gpu)
+    trainer = make_trainer()
+    image, label = torch.rand(2, 1, 8, 8, 8), torch.ones(2, 8, 8, 8, dtype=torch.long)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        outputs = trainer.network(image)
+    assert outputs[0].dtype == torch.bfloat16
+    supervised_loss(outputs, label, trainer.weights).backward()
+    for name, parameter in trainer.network.named_parameters():
+        if parameter.grad is not None:
+            assert parameter.grad.dtype == torch.float32, name
+            assert torch.isfinite(parameter.grad).all(), name
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="mixed precision is for CUDA")
+def test_mixed_precision_goes_on_after_a_pause(make_trainer: Make) -> None:
+    first = make_trainer("gpu", device="cuda")
+    _order_at(first, 6, "pause")
+    assert first.run() == "paused"
+    second = make_trainer("gpu", device="cuda")
+    second.restore()
+    assert second.scaler.get_scale() == first.scaler.get_scale()
+    assert second.run() == "finished"
+    assert second.connections.live == first.connections.live
+    assert math.isfinite(second.rows[-1]["loss"])
+
+
+def test_curves_that_cannot_be_written_do_not_stop_the_training(
+    make_trainer: Make, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: Any, **more: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("e2enet.training.loop.trainer.write_curves", full)
+    assert make_trainer(epochs=1, reporter=recorder).run() == "finished"
+    assert recorder.of("warning")[0][0] == "curves-not-written"

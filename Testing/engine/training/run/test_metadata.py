@@ -1,0 +1,149 @@
+"""What model.json gets from a person's file and from the bundle that is fine-tuned."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from e2enet.bundle import Bundle
+from e2enet.events import BadInput
+from e2enet.inference.localisation.locator import Locator
+from e2enet.training.run.metadata import load_metadata, merged, with_files_kept, with_locator
+from e2enet.training.train import train
+
+from ..conftest import Recorder
+
+LOCATOR = {
+    "kind": "affine-template",
+    "template": "locator/template.nii.gz",
+    "notice": "locator/NOTICE",
+    "coordinates": "LPS",
+    "boxes": [{"name": "Left", "center_mm": [9, 8, 7], "size_mm": [16, 16, 16], "mirror": True}],
+    "crop_max_mm": [20, 20, 20],
+}
+
+
+@pytest.fixture
+def locating(tiny_bundle: Path, tmp_path: Path) -> Path:
+    """The tiny bundle with a locator."""
+    folder = tmp_path / "locating"
+    shutil.copytree(tiny_bundle, folder)
+    (folder / "locator").mkdir()
+    (folder / "locator" / "template.nii.gz").write_bytes(b"a head")
+    (folder / "locator" / "NOTICE").write_text("Free.")
+    model = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    (folder / "model.json").write_text(json.dumps({**model, "locator": LOCATOR}))
+    return folder
+
+
+def finetuned(dataset: Path, output: Path, base: Path, **more: Any) -> Recorder:
+    recorder = Recorder()
+    short = {"epochs": 1, "iterations_per_epoch": 1, "workers": 0, "device": "cpu"}
+    train(dataset, output, base=base, reporter=recorder, **{**short, **more})
+    return recorder
+
+
+def test_a_fine_tuned_model_finds_its_region_too(
+    tiny_dataset: Path, locating: Path, tmp_path: Path
+) -> None:
+    """Also when the base and the run's first folder are gone before the end."""
+
+    class Impatient(Recorder):
+        def metric(self, name: str, **values: Any) -> None:
+            (tmp_path / "m.run" / "control").write_text("pause")
+
+    wanted = Locator.from_dict(LOCATOR, locating)
+    train(
+        tiny_dataset, tmp_path / "m", base=locating, epochs=2, iterations_per_epoch=1, workers=0,
+        device="cpu", reporter=Impatient(),
+    )  # fmt: skip
+    shutil.rmtree(locating)
+    (tmp_path / "m.run").rename(tmp_path / "moved.run")
+    train(tiny_dataset, tmp_path / "moved", resume=True, workers=0, device="cpu")
+    bundle = Bundle.open(tmp_path / "moved")
+    assert bundle.locator == LOCATOR
+    found = Locator.from_dict(bundle.locator, bundle.path)
+    assert found.boxes == wanted.boxes
+    assert found.template.read_bytes() == b"a head"
+    assert found.notice is not None
+    assert found.notice.read_text() == "Free."
+    assert "locator/template.nii.gz" in bundle.model["files"]
+
+
+def test_which_labels_keep_the_locator(locating: Path) -> None:
+    source, recorder = Bundle.open(locating), Recorder()
+    for labels in (["sphere", "cube"], ["Cube"]):
+        kept = with_locator({"anatomy": "Made shapes"}, source, labels, recorder)
+        assert kept["locator"] == LOCATOR
+        assert set(kept["files"]) == {"locator/template.nii.gz", "locator/NOTICE"}
+    assert recorder.events == []
+    assert with_locator({}, source, ["cube", "cone"], recorder) == {}
+    ((code, text),) = recorder.of("warning")
+    assert code == "no-locator"
+    assert "where its cone may lie" in text
+
+
+@pytest.mark.parametrize("said", [{"locator": None}, {"anatomy": "Liver"}])
+def test_a_person_knows_better(locating: Path, said: dict[str, Any]) -> None:
+    recorder = Recorder()
+    assert with_locator(said, Bundle.open(locating), ["sphere"], recorder) == said
+    assert recorder.events == []
+
+
+def test_a_damaged_locator_ends_the_start(
+    tiny_dataset: Path, locating: Path, tmp_path: Path
+) -> None:
+    (locating / "locator" / "template.nii.gz").unlink()
+    with pytest.raises(BadInput, match=r"template\.nii\.gz is missing"):
+        finetuned(tiny_dataset, tmp_path / "m", locating)
+    assert not (tmp_path / "m.run").exists()
+
+
+def test_no_locator_no_word(tiny_bundle: Path) -> None:
+    assert with_locator({}, Bundle.open(tiny_bundle), ["cone"], Recorder()) == {}
+
+
+def test_files_are_kept_with_the_run(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a")
+    (tmp_path / "meta.json").write_text(json.dumps({"files": {"x/a.txt": "a.txt"}}))
+    metadata = load_metadata(tmp_path / "meta.json")
+    kept = with_files_kept(metadata, tmp_path / "run")
+    assert kept["files"] == {"x/a.txt": "files/x/a.txt"}
+    assert (tmp_path / "run" / "files" / "x" / "a.txt").read_text() == "a"
+    assert with_files_kept({"title": "T"}, tmp_path / "run") == {"title": "T"}
+    (tmp_path / "a.txt").unlink()
+    with pytest.raises(BadInput, match="cannot be copied"):
+        with_files_kept(metadata, tmp_path / "other")
+
+
+def test_metadata_that_are_given_again(tmp_path: Path) -> None:
+    before = {"title": "Old", "licence": "CC0-1.0", "files": {"a": "files/a", "b": "files/b"}}
+    now = {"title": "New", "files": {"b": "/elsewhere/b"}}
+    assert merged(before, now) == {
+        "title": "New", "licence": "CC0-1.0", "files": {"a": "files/a", "b": "/elsewhere/b"},
+    }  # fmt: skip
+    assert merged({}, {}) == {"files": {}}
+
+
+@pytest.mark.parametrize(
+    ("record", "text"),
+    [
+        ("{", "cannot be read"),
+        ([], "not an object"),
+        ({"plan": {}}, '"plan"'),
+        ({"labels": {"1": "a"}}, '"labels"'),
+        ({"files": ["a"]}, '"files"'),
+        ({"files": {"../a": "a"}}, '"files"'),
+        ({"files": {"a": 3}}, '"files"'),
+        ({"files": {"a": "nowhere"}}, "does not exist"),
+    ],
+)
+def test_metadata_that_cannot_be(tmp_path: Path, record: Any, text: str) -> None:
+    path = tmp_path / "meta.json"
+    path.write_text(record if isinstance(record, str) else json.dumps(record))
+    with pytest.raises(BadInput, match=text) as caught:
+        load_metadata(path)
+    assert caught.value.code == "bad-metadata"

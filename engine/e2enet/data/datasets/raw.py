@@ -1,0 +1,200 @@
+"""nnU-Net's raw dataset layout, read as it is."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from e2enet.data.images.volume import Volume, check_same_grid, read_channels, read_label
+from e2enet.events import BadInput
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case: an image file a channel, and the label map's file if there is one."""
+
+    name: str
+    images: tuple[Path, ...]
+    label: Path | None = None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset in nnU-Net's raw layout.
+
+    Args:
+        folder: where dataset.json lies.
+        name: the folder's name, such as "Dataset004_Hippocampus".
+        channel_names: one name a channel; "CT" decides the normalisation.
+        labels: {name: value}, "background": 0 included, values 0 … n without gaps.
+        file_ending: such as ".nii.gz".
+        cases: the training cases, sorted by name, each with a label.
+    """
+
+    folder: Path
+    name: str
+    channel_names: tuple[str, ...]
+    labels: dict[str, int]
+    file_ending: str
+    cases: tuple[Case, ...]
+
+    @property
+    def num_classes(self) -> int:
+        """Number of labels, background included."""
+        return len(self.labels)
+
+    @property
+    def case_names(self) -> tuple[str, ...]:
+        """Names of the training cases, sorted."""
+        return tuple(case.name for case in self.cases)
+
+    @property
+    def test_cases(self) -> tuple[Case, ...]:
+        """The cases of imagesTs, sorted by name; their label is None where labelsTs has none."""
+        return _list_cases(self, "imagesTs", "labelsTs", label_needed=False)
+
+
+def read_dataset(folder: str | os.PathLike) -> Dataset:
+    """Read dataset.json and list the cases; no image is opened.
+
+    Also takes dataset.json of nnU-Net v1 and of the Medical Segmentation Decathlon ("modality",
+    labels as {"1": name}) as long as every channel is a file of its own.
+
+    Raises:
+        BadInput: no dataset.json or a field in it is wrong, a case without label or with a
+            missing channel, no case at all.
+    """
+    folder = Path(folder)
+    path = folder / "dataset.json"
+    if not path.is_file():
+        raise BadInput(
+            f"{folder} holds no dataset.json.",
+            help="Give the folder of a dataset in nnU-Net's raw layout.",
+            code="not-a-dataset",
+        )
+    try:
+        record = json.loads(path.read_text(encoding="utf-8-sig"))
+        if not isinstance(record, dict):
+            raise ValueError("not an object")
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path} is not valid JSON: {error}.", code="bad-dataset-json") from error
+    ending = record.get("file_ending", ".nii.gz")
+    if not isinstance(ending, str) or not ending.startswith("."):
+        raise _wrong(path, "file_ending", "an ending such as .nii.gz")
+    dataset = Dataset(
+        folder, folder.resolve().name, _channels(record, path), _labels(record, path), ending, ()
+    )
+    cases = _list_cases(dataset, "imagesTr", "labelsTr", label_needed=True)
+    if not cases:
+        raise BadInput(
+            f"{folder / 'imagesTr'} holds no image named CASE_0000{ending}.",
+            help="Name images CASE_0000 with the ending that dataset.json gives as file_ending.",
+            code="no-cases",
+        )
+    return Dataset(
+        folder, dataset.name, dataset.channel_names, dataset.labels, dataset.file_ending, cases
+    )
+
+
+def read_case(dataset: Dataset, case: Case) -> tuple[list[Volume], Volume | None]:
+    """Read all channels of a case, and its label map if it has one, and check them.
+
+    Returns:
+        One volume a channel, and the label volume or None.
+
+    Raises:
+        BadInput: as `read_image` and `read_label`; channels or label on different grids; a
+            label value that dataset.json does not name.
+    """
+    volumes = read_channels(case.images)
+    if case.label is None:
+        return volumes, None
+    label = read_label(case.label)
+    check_same_grid(volumes[0], label)
+    unknown = set(np.flatnonzero(np.bincount(label.array.ravel()))) - set(dataset.labels.values())
+    if unknown:
+        values = ", ".join(str(int(v)) for v in sorted(unknown))
+        raise BadInput(
+            f"{case.label.name} holds the label {values}, which dataset.json does not name.",
+            help="Correct the label map, or name the label in dataset.json.",
+            code="unknown-label",
+        )
+    return volumes, label
+
+
+def _list_cases(
+    dataset: Dataset, images: str, labels: str, *, label_needed: bool
+) -> tuple[Case, ...]:
+    folder = dataset.folder / images
+    if not folder.is_dir():
+        return ()
+    pattern = re.compile(rf"(.+)_(\d{{4}}){re.escape(dataset.file_ending)}")
+    found: dict[str, dict[int, Path]] = {}
+    for path in sorted(folder.iterdir()):
+        match = pattern.fullmatch(path.name)
+        if match and not path.name.startswith("."):
+            found.setdefault(match[1], {})[int(match[2])] = path
+    cases = []
+    for name, channels in sorted(found.items()):
+        expected = range(len(dataset.channel_names))
+        missing = [c for c in expected if c not in channels]
+        if missing:
+            raise BadInput(
+                f"{name}_{missing[0]:04d}{dataset.file_ending} is missing in {images}: "
+                f"dataset.json names {len(expected)} channels.",
+                code="missing-channel",
+            )
+        if len(channels) > len(expected):
+            raise BadInput(
+                f"{images} holds {len(channels)} channels of {name}, but dataset.json names "
+                f"{len(expected)}.",
+                help="Correct channel_names in dataset.json.",
+                code="channel-count",
+            )
+        label: Path | None = dataset.folder / labels / f"{name}{dataset.file_ending}"
+        if label is not None and not label.is_file():
+            if label_needed:
+                raise BadInput(
+                    f"{name}{dataset.file_ending} is missing in {labels}.",
+                    help="Every training case needs a label map of the same name.",
+                    code="missing-label",
+                )
+            label = None
+        cases.append(Case(name, tuple(channels[c] for c in expected), label))
+    return tuple(cases)
+
+
+def _channels(record: dict, path: Path) -> tuple[str, ...]:
+    names = record.get("channel_names", record.get("modality"))
+    if not isinstance(names, dict) or not names:
+        raise _wrong(path, "channel_names", 'names by number, such as {"0": "MRI"}')
+    if sorted(names) != sorted(str(i) for i in range(len(names))):
+        raise _wrong(path, "channel_names", "numbered 0, 1, 2 …")
+    return tuple(str(names[str(i)]) for i in range(len(names)))
+
+
+def _labels(record: dict, path: Path) -> dict[str, int]:
+    labels = record.get("labels")
+    if not isinstance(labels, dict) or len(labels) < 2:
+        raise _wrong(path, "labels", 'values by name, such as {"background": 0, "liver": 1}')
+    try:
+        if all(str(key).isdigit() and not isinstance(v, int) for key, v in labels.items()):
+            labels = {str(value): int(key) for key, value in labels.items()}
+        else:
+            labels = {str(key): int(value) for key, value in labels.items()}
+    except (TypeError, ValueError) as error:
+        raise _wrong(path, "labels", "one number a label (regions are not supported)") from error
+    if sorted(labels.values()) != list(range(len(labels))):
+        raise _wrong(path, "labels", f"numbered 0 … {len(labels) - 1} without gaps")
+    return dict(sorted(labels.items(), key=lambda item: item[1]))
+
+
+def _wrong(path: Path, field: str, wanted: str) -> BadInput:
+    return BadInput(
+        f'{path}: "{field}" is missing or wrong; it has to be {wanted}.', code="bad-dataset-json"
+    )

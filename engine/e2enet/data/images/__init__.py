@@ -1,0 +1,1 @@
+"""Image files and DICOM series as volumes with exact geometry, and back."""

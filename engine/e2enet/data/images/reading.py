@@ -1,0 +1,185 @@
+"""Opening an image file: whatever is not a whole, scalar, 3D volume is refused with a sentence."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import os
+import zlib
+from pathlib import Path
+
+import SimpleITK as sitk
+
+from e2enet.data.axes import times
+from e2enet.data.images import dicom
+from e2enet.data.images.silence import quiet
+from e2enet.events import BadInput
+
+_PACKED = (".nii.gz", ".nii", ".mha", ".nrrd")
+_LARGEST_DEFLATE_RATIO = 1032
+
+
+def open_image(path: Path) -> sitk.Image:
+    """A 3D scalar image from a file, a DICOM folder or one file of a DICOM series.
+
+    Raises:
+        BadInput: see `images.read_image`.
+    """
+    if path.is_dir():
+        return dicom.read_folder(path)
+    if not path.exists():
+        raise BadInput(f"{path} does not exist.", code="missing-file")
+    if path.name.lower().endswith((".mha", ".mhd")):
+        _check_metaimage(path)
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(os.fspath(path))
+    try:
+        with quiet():
+            reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise _unreadable(path, error) from error
+    if dicom.is_single_slice(reader):
+        return dicom.read_series_of(path)
+    _check_header(reader, path)
+    check_complete(path, reader)
+    if reader.GetDimension() > 3:
+        # A fourth axis of length one is a 3D image in disguise.
+        reader.SetExtractSize([*reader.GetSize()[:3], *[0] * (reader.GetDimension() - 3)])
+    try:
+        with quiet():
+            return reader.Execute()
+    except (RuntimeError, MemoryError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _check_metaimage(path: Path) -> None:
+    """Refuse a MetaImage header on which the library would end the whole process."""
+    with open(path, "rb") as stream:
+        header = stream.read(1 << 16).split(b"ElementDataFile")[0]
+    lines = [line.partition(b"=") for line in header.splitlines()]
+    fields = {name.strip(): value.strip() for name, _, value in lines}
+    try:
+        dimensions = int(fields[b"NDims"])
+        sizes = [int(n) for n in fields[b"DimSize"].split()]
+        whole = 1 <= dimensions <= 10 and len(sizes) == dimensions and min(sizes) > 0
+        whole = whole and int(fields.get(b"ElementNumberOfChannels", 1)) > 0
+    except (KeyError, ValueError):
+        whole = False
+    if not whole:
+        raise BadInput(
+            f"{path.name} has a damaged header: its number of dimensions or its size is wrong.",
+            help="Export the image again.",
+            code="bad-header",
+        )
+
+
+def _check_header(reader: sitk.ImageFileReader, path: Path) -> None:
+    size = reader.GetSize()
+    if reader.GetNumberOfComponents() != 1:
+        raise BadInput(
+            f"{path.name} holds {reader.GetNumberOfComponents()} values in every voxel (a colour, "
+            "vector or tensor image); a scalar volume is needed.",
+            help="Extract one component, or give each channel as its own file.",
+            code="not-scalar",
+        )
+    if "complex" in sitk.GetPixelIDValueAsString(reader.GetPixelIDValue()):
+        raise BadInput(f"{path.name} is a complex-valued image.", code="not-scalar")
+    if len(size) > 3 and any(n > 1 for n in size[3:]):
+        raise BadInput(
+            f"{path.name} has {len(size)} dimensions ({times(size)}); a 3D volume is needed.",
+            help="Choose one volume of the series, or give each channel as its own file.",
+            code="not-3d",
+        )
+    if len(size) < 3 or min(size[:3]) < 2:
+        raise BadInput(
+            f"{path.name} is a single slice ({times(size)} voxels); a 3D volume is needed.",
+            help="Give the whole stack of slices.",
+            code="single-slice",
+        )
+    grid = (*reader.GetSpacing()[:3], *reader.GetOrigin()[:3], *reader.GetDirection())
+    if not all(math.isfinite(v) for v in grid) or min(reader.GetSpacing()[:3]) <= 0:
+        raise BadInput(
+            f"{path.name} has a damaged header: spacing {times(reader.GetSpacing())} mm, "
+            f"origin {times(reader.GetOrigin())}.",
+            help="Export the image again.",
+            code="bad-header",
+        )
+    if path.name.lower().endswith(_PACKED):
+        # A header that promises more than the file can hold must not cost the memory it promises.
+        promised, held = math.prod(size), path.stat().st_size
+        if promised > held * _LARGEST_DEFLATE_RATIO + 4096:
+            raise BadInput(
+                f"{path.name} is damaged: its header promises {times(size)} voxels, but the file "
+                f"has only {held} bytes.",
+                help="Copy or export the image again.",
+                code="damaged-file",
+            )
+
+
+def check_complete(path: Path, reader: sitk.ImageFileReader | None = None) -> None:
+    """Refuse a NIfTI file that ends too early: the library reads zeros, or writes no more.
+
+    Args:
+        path: any image file; other formats pass, their library notices itself.
+        reader: stands on the file and has read its information, if there is one already.
+
+    Raises:
+        BadInput: the file ends too early or its compression is broken.
+        RuntimeError: not an image, without a reader.
+    """
+    if reader is None:
+        reader = sitk.ImageFileReader()
+        reader.SetFileName(os.fspath(path))
+        with quiet():
+            reader.ReadImageInformation()
+    if not reader.HasMetaDataKey("nifti_type"):
+        return
+    data = path
+    if path.name.lower().endswith((".hdr", ".hdr.gz")):
+        stem = path.name[: path.name.lower().rindex(".hdr")]
+        found = [path.with_name(stem + end) for end in (".img", ".img.gz", ".IMG")]
+        data = next((one for one in found if one.is_file()), path)
+    try:
+        needed = math.prod(reader.GetSize()) * int(reader.GetMetaData("bitpix")) // 8
+        needed += int(float(reader.GetMetaData("vox_offset")))
+    except (RuntimeError, ValueError):
+        needed = 0
+    try:
+        held = _length(data)
+    except (OSError, EOFError, zlib.error):
+        held = -1
+    if held < needed:
+        raise BadInput(
+            f"{path.name} is damaged: its data end too early or its compression is broken.",
+            help="Copy or download it again.",
+            code="damaged-file",
+        )
+
+
+def _length(path: Path) -> int:
+    """Bytes of a file once decompressed. Raises OSError, EOFError or zlib.error if damaged."""
+    with open(path, "rb") as stream:
+        if stream.read(2) != b"\x1f\x8b":
+            return path.stat().st_size
+    length = 0
+    with gzip.open(path, "rb") as stream:
+        while block := stream.read(1 << 20):
+            length += len(block)
+    return length
+
+
+def _unreadable(path: Path, error: BaseException) -> BadInput:
+    if isinstance(error, MemoryError) or "allocate memory" in str(error):
+        return BadInput(
+            f"{path.name} does not fit into memory.",
+            help="Close other programs, or crop the image.",
+            code="out-of-memory",
+        )
+    if path.stat().st_size == 0:
+        return BadInput(f"{path.name} is empty.", code="damaged-file")
+    return BadInput(
+        f"{path.name} cannot be read as an image: it is damaged or in a format that is not "
+        "supported.",
+        help="NIfTI-1, NRRD, MHA and DICOM are read; try to open and export it again.",
+        code="unreadable-image",
+    )

@@ -1,0 +1,111 @@
+"""How deep the network goes for a patch, and what it costs in memory.
+
+The pooling rules are nnU-Net's (Isensee et al., Nature Methods 2021, supplementary note 2; the
+method `get_pool_and_conv_props` of nnU-Net v2): an axis is halved as long as eight voxels are
+left, and together with the finest axis only once its spacing is less than twice as coarse.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from e2enet.data.axes import Triple, three
+
+MOST_LEVELS = 6  # E2ENet's (METHOD: L = 6)
+_SMALLEST_MAP = 4
+
+
+def strides_for(
+    patch: Sequence[int],
+    spacing: Sequence[float],
+    *,
+    levels: int | None = None,
+) -> tuple[Triple, ...]:
+    """Strides between the levels of a network for a patch of (D, H, W) voxels.
+
+    Args:
+        patch: (D, H, W) voxels.
+        spacing: (D, H, W) in mm.
+        levels: exactly so many, as far as the patch can be halved at all; else as many as make
+            sense, at most 6.
+
+    Returns:
+        One (sd, sh, sw) of ones and twos for each step between levels: levels - 1 of them.
+    """
+    size, now = list(patch), list(spacing)
+    strides: list[Triple] = []
+    wanted = (levels or MOST_LEVELS) - 1
+    while len(strides) < wanted:
+        axes = _poolable(size, now, _SMALLEST_MAP)
+        if not axes and levels is not None:
+            axes = _poolable(size, now, 1)
+        if not axes:
+            break
+        step = three(2 if axis in axes else 1 for axis in range(3))
+        size = [math.ceil(n / s) for n, s in zip(size, step, strict=True)]
+        now = [v * s for v, s in zip(now, step, strict=True)]
+        strides.append(step)
+    return tuple(strides)
+
+
+def _poolable(size: list[int], spacing: list[float], smallest: int) -> list[int]:
+    axes = [axis for axis in range(3) if size[axis] >= 2 * smallest]
+    if not axes:
+        return []
+    finest = min(spacing[axis] for axis in axes)
+    axes = [axis for axis in axes if spacing[axis] / finest < 2]
+    if len(axes) == 1 and size[axes[0]] < 3 * smallest:
+        return []
+    return axes
+
+
+def divisor_of(strides: Sequence[Sequence[int]]) -> Triple:
+    """What the patch must be divisible by: the product of the strides, for D, H and W."""
+    return three(math.prod(step[axis] for step in strides) for axis in range(3))
+
+
+def padded(patch: Sequence[int], divisor: Sequence[int]) -> Triple:
+    """The smallest patch (D, H, W) that is no smaller on any axis and divides."""
+    return three(math.ceil(n / d) * d for n, d in zip(patch, divisor, strict=True))
+
+
+def training_bytes(
+    patch: Sequence[int],
+    strides: Sequence[Sequence[int]],
+    *,
+    in_channels: int,
+    num_classes: int,
+    base_channels: int,
+    batch_size: int,
+    max_channels: int = 320,
+) -> float:
+    """Estimated memory of training E2ENet in mixed precision, in bytes.
+
+    Counts what the backward pass keeps: for every block its input (for a lattice node the
+    concatenation of its flows), the convolution's and the normalisation's output, two bytes
+    each; and weights, gradients and momentum.
+    """
+    levels = len(strides) + 1
+    channels = [min(base_channels * 2**i, max_channels) for i in range(levels)]
+    voxels: list[float] = []
+    size: list[float] = list(patch)
+    for step in [(1, 1, 1), *strides]:
+        size = [n / s for n, s in zip(size, step, strict=True)]
+        voxels.append(math.prod(size))
+
+    kept = voxels[0] * (in_channels + 3 * num_classes)
+    weights = 0.0
+    for i in range(levels):
+        before = channels[i - 1] if i else in_channels
+        kept += voxels[i] * 5 * channels[i]
+        weights += 9 * channels[i] * (before + channels[i])
+        for stage in range(1, levels - i):
+            flows = channels[i] * 2 + (channels[i - 1] if i else 0)
+            kept += voxels[i] * (flows + 2 * channels[i])
+            weights += 9 * flows * channels[i]
+            weights += channels[i] * channels[i + 1] * math.prod(strides[i])
+            if i + stage == levels - 1:
+                kept += voxels[i] * 2 * channels[i]
+                weights += 9 * channels[i] ** 2
+    return 2 * kept * batch_size + 12 * weights

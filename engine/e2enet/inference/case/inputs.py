@@ -1,0 +1,84 @@
+"""What is to be segmented: one case from files or a DICOM folder, or a folder of cases."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from e2enet.data.images.naming import image_stem, is_image_name
+from e2enet.events import BadInput
+
+_CHANNEL = re.compile(r"(.+)_(\d{4})")
+
+
+@dataclass(frozen=True)
+class InputCase:
+    """One case: a path for each channel; a single one may be a DICOM folder."""
+
+    name: str
+    paths: tuple[Path, ...]
+
+
+def is_case_folder(path: Path) -> bool:
+    """Whether a path is a folder of image files (and not of a DICOM series)."""
+    return path.is_dir() and bool(_images(path))
+
+
+def find_case(paths: Sequence[str | os.PathLike[str]]) -> InputCase:
+    """One case from the paths of its channels."""
+    chosen = tuple(Path(path) for path in paths)
+    for path in chosen:
+        if not path.exists():
+            raise BadInput(f"{path} does not exist.", code="missing-file")
+    case, channel = _split(chosen[0])
+    return InputCase(case if channel == 0 else image_stem(chosen[0]), chosen)
+
+
+def find_cases(folder: str | os.PathLike[str], channels: int) -> list[InputCase]:
+    """The cases in a folder, sorted by name.
+
+    Files are grouped by nnU-Net's names (`CASE_0000.nii.gz`, `CASE_0001.nii.gz`, …); for a model
+    with one channel, files without `_0000` are cases of their own. Whether a case has as many
+    channels as the model is for the segmentation to say, so that one incomplete case does not
+    stop the others.
+
+    Raises:
+        BadInput: No images, or two files that would be the same case.
+    """
+    folder = Path(folder)
+    files = _images(folder)
+    if not files:
+        raise BadInput(
+            f"{folder} holds no images.",
+            help="Name a folder of NIfTI, NRRD or MHA files.",
+            code="no-images",
+        )
+    firsts = {case for case, channel in map(_split, files) if channel == 0}
+    groups: dict[str, list[Path]] = {}
+    for file in files:
+        case, channel = _split(file)
+        grouped = channel is not None and (channels > 1 or case in firsts)
+        groups.setdefault(case if grouped else image_stem(file), []).append(file)
+    for name, members in groups.items():
+        own = {_split(member) if image_stem(member) != name else (name, 0) for member in members}
+        if len(own) < len(members):
+            given = ", ".join(member.name for member in members)
+            raise BadInput(
+                f"{folder} holds the case {name} more than once ({given}).",
+                help="Keep one of them.",
+                code="ambiguous-case",
+            )
+    return [InputCase(name, tuple(sorted(members))) for name, members in sorted(groups.items())]
+
+
+def _split(path: Path) -> tuple[str, int | None]:
+    """Case and channel of a file named as nnU-Net does; channel None for another name."""
+    match = _CHANNEL.fullmatch(image_stem(path))
+    return (match[1], int(match[2])) if match else (image_stem(path), None)
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if is_image_name(path) and path.is_file())

@@ -1,0 +1,117 @@
+"""The record of a run: what was segmented, with what, how and how long it took."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from e2enet import __version__
+from e2enet.bundle import Bundle
+from e2enet.data.images.volume import Grid
+from e2enet.inference.case.inputs import InputCase
+
+if TYPE_CHECKING:
+    import torch
+
+SCHEMA_VERSION = 1
+
+
+class InputHashes:
+    """SHA-256 of the inputs, computed beside other work (hashing lets other threads run).
+
+    A folder's hash is that of the names and hashes of its files, in the order of their names.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        pool = ThreadPoolExecutor(1, thread_name_prefix="hash")
+        self._futures = [pool.submit(describe_input, path) for path in paths]
+        pool.shutdown(wait=False)
+
+    def __call__(self) -> list[dict[str, Any]]:
+        return [future.result() for future in self._futures]
+
+
+def describe_input(path: Path) -> dict[str, Any]:
+    """Path, size and SHA-256 of a file or folder."""
+    if not path.is_dir():
+        return {"path": os.fspath(path), "bytes": path.stat().st_size, "sha256": _sha256(path)}
+    files = sorted(file for file in path.iterdir() if file.is_file())
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.name} {_sha256(file)}\n".encode())
+    return {
+        "path": os.fspath(path),
+        "files": len(files),
+        "bytes": sum(file.stat().st_size for file in files),
+        "sha256": digest.hexdigest(),
+    }
+
+
+def make_manifest(
+    *,
+    case: InputCase,
+    bundle: Bundle,
+    weights_sha256: str,
+    device: torch.device,
+    options: dict[str, Any],
+    grid: Grid,
+    regions: list[dict[str, Any]],
+    labels: list[dict[str, Any]],
+    warnings: list[dict[str, str]],
+    hashes: InputHashes,
+) -> dict[str, Any]:
+    """The manifest of one case, ready for JSON; times are filled in by the caller."""
+    import numpy as np
+    import SimpleITK
+    import torch
+
+    from e2enet.inference.device import device_name
+
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "case": case.name,
+        "inputs": hashes(),
+        "grid": {
+            "size_xyz": list(grid.size_xyz),
+            "spacing_xyz_mm": list(grid.spacing_xyz),
+            "origin_xyz_mm_lps": list(grid.origin_xyz),
+            "direction": list(grid.direction),
+        },
+        "model": {
+            "name": bundle.name,
+            "title": bundle.title,
+            "weights_sha256": weights_sha256,
+        },
+        "options": options,
+        "device": {
+            "used": str(device),
+            "name": device_name(device),
+            "threads": torch.get_num_threads(),
+        },
+        "versions": {
+            "e2enet": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "SimpleITK": SimpleITK.Version_VersionString(),
+            "system": platform.platform(),
+        },
+        "regions": regions,
+        "labels": labels,
+        "warnings": warnings,
+    }
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

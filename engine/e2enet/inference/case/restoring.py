@@ -1,0 +1,113 @@
+"""From the network's voxels back to the image's, slice by slice: probabilities, then labels.
+
+Probabilities are interpolated linearly, except along an axis so coarse that the image was taken
+from the nearest slice there.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from e2enet.inference.case.axes import Axis
+
+
+class SliceWriter(ABC):
+    """Takes prepared slices one after the other and writes each output slice as soon as it can.
+
+    Args:
+        axes: For D, H, W.
+    """
+
+    def __init__(self, axes: Sequence[Axis]) -> None:
+        self._depth, self._height, self._width = axes
+        self._previous: Tensor | None = None
+        self._seen = 0  # prepared slices
+        self._done = 0  # output slices
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Output voxels (D, H, W)."""
+        return len(self._depth.lower), len(self._height.lower), len(self._width.lower)
+
+    @abstractmethod
+    def _write(self, plane: Tensor) -> None:
+        """Write output slice `_done` from its values (1, K, H, W) on the output's voxels."""
+
+    def add(self, block: Tensor) -> None:
+        """Take the next prepared slices, (n, K, H, W)."""
+        for index in range(block.shape[0]):
+            self._take(block[index : index + 1])
+
+    @property
+    def finished(self) -> bool:
+        return self._done == len(self._depth.lower)
+
+    def _take(self, plane: Tensor) -> None:
+        number = self._seen
+        self._seen += 1
+        depth = self._depth
+        if self.finished or number < depth.lower[self._done]:
+            return  # needed by no output slice
+        plane = _across(_across(plane, self._height, 2), self._width, 3)
+        while not self.finished and depth.upper[self._done] <= number:
+            self._write(self._blend(plane, number))
+            self._done += 1
+        # A block is reused by the predictor; what is kept has to be our own.
+        self._previous = plane.clone()
+
+    def _blend(self, plane: Tensor, number: int) -> Tensor:
+        lower, upper = self._depth.lower[self._done], self._depth.upper[self._done]
+        if lower == upper == number:
+            return plane
+        assert self._previous is not None
+        if upper < number:  # both neighbours are the slice before
+            return self._previous
+        return torch.lerp(self._previous, plane, float(self._depth.weight[self._done]))
+
+
+class LabelWriter(SliceWriter):
+    """Takes probabilities slice after slice and writes the likeliest label of each output voxel.
+
+    Args:
+        axes: For D, H, W.
+        values: Label value of each class; values[0] is the background's.
+        labels: (D, H, W) output, any strides.
+        probabilities: (K - 1, D, H, W) output for the foreground classes, or None.
+    """
+
+    def __init__(
+        self,
+        axes: Sequence[Axis],
+        *,
+        values: Sequence[int],
+        labels: np.ndarray,
+        probabilities: np.ndarray | None = None,
+    ) -> None:
+        super().__init__(axes)
+        if labels.shape != self.shape:
+            raise ValueError(f"labels have shape {labels.shape}, the axes {self.shape}")
+        self._values = np.asarray(values).astype(labels.dtype)
+        self._labels = labels
+        self._probabilities = probabilities
+
+    def _write(self, plane: Tensor) -> None:
+        classes = plane[0].argmax(dim=0).cpu().numpy()
+        self._labels[self._done] = self._values[classes]
+        if self._probabilities is not None:
+            self._probabilities[:, self._done] = plane[0, 1:].cpu().numpy()
+
+
+def _across(plane: Tensor, axis: Axis, dim: int) -> Tensor:
+    if axis.trivial and len(axis.lower) == plane.shape[dim]:
+        return plane
+    lower = torch.from_numpy(axis.lower).to(plane.device)
+    upper = torch.from_numpy(axis.upper).to(plane.device)
+    shape = [1] * plane.ndim
+    shape[dim] = -1
+    weight = torch.from_numpy(axis.weight).to(plane.device).view(shape)
+    return torch.lerp(plane.index_select(dim, lower), plane.index_select(dim, upper), weight)

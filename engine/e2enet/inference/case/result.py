@@ -1,0 +1,215 @@
+"""What a segmentation is: the label map, its volumes and the record of how it came about.
+
+On disk: OUTPUT, beside it STEM.volumes.csv and STEM.manifest.json, and if asked for a folder
+STEM_probabilities. All appear together and whole, or not at all.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from e2enet.data.images.naming import image_stem
+from e2enet.data.images.orientation import Undo
+from e2enet.data.images.volume import WRITABLE, Grid, write_image, write_label
+from e2enet.events import BadInput
+
+
+@dataclass(frozen=True)
+class LabelVolume:
+    """One structure of a result: what the bundle says about it, and how large it is."""
+
+    value: int
+    name: str
+    color: tuple[int, int, int]
+    terminology: dict[str, Any]
+    volume_ml: float
+    voxels: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "value": self.value,
+            "name": self.name,
+            "color": list(self.color),
+            "terminology": self.terminology,
+            "volume_ml": round(self.volume_ml, 6),
+            "voxels": self.voxels,
+        }
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The files of one result."""
+
+    segmentation: Path
+    volumes: Path
+    manifest: Path
+    probabilities: Path
+
+    @classmethod
+    def of(cls, output: str | os.PathLike[str]) -> Outputs:
+        """Names beside OUTPUT.
+
+        Raises:
+            BadInput: OUTPUT's ending is no image format that is written.
+        """
+        path = Path(output)
+        if path.is_dir() or not path.name.lower().endswith(WRITABLE):
+            raise BadInput(
+                f"{path} is no name for a segmentation.",
+                help=f"Choose a file name that ends in one of {', '.join(WRITABLE)}.",
+                code="output-format",
+            )
+        stem = image_stem(path)
+        return cls(
+            path,
+            path.with_name(f"{stem}.volumes.csv"),
+            path.with_name(f"{stem}.manifest.json"),
+            path.with_name(f"{stem}_probabilities"),
+        )
+
+    def check(self, inputs: Sequence[Path]) -> None:
+        """Raise BadInput if writing would destroy an input or cannot work."""
+        for path in inputs:
+            if path.exists() and self.segmentation.exists():
+                same = os.path.samefile(path, self.segmentation)
+            else:
+                same = path.absolute() == self.segmentation.absolute()
+            if same:
+                raise BadInput(
+                    f"The output {self.segmentation} is the input itself.",
+                    help="Choose another name; the input is never overwritten.",
+                    code="output-is-input",
+                )
+        parent = next(p for p in self.segmentation.absolute().parents if p.exists())
+        if not parent.is_dir() or not os.access(parent, os.W_OK):
+            raise BadInput(
+                f"{self.segmentation} cannot be written: {parent} is no folder that may be "
+                "written to.",
+                help="Choose another folder.",
+                code="output-not-writable",
+            )
+
+
+@dataclass
+class Result:
+    """A finished segmentation.
+
+    Attributes:
+        label: (z, y, x) label map on `grid`, uint8 or int16.
+        grid: The input's own grid.
+        labels: Structures with names, colours and volumes, in the order of their values.
+        manifest: How it came about: versions, device, times, input hashes.
+        probabilities: (K, z, y, x) float16 of the `labels` in canonical orientation, or None;
+            `probability(value)` gives one on `grid`.
+    """
+
+    label: np.ndarray
+    grid: Grid
+    labels: list[LabelVolume]
+    manifest: dict[str, Any]
+    probabilities: np.ndarray | None = field(default=None, repr=False)
+    undo: Undo | None = field(default=None, repr=False)
+
+    @property
+    def volumes_ml(self) -> dict[str, float]:
+        """Volume of each structure in mL, by name."""
+        return {label.name: label.volume_ml for label in self.labels}
+
+    def probability(self, value: int) -> np.ndarray:
+        """Probability of a label: (z, y, x) float32 on `grid`."""
+        if self.probabilities is None or self.undo is None:
+            raise ValueError("segment was not asked for probabilities")
+        index = [label.value for label in self.labels].index(value)
+        return self.undo(self.probabilities[index]).astype(np.float32)
+
+    def save(self, output: str | os.PathLike[str]) -> Outputs:
+        """Write label map, volumes, manifest and probabilities; an older result is replaced.
+
+        Args:
+            output: File name; the folder is made if it is missing.
+
+        Raises:
+            BadInput: It cannot be written; then nothing has changed.
+        """
+        outputs = Outputs.of(output)
+        folder = outputs.segmentation.parent
+        scratch = None
+        made = [p for p in (folder, *folder.parents) if not p.exists()]
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            scratch = Path(tempfile.mkdtemp(prefix=".e2enet-", suffix=".part", dir=folder))
+            write_label(scratch / outputs.segmentation.name, self.label, self.grid)
+            self._write_volumes(scratch / outputs.volumes.name)
+            self._write_manifest(scratch / outputs.manifest.name)
+            if self.probabilities is not None:
+                self._write_probabilities(scratch / outputs.probabilities.name)
+            # Only renames from here on: a full disk or a cancel can no longer cut it short.
+            if self.probabilities is not None:
+                outputs.probabilities.mkdir(exist_ok=True)
+                for path in (scratch / outputs.probabilities.name).iterdir():
+                    os.replace(path, outputs.probabilities / path.name)
+            for path in (outputs.volumes, outputs.manifest, outputs.segmentation):
+                os.replace(scratch / path.name, path)
+            made = []
+        except (OSError, BadInput) as error:
+            raise BadInput(
+                f"{outputs.segmentation} cannot be written.",
+                help="Check that there is space on the disk and that the folder may be written to.",
+                code="output-not-writable",
+            ) from error
+        finally:
+            if scratch is not None:
+                shutil.rmtree(scratch, ignore_errors=True)
+            for path in made:
+                if path.is_dir() and not any(path.iterdir()):
+                    path.rmdir()
+        return outputs
+
+    def describe(self, outputs: Outputs) -> dict[str, Any]:
+        """The content of the `result` event."""
+        values: dict[str, Any] = {
+            "output": os.fspath(outputs.segmentation),
+            "volumes": os.fspath(outputs.volumes),
+            "manifest": os.fspath(outputs.manifest),
+            "labels": [label.to_dict() for label in self.labels],
+            "device": self.manifest["device"]["used"],
+            "seconds": self.manifest["seconds"],
+            "regions": self.manifest["regions"],
+        }
+        if self.probabilities is not None:
+            values["probabilities"] = {
+                label.value: os.fspath(outputs.probabilities / _probability_name(label))
+                for label in self.labels
+            }
+        return values
+
+    def _write_volumes(self, path: Path) -> None:
+        with path.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.writer(stream)
+            writer.writerow(["value", "name", "volume_ml", "voxels"])
+            for label in self.labels:
+                writer.writerow([label.value, label.name, f"{label.volume_ml:.4f}", label.voxels])
+
+    def _write_manifest(self, path: Path) -> None:
+        text = json.dumps(self.manifest, indent=2, ensure_ascii=False)
+        path.write_text(text + "\n", encoding="utf-8")
+
+    def _write_probabilities(self, folder: Path) -> None:
+        folder.mkdir()
+        for label in self.labels:
+            write_image(folder / _probability_name(label), self.probability(label.value), self.grid)
+
+
+def _probability_name(label: LabelVolume) -> str:
+    safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in label.name)
+    return f"{label.value}_{safe}.nii.gz"

@@ -1,0 +1,1 @@
+"""The sliding window over a case, in bounded memory."""

@@ -1,0 +1,1 @@
+"""Sparse kernels: Numba and numpy only."""

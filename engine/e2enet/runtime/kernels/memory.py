@@ -1,0 +1,166 @@
+"""Maps in memory while a network runs, and the buffers they lie in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from e2enet.runtime.kernels.vectors import SLACK
+
+IDENTITY = (1.0, 0.0, 1.0)  # scale, shift and slope that change nothing
+
+
+def aligned(size: int) -> np.ndarray:
+    """Floats on a 64-byte border: a vector that crosses one costs two reads."""
+    room = np.zeros(size + 16, np.float32)
+    first = -room.ctypes.data % 64 // 4
+    return room[first : first + size]
+
+
+def pitch(voxels: int) -> int:
+    """Floats from one map to the next.
+
+    Maps whose size is a power of two would share few places of a cache; a tenth of the time.
+    """
+    return -(-voxels // 16) * 16 + 9 * 16
+
+
+@dataclass
+class Maps:
+    """Maps (C, D, H, W) whose norm and activation are left to whoever reads them.
+
+    Attributes:
+        buffer: They lie in it, each in a region of its own.
+        kept: Which channels of the layer these are, ascending; nobody reads the others.
+        shape: (D, H, W).
+        affine: (C, 3) scale and shift of the norm and slope of the leaky ReLU.
+        region: Slices that a region has room for.
+        origin: Where in its region slice 0 lies, in slices; negative if the first stored slice is
+            a later one.
+    """
+
+    buffer: Buffer
+    kept: np.ndarray
+    shape: tuple[int, int, int]
+    affine: np.ndarray
+    region: int
+    origin: int = 0
+
+    @classmethod
+    def make(
+        cls,
+        arena: Arena,
+        kept: np.ndarray,
+        shape: Sequence[int],
+        *,
+        room: int | None = None,
+        region: int | None = None,
+        origin: int = 0,
+    ) -> Maps:
+        """Maps in a buffer for `room` (or just these) regions of `region` (or just D) slices."""
+        depth, height, width = shape
+        region = depth if region is None else region
+        floats = (len(kept) if room is None else room) * pitch(region * height * width)
+        affine = np.full((len(kept), 3), IDENTITY, np.float32)
+        buffer = arena.take(floats + 2 * SLACK)
+        return cls(buffer, kept, (depth, height, width), affine, region, origin)
+
+    @property
+    def regions(self) -> int:
+        """How many maps fit into the buffer."""
+        _, height, width = self.shape
+        return (self.buffer.size - 2 * SLACK) // pitch(self.region * height * width)
+
+    def addresses(self, channels: np.ndarray) -> np.ndarray:
+        """Where slice 0 of each channel lies, or would lie if it were stored."""
+        _, height, width = self.shape
+        plane = height * width
+        places = np.searchsorted(self.kept, channels).astype(np.int64)
+        first = self.buffer.address + 4 * (SLACK + self.origin * plane)
+        return first + 4 * pitch(self.region * plane) * places
+
+    def affines(self, channels: np.ndarray) -> np.ndarray:
+        """Norm and activation of these channels."""
+        return self.affine[np.searchsorted(self.kept, channels)]
+
+    def array(self) -> np.ndarray:
+        """A view (C, D, H, W) of maps that are stored as a whole."""
+        depth, height, width = self.shape
+        step = pitch(self.region * height * width)
+        rows = self.buffer.array[SLACK:][: len(self.kept) * step].reshape(-1, step)
+        first = self.origin * height * width
+        return rows[:, first : first + depth * height * width].reshape(-1, *self.shape)
+
+
+class Buffer:
+    """A piece of an arena.
+
+    Attributes:
+        first, size: Where it lies in the arena, in floats.
+    """
+
+    def __init__(self, arena: Arena, first: int, size: int) -> None:
+        self._arena = arena
+        self.first, self.size = first, size
+
+    @property
+    def address(self) -> int:
+        """Where it begins in memory, in bytes."""
+        return int(self._arena.memory.ctypes.data) + 4 * self.first
+
+    @property
+    def array(self) -> np.ndarray:
+        """Its floats."""
+        return self._arena.memory[self.first : self.first + self.size]
+
+
+class Arena:
+    """One piece of memory for everything that a network holds while it runs.
+
+    The same requests in the same order get the same places, so that a run which only takes and
+    gives tells how large the arena must be. It stays: the system clears every page that it hands
+    out, and for a full-resolution map that takes as long as a tenth of a convolution.
+    """
+
+    def __init__(self) -> None:
+        self.memory = np.empty(0, np.float32)
+        self._gaps: list[tuple[int, int]] = []
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was taken."""
+        self._gaps = [(0, 1 << 60)]
+        self.needed = 0
+
+    def allocate(self) -> None:
+        """Get as much memory as was needed at most since `reset`, and forget what was taken."""
+        if self.memory.size < self.needed:
+            self.memory = np.empty(0, np.float32)  # the old one goes first
+            self.memory = aligned(self.needed)
+        self.reset()
+
+    def take(self, size: int) -> Buffer:
+        """The smallest gap of so many floats; what is in it is whatever was there before."""
+        size = -(-size // 16) * 16
+        fits = [n for n, (first, stop) in enumerate(self._gaps) if stop - first >= size]
+        number = min(fits, key=lambda n: self._gaps[n][1] - self._gaps[n][0])
+        first, stop = self._gaps[number]
+        self._gaps[number : number + 1] = [(first + size, stop)] if stop - first > size else []
+        self.needed = max(self.needed, first + size)
+        return Buffer(self, first, size)
+
+    def give(self, buffer: Buffer) -> None:
+        """Take a buffer back."""
+        if not buffer.size:
+            return  # a gap of nothing would keep its neighbours apart
+        self._gaps.append((buffer.first, buffer.first + buffer.size))
+        self._gaps.sort()
+        joined = self._gaps[:1]
+        for first, stop in self._gaps[1:]:
+            if first == joined[-1][1]:
+                joined[-1] = (joined[-1][0], stop)
+            else:
+                joined.append((first, stop))
+        self._gaps = joined

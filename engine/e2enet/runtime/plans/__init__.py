@@ -1,0 +1,1 @@
+"""Execution plans: what runs a trained network."""

@@ -1,0 +1,303 @@
+"""The execution plan that PyTorch alone runs: without dead maps, dense where inputs are shared."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from e2enet.networks import E2ENet
+from e2enet.networks.e2enet import Block, UpConv
+from e2enet.networks.normalisation import InstanceNormLeakyReLU
+from e2enet.networks.shift import chunk_shifts, moved_slices
+from e2enet.runtime.plans.liveness import connected, needed_maps
+
+_LEAST_GROUP = 8  # output maps; convolutions of fewer cost more than the work they save
+_GAIN = 2  # least factor by which groups must shrink a convolution, because of their gather
+
+# Where groups never pay. Share of the plain network's time on 2 cores without and with groups, at
+# S = 0.8 and 16 maps that share their inputs: base 16, patch 40 x 56 x 40: 0.60 and 0.73; base 48,
+# 32 x 64 x 64: 0.62 and 0.76; 64 x 128 x 128: 0.90 and 1.41.
+_UNGROUPED = ("cpu",)
+
+
+class GroupedPlan:
+    """Maps (B, C, D, H, W) to the finest logits (B, K, D, H, W), as the network in eval mode would.
+
+    Maps are (B, D, H, W, C) in memory and hold only what somebody reads. Where output maps share
+    their inputs and that pays, a block is a convolution in groups, each over its own inputs.
+
+    Args:
+        network: Its weights, zero where a connection is dead, are copied.
+        device: Where to compute.
+        half: 16-bit type to compute in, None for float32.
+    """
+
+    def __init__(
+        self, network: E2ENet, device: torch.device, half: torch.dtype | None = None
+    ) -> None:
+        self._check = network.check_size
+        self.in_channels, self.num_classes = network.in_channels, network.num_classes
+        self._device, self._half = device, half
+        with torch.no_grad():
+            self._build(network)
+
+    def _build(self, network: E2ENet) -> None:
+        needed = needed_maps(network)
+        kept: dict[tuple[int, int], np.ndarray] = {}
+
+        def chain(name: str, blocks: Any, sources: list[_Source], stride: Any) -> list[_Block]:
+            made = []
+            for index, block in enumerate(blocks):
+                made.append(_Block(block, needed[f"{name}.{index}"], sources, stride, self._device))
+                sources, stride = [(made[-1].kept, len(block.norm.weight))], (1, 1, 1)
+            return made
+
+        last = np.arange(self.in_channels)
+        self.backbone: list[list[_Block]] = []
+        for level, stride in enumerate(((1, 1, 1), *network.strides)):
+            blocks = cast(Any, network.backbone[level])
+            wide = blocks[0].conv.weight.shape[1]
+            self.backbone.append(chain(f"backbone.{level}", blocks, [(last, wide)], stride))
+            last = kept[0, level] = self.backbone[-1][-1].kept
+        self.nodes: list[_Node] = []
+        for stage, level in network.lattice():
+            key = f"{stage}_{level}"
+            upward = np.flatnonzero(needed[f"ups.{key}"])
+            up = _up(cast(Any, network.ups[key]), kept[stage - 1, level + 1], upward)
+            sources = [kept[stage - 1, level], upward]
+            if level:
+                sources.append(kept[stage - 1, level - 1])
+            widths = network.flow_widths(level).values()
+            blocks = network.node(stage, level)
+            pairs = list(zip(sources, widths, strict=True))
+            made = chain(f"nodes.{key}", blocks, pairs, (1, 1, 1))
+            kept[stage, level] = made[-1].kept
+            self.nodes.append(_Node(level, up.to(self._device), made, network.strides[level - 1]))
+        head = cast(Tensor, network.heads[0].weight).detach().flatten(1)
+        self.head = _columns(head, kept[network.levels - 1, 0]).T.contiguous().to(self._device)
+
+    def __call__(self, image: Tensor) -> Tensor:
+        if image.ndim != 5 or image.shape[1] != self.in_channels:
+            raise ValueError(
+                f"E2ENet takes (B, {self.in_channels}, D, H, W), not {tuple(image.shape)}."
+            )
+        self._check(image.shape[2:])
+        kind, half = self._device.type, self._half
+        with (
+            torch.inference_mode(),
+            torch.autocast(kind, dtype=half or torch.bfloat16, enabled=half is not None),
+        ):
+            return self._run(image.float().permute(0, 2, 3, 4, 1).contiguous()).float()
+
+    def _run(self, x: Tensor) -> Tensor:
+        """(B, D, H, W, C) -> (B, K, D, H, W)."""
+        maps: list[Tensor] = []
+        for blocks in self.backbone:
+            x = _follow(blocks, [x])
+            maps.append(x)
+        following: list[Tensor] = []
+        for node in self.nodes:
+            if not node.blocks[-1].kept.size:
+                maps.pop()
+                x = maps[node.level][..., :0]
+            else:
+                flows = [maps[node.level], _expanded(maps.pop(), node.up)]
+                if node.level:
+                    flows.append(_pooled(maps[node.level - 1], node.stride))
+                else:
+                    maps.clear()
+                x = _follow(node.blocks, flows)
+            following.insert(0, x)
+            if node.level == 0:
+                maps, following = following, []
+        del maps, following
+        return (x @ self.head).permute(0, 4, 1, 2, 3)
+
+
+# The channels of a layer that a map holds, -1 for padding, and how many channels the layer has.
+_Source = tuple[np.ndarray, int]
+
+
+class _Node:
+    def __init__(
+        self, level: int, up: UpConv, blocks: list[_Block], stride: tuple[int, int, int]
+    ) -> None:
+        self.level, self.up, self.blocks, self.stride = level, up, blocks, stride
+
+
+class _Block:
+    """Gather and depth-shift -> convolution, in groups or not -> norm and leaky ReLU.
+
+    Args:
+        block: The network's.
+        needed: (output maps,) whether somebody reads one.
+        sources: Of the maps that are concatenated.
+        stride: (D, H, W).
+        device: Where to compute.
+
+    Attributes:
+        kept: The output maps in the order in which they are made, -1 for padding.
+    """
+
+    def __init__(
+        self,
+        block: Block,
+        needed: np.ndarray,
+        sources: Sequence[_Source],
+        stride: tuple[int, int, int],
+        device: torch.device,
+    ) -> None:
+        outputs = np.flatnonzero(needed)
+        groups = _groups(connected(block.conv)[outputs], device)
+        high = max((stop - first for first, stop, _ in groups), default=0)
+        wide = max((len(inputs) for *_, inputs in groups), default=0)
+        weight = block.conv.weight.detach()[:, :, 0]
+        self.kept = np.full(len(groups) * high, -1)
+        kernel = weight.new_zeros(len(groups) * high, wide, 3, 3)
+        # What is padded reads anything: its kernels are zero.
+        anything = next((inputs[0] for *_, inputs in groups if len(inputs)), 0)
+        columns = np.full((len(groups), wide), anything)
+        for number, (first, stop, inputs) in enumerate(groups):
+            at, count = number * high, stop - first
+            self.kept[at : at + count] = outputs[first:stop]
+            taken = weight[torch.from_numpy(outputs[first:stop])][:, torch.from_numpy(inputs)]
+            kernel[at : at + count, : len(inputs)] = taken
+            columns[number, : len(inputs)] = inputs
+        self._kernel = kernel.to(device).contiguous(memory_format=torch.channels_last)
+        self._groups = len(groups)
+        self._stride = stride
+        read = np.unique(columns)
+        self._width = len(read)
+        self._pieces = _pieces(read, sources, block.shift_groups, device)
+        order = np.searchsorted(read, columns.reshape(-1))
+        self._order = torch.from_numpy(order).to(device) if len(groups) > 1 else None
+        norm = block.norm
+        self._norm = InstanceNormLeakyReLU(len(self.kept), norm.eps, norm.slope).to(device)
+        self._norm.weight.copy_(_columns(norm.weight.detach()[None], self.kept)[0])
+        self._norm.bias.copy_(_columns(norm.bias.detach()[None], self.kept)[0])
+
+    def __call__(self, maps: list[Tensor]) -> Tensor:
+        """Empty the list of maps (B, D, H, W, C_j), so that each can be freed once it is read."""
+        batch, depth, height, width, _ = maps[0].shape
+        step = self._stride[0]
+        size = (batch, -(-depth // step), height, width, self._width)
+        x = torch.empty(size, dtype=_widest(maps), device=maps[0].device)
+        for part, positions, target, shift in self._pieces:
+            to, of = moved_slices(depth, step, shift)
+            source = maps[part][:, of]
+            x[:, to, ..., target] = (
+                source[..., positions]
+                if isinstance(positions, slice)
+                else source.index_select(4, positions)
+            )
+            x[:, : to.start, ..., target] = 0
+            x[:, to.stop :, ..., target] = 0
+        maps.clear()
+        if self._order is not None:
+            x = x.index_select(4, self._order)
+        slices = x.flatten(0, 1).permute(0, 3, 1, 2)
+        if self._width and len(self.kept):
+            y = F.conv2d(slices, self._kernel, None, self._stride[1:], 1, 1, self._groups)
+        else:
+            _, sh, sw = self._stride
+            y = x.new_zeros(len(slices), -(-height // sh), -(-width // sw), len(self.kept))
+            y = y.permute(0, 3, 1, 2)
+        y = y.permute(0, 2, 3, 1).unflatten(0, size[:2])
+        return _rows(self._norm(y.permute(0, 4, 1, 2, 3))) if len(self.kept) else y
+
+
+def _groups(live: np.ndarray, device: torch.device) -> list[tuple[int, int, np.ndarray]]:
+    """Neighbouring output maps that share their inputs, and these: (first, stop, inputs).
+
+    One group of all, over whatever any of them reads, where groups would not pay.
+    """
+    if not len(live):
+        return []
+    changes = np.flatnonzero((live[1:] != live[:-1]).any(axis=1)) + 1
+    borders = [0, *changes.tolist(), len(live)]
+    groups = [(a, b, np.flatnonzero(live[a])) for a, b in itertools.pairwise(borders)]
+    high = max(stop - first for first, stop, _ in groups)
+    wide = max(len(inputs) for *_, inputs in groups)
+    read = np.flatnonzero(live.any(axis=0))
+    smaller = _GAIN * len(groups) * high * wide <= len(live) * len(read)
+    if device.type not in _UNGROUPED and high >= _LEAST_GROUP and smaller:
+        return groups
+    return [(0, len(live), read)]
+
+
+def _pieces(
+    read: np.ndarray, sources: Sequence[_Source], shift_groups: int, device: torch.device
+) -> list[tuple[int, slice | Tensor, slice, int]]:
+    """Runs of what is read that move as a whole: (source, places in it, target, shift)."""
+    pieces: list[tuple[int, slice | Tensor, slice, int]] = []
+    ends = np.cumsum([width for _, width in sources])
+    shifts = chunk_shifts(int(ends[-1]), shift_groups)
+    for (part, (kept, width)), (start, stop, shift) in itertools.product(
+        enumerate(sources), shifts
+    ):
+        offset = int(ends[part]) - width
+        inside = (read >= max(start, offset)) & (read < min(stop, offset + width))
+        targets = np.flatnonzero(inside)
+        if not len(targets):
+            continue
+        place = {channel: at for at, channel in enumerate(kept.tolist())}
+        at = np.array([place[channel] for channel in (read[inside] - offset).tolist()])
+        positions: slice | Tensor = slice(int(at[0]), int(at[-1]) + 1)
+        if (np.diff(at) != 1).any():
+            positions = torch.from_numpy(at).to(device)
+        target = slice(int(targets[0]), int(targets[-1]) + 1)
+        pieces.append((part, positions, target, shift))
+    return pieces
+
+
+def _up(up: UpConv, read: np.ndarray, written: np.ndarray) -> UpConv:
+    """The layer from the maps that are held to those that are read."""
+    weight = up.weight.detach()[:, torch.from_numpy(written)]
+    made = UpConv(1, 1, up.stride)
+    made.weight = torch.nn.Parameter(_columns(weight.movedim(0, -1), read).movedim(-1, 0))
+    return made
+
+
+def _columns(weight: Tensor, channels: np.ndarray) -> Tensor:
+    """Channels of the last axis, zeros for padding."""
+    taken = weight[..., torch.from_numpy(np.maximum(channels, 0))]
+    return taken * torch.from_numpy(channels >= 0).to(taken)
+
+
+def _follow(blocks: Sequence[_Block], maps: list[Tensor]) -> Tensor:
+    for block in blocks:
+        maps = [block(maps)]  # the list alone holds what is freed once it is read
+    return maps.pop()
+
+
+def _expanded(x: Tensor, up: UpConv) -> Tensor:
+    if not up.weight.numel():
+        batch, *size, _ = x.shape
+        wide = (n * s for n, s in zip(size, up.stride, strict=True))
+        return x.new_zeros(batch, *wide, up.weight.shape[1])
+    return _rows(up(x.permute(0, 4, 1, 2, 3)))
+
+
+def _pooled(x: Tensor, stride: tuple[int, int, int]) -> Tensor:
+    if not x.shape[-1]:
+        batch, *size, _ = x.shape
+        return x.new_empty(batch, *(n // s for n, s in zip(size, stride, strict=True)), 0)
+    return _rows(F.max_pool3d(x.permute(0, 4, 1, 2, 3), stride, stride))
+
+
+def _rows(x: Tensor) -> Tensor:
+    """(B, C, D, H, W) -> (B, D, H, W, C), a view of maps that are channels-last in memory."""
+    return x.permute(0, 2, 3, 4, 1)
+
+
+def _widest(maps: Sequence[Tensor]) -> torch.dtype:
+    dtype = maps[0].dtype
+    for x in maps[1:]:
+        dtype = torch.promote_types(dtype, x.dtype)
+    return dtype

@@ -1,0 +1,1 @@
+"""The sparse kernels with their gradients, for training on a CPU."""

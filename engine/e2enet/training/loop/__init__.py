@@ -1,0 +1,1 @@
+"""The loop: loss, schedules, steps, validation, checkpoints and curves."""

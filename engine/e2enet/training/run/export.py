@@ -1,0 +1,294 @@
+"""From a run to a bundle, at its end or before: model.json, the fusion history and a README."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import platform
+import shlex
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import e2enet
+from e2enet.bundle import Bundle, write_bundle
+from e2enet.data.planning.plan import Plan
+from e2enet.dsff import Connections
+from e2enet.events import BadInput
+from e2enet.networks import E2ENet
+from e2enet.training.loop.checkpoint import load_checkpoint
+from e2enet.training.loop.trainer import CHECKPOINT, Trainer
+from e2enet.training.loop.validation import Scores, mean_dice
+from e2enet.training.run.preparation import refuse_existing
+from e2enet.training.run.settings import PLAN, RUN, Run, Settings, option
+
+# Distinct at a glance and on grey: Paul Tol's "bright" and "vibrant" schemes.
+PALETTE = (
+    (68, 119, 170), (238, 102, 119), (34, 136, 51), (204, 187, 68), (102, 204, 238),
+    (170, 51, 119), (238, 119, 51), (0, 153, 136), (51, 187, 238), (204, 51, 17),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a training has come to.
+
+    Args:
+        network, connections: as they are now.
+        history: of the evolution.
+        rows: one a finished epoch.
+        iteration: optimiser steps so far.
+        usual_ml: smallest and largest volume of each label among the training cases, where they
+            are at hand.
+    """
+
+    network: E2ENet
+    connections: Connections
+    history: list[dict[str, Any]]
+    rows: list[dict[str, Any]]
+    iteration: int
+    usual_ml: dict[int, list[float]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, trainer: Trainer, plan: Plan) -> Snapshot:
+        """The state of a trainer."""
+        return cls(
+            trainer.network,  # type: ignore[arg-type]
+            trainer.connections,
+            trainer.evolution.history,
+            trainer.rows,
+            trainer.iteration,
+            _usual_ml(trainer, plan),
+        )
+
+    @classmethod
+    def saved(cls, run: Run) -> Snapshot:
+        """The state in a run's last checkpoint.
+
+        Raises:
+            BadInput: there is none yet, or it is damaged.
+        """
+        path = run.folder / CHECKPOINT
+        if not path.exists():
+            raise BadInput(
+                f"{run.folder} holds no checkpoint yet.",
+                help="Wait until the training proper has begun.",
+                code="no-checkpoint",
+            )
+        state = load_checkpoint(path)
+        with torch.random.fork_rng(devices=[]):  # its own random weights are thrown away
+            network = E2ENet(**run.network)
+        try:
+            network.load_state_dict(state["network"])
+            connections = Connections(network, state["masks"], group=run.settings.connection_group)
+        except (RuntimeError, ValueError) as error:
+            raise BadInput(
+                f"The checkpoint {path} belongs to another network: {str(error).splitlines()[0]}",
+                code="damaged-checkpoint",
+            ) from error
+        history = list(state["evolution"]["history"])
+        return cls(network, connections, history, list(state["rows"]), int(state["iteration"]))
+
+
+def export_run(folder: Path, output: Path) -> Bundle:
+    """Write the bundle of a run's last checkpoint, also while the run goes on.
+
+    A training that has not come to its end is marked in model.json: provenance has "unfinished":
+    {"epoch": finished epochs, "epochs": of the whole training}. The volumes that are usual among
+    the training cases are not known here and stay out.
+
+    Args:
+        folder: OUTPUT.run, the run's folder.
+        output: the bundle to write; must not exist.
+
+    Raises:
+        BadInput: the folder holds no training or no checkpoint yet, or the output exists.
+    """
+    if not (folder / RUN).is_file():
+        raise BadInput(
+            f"{folder} is not the folder of a training: it has no {RUN}.",
+            help="Give the folder OUTPUT.run that `e2enet train` keeps beside OUTPUT.",
+            code="no-run",
+        )
+    refuse_existing(output)
+    run = Run.load(folder)
+    plan = Plan.load(folder / PLAN)
+    state = Snapshot.saved(run)
+    return export_bundle(output, run=run, state=state, plan=plan, metadata=run.metadata, scores={})
+
+
+def export_bundle(
+    output: Path,
+    *,
+    run: Run,
+    state: Snapshot,
+    plan: Plan,
+    metadata: dict[str, Any],
+    scores: Scores,
+) -> Bundle:
+    """Write the bundle of a training.
+
+    Args:
+        output: the bundle's folder.
+        run, state, plan: what was trained, how, and what has come of it.
+        metadata: of `load_metadata`; paths may be relative to the run's folder.
+        scores: Dice of the held-out cases; empty when there are none, or none yet.
+    """
+    meta = {name: value for name, value in metadata.items() if name not in ("labels", "files")}
+    command = command_line(run, output)
+    model = {
+        "name": output.name,
+        "title": output.name,
+        "plan": plan.to_dict(),
+        "labels": _labels(run.dataset["labels"], metadata.get("labels", []), state.usual_ml),
+        "channels": [{"name": name} for name in run.dataset["channels"]],
+        "modality": "CT" if any(c.normalisation == "ct" for c in plan.channels) else "",
+        "anatomy": "",
+        "locator": None,
+        "licence": "",
+        "citation": "",
+        **meta,
+        "provenance": _provenance(run, state, command, scores),
+    }
+    history = {"total_iterations": run.total, "period": run.period, "history": state.history}
+    state.network.eval()
+    return write_bundle(
+        output,
+        network=state.network,
+        connections=state.connections,
+        model=model,
+        history=history,
+        readme=_readme(model, command),
+        extra={name: run.folder / p for name, p in (metadata.get("files") or {}).items()},
+    )
+
+
+def command_line(run: Run, output: Path) -> str:
+    """The command that makes this model again, with names instead of this machine's paths."""
+    words = ["e2enet", "train", run.dataset["name"], "--output", output.name]
+    if run.source:
+        words += ["--from", run.source["name"]]
+    for one in fields(Settings):
+        value = getattr(run.settings, one.name)
+        kept = run.source and one.name == "connection_group"  # the base's, and not to be chosen
+        if value != one.default and not kept:
+            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            words += [option(one.name), text]
+    return shlex.join(words)
+
+
+def _usual_ml(trainer: Trainer, plan: Plan) -> dict[int, list[float]]:
+    """Smallest and largest volume of each label among the training cases that have it, in mL."""
+    voxel_ml = math.prod(plan.spacing) / 1000
+    volumes: dict[int, list[float]] = {}
+    for case in trainer.training.cases:
+        for value, voxels in case.foreground.items():
+            volumes.setdefault(value, []).append(round(voxels * voxel_ml, 3))
+    return {value: [min(found), max(found)] for value, found in volumes.items()}
+
+
+def _labels(
+    names: dict[str, int], metadata: list[dict[str, Any]], usual_ml: dict[int, list[float]]
+) -> list[dict[str, Any]]:
+    known = {entry["value"]: entry for entry in metadata}
+    labels = []
+    for name, value in sorted(names.items(), key=lambda item: item[1]):
+        if value:
+            entry = {
+                "value": value,
+                "name": name,
+                "color": list(PALETTE[(value - 1) % len(PALETTE)]),
+                "terminology": {},
+                **({"usual_ml": usual_ml[value]} if value in usual_ml else {}),
+            }
+            labels.append({**entry, **known.get(value, {})})
+    return labels
+
+
+def _provenance(run: Run, state: Snapshot, command: str, scores: Scores) -> dict[str, Any]:
+    last = state.rows[-1] if state.rows else {"dice": {}, "loss": None}
+    settings = run.settings
+    training, held_out = run.split()
+    if scores:
+        measured = f"{len(scores)} held-out case{'s' if len(scores) > 1 else ''}"
+    else:
+        measured = f"patches of {'held-out' if held_out else 'training'} cases"
+    unfinished = state.iteration < run.total
+    return {
+        "run_id": run.run_id,
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "command": command,
+        "data": {"dataset": run.dataset["name"], "cases": len(training)},
+        "fold": settings.fold,
+        "epochs": len(state.rows),
+        "iterations": state.iteration,
+        **(
+            {"unfinished": {"epoch": len(state.rows), "epochs": settings.epochs}}
+            if unfinished
+            else {}
+        ),
+        "seconds": round(sum(row["seconds"] for row in state.rows)),
+        "sparsity": round(1 - state.connections.density, 3),
+        "from": run.source,
+        "metrics": {
+            "dice": mean_dice(scores) or last["dice"],
+            "of": measured,
+            "loss": last["loss"],
+        },
+        "versions": {
+            "e2enet": e2enet.__version__,
+            "torch": str(torch.__version__),
+            "python": platform.python_version(),
+        },
+    }
+
+
+def _readme(model: dict[str, Any], command: str) -> str:
+    provenance = model["provenance"]
+    channels = ", ".join(channel["name"] for channel in model["channels"])
+    rows = "\n".join(
+        f"| {label['value']} | {label['name']} | "
+        f"{_dice(provenance['metrics']['dice'].get(label['name']))} |"
+        for label in model["labels"]
+    )
+    about = "".join(
+        f"{title}: {model[key]}\n\n"
+        for title, key in (
+            ("Results", "results"),
+            ("Licence", "licence"),
+            ("Data", "attribution"),
+            ("Please cite", "citation"),
+        )
+        if model.get(key)
+    )
+    note = ""
+    if so_far := provenance.get("unfinished"):
+        note = f"**Unfinished**: after epoch {so_far['epoch']} of {so_far['epochs']}.\n\n"
+    return (
+        f"""# {model["title"]}
+
+{note}An E2ENet model (feature sparsity {provenance["sparsity"]:g}) for {channels}, trained on \
+{provenance["data"]["cases"]} cases of {provenance["data"]["dataset"]} in \
+{provenance["iterations"]} iterations.
+
+| value | label | Dice ({provenance["metrics"]["of"]}) |
+| --- | --- | --- |
+{rows}
+
+Segment an image with it:
+
+    e2enet segment IMAGE --model {model["name"]} --output segmentation.nii.gz
+
+Made by:
+
+    {command}
+
+{about}""".rstrip()
+        + "\n"
+    )
+
+
+def _dice(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"

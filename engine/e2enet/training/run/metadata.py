@@ -1,0 +1,140 @@
+"""What model.json says beside what the training knows: a person's file, and what a base hands on.
+
+Files that go into the bundle are copied into the run's folder at its start, so that neither the
+person's folder nor the base has to be there at the end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from e2enet.bundle import Bundle
+from e2enet.events import BadInput, Reporter
+from e2enet.inference.localisation.locator import Locator
+
+FILES = "files"
+# What the training itself knows better than any file.
+_OWN = ("schema_version", "network", "connection_group", "plan", "provenance")
+
+Metadata = dict[str, Any]
+
+
+def load_metadata(path: str | os.PathLike[str]) -> Metadata:
+    """What model.json should say beside what the training knows.
+
+    A JSON object in the form of model.json with any of its fields (name, title, modality, anatomy,
+    results, licence, citation, locator …); entries of "labels" are merged by value. "files" names
+    further files for the bundle: {name in the bundle: path relative to the JSON file}.
+
+    Raises:
+        BadInput: not readable, or a field that the training writes.
+    """
+    path = Path(path)
+    try:
+        record = json.loads(path.read_text(encoding="utf-8-sig"))
+        if not isinstance(record, dict):
+            raise ValueError("not an object")
+    except (OSError, ValueError) as error:
+        raise BadInput(
+            f"--metadata {path} cannot be read: {error}.", code="bad-metadata"
+        ) from error
+    labels, files = record.get("labels", []), record.get(FILES, {})
+    if not isinstance(labels, list) or any(
+        not isinstance(entry, dict) or "value" not in entry for entry in labels
+    ):
+        raise BadInput(
+            f'--metadata {path}: "labels" must be a list of objects with a "value".',
+            code="bad-metadata",
+        )
+    for name in _OWN:
+        if name in record:
+            raise BadInput(
+                f'--metadata {path} holds "{name}", which the training writes.',
+                help="Take it out.",
+                code="bad-metadata",
+            )
+    if not isinstance(files, dict) or any(
+        not isinstance(p, str) or Path(name).is_absolute() or ".." in Path(name).parts
+        for name, p in files.items()
+    ):
+        raise BadInput(
+            f'--metadata {path}: "files" must be {{name in the bundle: path}}.',
+            code="bad-metadata",
+        )
+    files = {name: os.path.abspath(path.parent / p) for name, p in files.items()}
+    for file in files.values():
+        if not os.path.isfile(file):
+            raise BadInput(f"{file}, named in {path}, does not exist.", code="bad-metadata")
+    return {**record, FILES: files}
+
+
+def with_locator(
+    metadata: Metadata, source: Bundle, labels: Iterable[str], reporter: Reporter
+) -> Metadata:
+    """Add the locator of the bundle that is fine-tuned, where it still fits.
+
+    It does when every label of the new model is one of the bundle's by name (large and small
+    letters do not matter): then what is looked for lies in the same boxes. A new label may lie
+    anywhere, so one is enough to leave the locator out, and a warning says so. Metadata that name
+    another anatomy, or a locator of their own (null for none), are followed without a word.
+
+    Args:
+        metadata: of `load_metadata`, or empty.
+        source: the bundle that is fine-tuned.
+        labels: names of the new model's labels, without the background.
+        reporter: gets the warning "no-locator".
+
+    Raises:
+        BadInput: the bundle's locator is damaged.
+    """
+    anatomy = source.model.get("anatomy")
+    if source.locator is None or "locator" in metadata:
+        return metadata
+    if metadata.get("anatomy", anatomy) != anatomy:
+        return metadata
+    known = {label.name.casefold() for label in source.labels}
+    new = [name for name in labels if name.casefold() not in known]
+    if new:
+        reporter.warning(
+            "no-locator",
+            f"{source.name} finds its region in a whole image by itself; the new model does not, "
+            f"because nobody knows where its {', '.join(new)} may lie. It needs crops or a region.",
+        )
+        return metadata
+    locator = Locator.from_dict(source.locator, source.path)
+    found = {source.locator["template"]: str(locator.template)}
+    if locator.notice:
+        found[source.locator["notice"]] = str(locator.notice)
+    files = {**found, **metadata.get(FILES, {})}
+    return {**metadata, "locator": source.locator, FILES: files}
+
+
+def with_files_kept(metadata: Metadata, folder: Path) -> Metadata:
+    """Copy the files into the run's folder; their paths become relative to it.
+
+    Raises:
+        BadInput: they cannot be copied.
+    """
+    kept = {}
+    for name, path in metadata.get(FILES, {}).items():
+        kept[name] = f"{FILES}/{name}"
+        target = folder / kept[name]
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+        except OSError as error:
+            raise BadInput(
+                f"{path} cannot be copied to {target}: {error.strerror or error}.",
+                code="output-not-writable",
+            ) from error
+    return {**metadata, FILES: kept} if kept else metadata
+
+
+def merged(before: Metadata, now: Metadata) -> Metadata:
+    """What a run was started with, changed by what is given when it goes on."""
+    return {**before, **now, FILES: {**before.get(FILES, {}), **now.get(FILES, {})}}

@@ -1,0 +1,132 @@
+"""The plan and the network arguments of a training: from the dataset, a file, or a bundle."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Any
+
+from e2enet.bundle import Bundle
+from e2enet.data.datasets.raw import Dataset
+from e2enet.data.planning.laterality import mirroring
+from e2enet.data.planning.plan import ChannelPlan, Plan, make_plan
+from e2enet.events import BadInput, Reporter
+from e2enet.training.run.settings import Settings
+
+
+def planned(
+    info: Dataset,
+    settings: Settings,
+    *,
+    source: Bundle | None = None,
+    plan: str | os.PathLike[str] | None,
+    workers: int | None,
+    reporter: Reporter,
+) -> Plan:
+    """The plan of a new model: of a file, or after nnU-Net's rules; options change it.
+
+    Raises:
+        BadInput: the file or an option cannot be used.
+    """
+    if plan is None:
+        from e2enet.data.planning.fingerprint import fingerprint
+
+        return make_plan(
+            fingerprint(info, workers=workers, reporter=reporter),
+            info,
+            levels=settings.levels,
+            patch=settings.patch,
+            batch_size=settings.batch_size,
+            base_channels=settings.base_channels,
+        )
+    loaded = Plan.load(plan)
+    if len(loaded.channels) != len(info.channel_names):
+        raise BadInput(
+            f"{plan} is for {len(loaded.channels)} channels, but {info.name} has "
+            f"{len(info.channel_names)}.",
+            code="channel-count",
+        )
+    return _changed(loaded, settings)
+
+
+def tuned(
+    info: Dataset,
+    settings: Settings,
+    *,
+    source: Bundle | None,
+    plan: str | os.PathLike[str] | None,
+    workers: int | None,
+    reporter: Reporter,
+) -> Plan:
+    """The plan of a fine-tuned model: its bundle's, or an edited one with the same strides.
+
+    Spacing, orientation, strides and normalisation stay, because the kernels have learned the
+    size of things in voxels and the scale of intensities. Only what belongs to the data changes:
+    which labels mirroring swaps, and the normalisation when there are other channels.
+
+    Raises:
+        BadInput: the file or an option cannot be used.
+    """
+    assert source is not None
+    use = Plan.from_dict(source.plan)
+    if plan is not None:
+        edited = Plan.load(plan)
+        if edited.strides != use.strides:
+            raise BadInput(
+                f"{plan} has other strides than {source.name}, whose kernels would not fit.",
+                help="Keep the strides, or train without --from.",
+                code="bad-plan",
+            )
+        use = edited
+    if len(use.channels) != len(info.channel_names):
+        use = replace(use, channels=_channels(info, workers, reporter))
+    axes, pairs = mirroring(info.labels)
+    use = replace(
+        use,
+        mirror_axes=tuple(sorted(use.transpose.index(axis) for axis in axes)),
+        left_right_axis=use.transpose.index(2) if pairs else None,
+        left_right_pairs=pairs,
+    )
+    return _changed(use, settings)
+
+
+def network_arguments(
+    info: Dataset, plan: Plan, settings: Settings, source: Bundle | None
+) -> dict[str, Any]:
+    """Constructor arguments of the network; a fine-tuned one is as wide as its bundle's."""
+    arguments = (
+        dict(source.model["network"]["arguments"])
+        if source
+        else {
+            "base_channels": settings.base_channels,
+            "shift_groups": settings.shift_groups,
+        }
+    )
+    return {
+        **arguments,
+        "in_channels": len(info.channel_names),
+        "num_classes": info.num_classes,
+        "strides": [list(stride) for stride in plan.strides],
+    }
+
+
+def _channels(info: Dataset, workers: int | None, reporter: Reporter) -> tuple[ChannelPlan, ...]:
+    from e2enet.data.planning.fingerprint import fingerprint
+
+    return make_plan(fingerprint(info, workers=workers, reporter=reporter), info).channels
+
+
+def _changed(plan: Plan, settings: Settings) -> Plan:
+    """A given plan with the options of the command line; Plan.from_dict checks the result."""
+    if settings.levels is not None and settings.levels != plan.levels:
+        raise BadInput(
+            f"--levels is {settings.levels}, but the plan has {plan.levels} levels.",
+            help="Leave --levels out, or change the strides in the plan.",
+            code="bad-plan",
+        )
+    record = plan.to_dict()
+    if settings.patch is not None:
+        record["patch"] = list(settings.patch)
+    if settings.batch_size is not None:
+        record["batch_size"] = settings.batch_size
+    return Plan.from_dict(record)

@@ -1,0 +1,201 @@
+"""What a call of `train` asks for, and the run that answers it: a new one, or one to resume."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from e2enet.bundle import Bundle
+from e2enet.data.datasets.raw import Dataset
+from e2enet.data.datasets.splits import split
+from e2enet.data.planning.plan import Plan
+from e2enet.data.preprocessing.store import PreprocessedDataset
+from e2enet.events import BadInput, Reporter
+from e2enet.training.loop.trainer import CHECKPOINT
+from e2enet.training.run.lock import locked
+from e2enet.training.run.metadata import with_files_kept, with_locator
+from e2enet.training.run.planning import network_arguments, planned, tuned
+from e2enet.training.run.settings import PLAN, RUN, Run, Settings, option
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a call of `train` asks for, with its files read.
+
+    Args:
+        output: the bundle to write, an absolute path.
+        info: the dataset.
+        source: the bundle to fine-tune, or None.
+        plan: a plan's file, or None.
+        metadata: of `load_metadata`.
+        given: the settings that were given; None means not given.
+        workers, reporter: for planning and preprocessing.
+    """
+
+    output: Path
+    info: Dataset
+    source: Bundle | None
+    plan: str | os.PathLike[str] | None
+    metadata: dict[str, Any]
+    given: dict[str, Any]
+    workers: int | None
+    reporter: Reporter
+
+    @property
+    def folder(self) -> Path:
+        """Where the run keeps its state."""
+        return self.output.with_name(self.output.name + ".run")
+
+    @property
+    def dataset(self) -> dict[str, Any]:
+        """What a resumed run has to find again."""
+        return {
+            "name": self.info.name,
+            "labels": dict(self.info.labels),
+            "channels": list(self.info.channel_names),
+            "cases": list(self.info.case_names),
+        }
+
+    @property
+    def origin(self) -> dict[str, str] | None:
+        """Which bundle this is fine-tuned from."""
+        if self.source is None:
+            return None
+        return {"name": self.source.name, "weights_sha256": self.source.weights_sha256()}
+
+    def started(self, lock: ExitStack) -> tuple[Run, Plan, PreprocessedDataset]:
+        """Plan a new run and make its folder, once everything is known to be usable.
+
+        Args:
+            lock: gets the folder's lock, as soon as there is a folder.
+
+        Raises:
+            BadInput: something cannot be used; nothing has been written but the cache.
+        """
+        settings = Settings.of(self.given)
+        if self.source:
+            _refuse_what_is_kept(self.given, self.source)
+            group = int(self.source.model.get("connection_group", 1))
+            settings = replace(settings, connection_group=group)  # a resumed run has to know
+        training, held_out = split(self.info, settings.fold)
+        make = tuned if self.source else planned
+        use = make(
+            self.info,
+            settings,
+            source=self.source,
+            plan=self.plan,
+            workers=self.workers,
+            reporter=self.reporter,
+        )
+        cases = self.preprocessed(use)
+        if not any(cases[name].foreground for name in training):
+            raise BadInput(
+                f"The training cases of {self.info.name} hold no foreground: every label map is "
+                "empty.",
+                help="Check the label maps in labelsTr.",
+                code="no-foreground",
+            )
+        metadata = self.metadata
+        if self.source:
+            labels = [name for name, value in self.info.labels.items() if value]
+            metadata = with_locator(metadata, self.source, labels, self.reporter)
+        _make(self.folder)
+        lock.enter_context(locked(self.folder))
+        if (self.folder / RUN).exists():  # another process was faster
+            raise started_before(self.folder)
+        use.save(self.folder / PLAN)
+        run = Run.start(
+            self.folder,
+            settings,
+            network=network_arguments(self.info, use, settings, self.source),
+            dataset={
+                **self.dataset,
+                "split": {"train": list(training), "val": list(held_out)},
+            },
+            source=self.origin,
+            metadata=with_files_kept(metadata, self.folder),
+        )
+        return run, use, cases
+
+    def resumed(self) -> tuple[Run, Plan]:
+        """The run in the folder, unless something was asked for that differs.
+
+        Raises:
+            BadInput: naming what differs, or a file of the run that is damaged.
+        """
+        run = Run.load(self.folder)
+        run.check(self.given, dataset=self.dataset, source=self.origin)
+        if split(self.info, run.settings.fold) != run.split():
+            raise BadInput(
+                f"The dataset holds out other cases than when the run in {self.folder} was "
+                "started.",
+                help="Restore its splits_final.json, or start anew with another --output.",
+                code="other-settings",
+            )
+        if run.source and not self.source and not (self.folder / CHECKPOINT).exists():
+            raise BadInput(
+                f"The run in {self.folder} has not begun yet and needs the bundle it starts from.",
+                help=f"Give --from {run.source['name']} again.",
+                code="needs-from",
+            )
+        use = Plan.load(self.folder / PLAN)
+        if self.plan is not None and Plan.load(self.plan) != use:
+            raise BadInput(
+                f"--plan {self.plan} differs from the plan that the run in {self.folder} was "
+                "started with.",
+                help="Resume without --plan, or start anew with another --output.",
+                code="other-settings",
+            )
+        return run, use
+
+    def preprocessed(self, plan: Plan) -> PreprocessedDataset:
+        """The cases as the plan wants them; those that are in the cache are only looked at."""
+        from e2enet.data.preprocessing.cases import case_folder, preprocess_dataset
+
+        folder = case_folder(self.info, plan)
+        return preprocess_dataset(
+            self.info, plan, folder, workers=self.workers, reporter=self.reporter
+        )
+
+
+def started_before(folder: Path) -> BadInput:
+    """The answer to a second start."""
+    return BadInput(
+        f"{folder} holds a training that was started before.",
+        help="Go on with it with --resume, or choose another --output.",
+        code="run-exists",
+    )
+
+
+def _refuse_what_is_kept(given: dict[str, Any], source: Bundle) -> None:
+    for name in ("sparsity", "connection_group", "base_channels", "shift_groups"):
+        if given.get(name) is not None:
+            raise BadInput(
+                f"{option(name)} cannot be chosen with --from: {source.name} keeps its own.",
+                help=f"Leave {option(name)} out, or train without --from.",
+                code="bad-setting",
+            )
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(
+            f"{folder} cannot be made: {error.strerror or error}.",
+            help="Choose an --output in a folder that you may write to.",
+            code="output-not-writable",
+        ) from error
+
+
+def refuse_existing(output: Path) -> None:
+    """Raise BadInput if there is anything at `output`."""
+    if output.exists():
+        raise BadInput(
+            f"{output} already exists and is not overwritten.",
+            help="Choose another --output.",
+            code="exists",
+        )
