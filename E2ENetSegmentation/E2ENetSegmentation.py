@@ -42,7 +42,7 @@ class E2ENetSegmentation(ScriptedLoadableModule):
 
 def onStartup():
     """Offer the sample in Sample Data, and the models' terminology where segments are named."""
-    from E2ENetSegmentationLib import samples
+    from E2ENetSegmentationLib.mrml import samples
 
     samples.register()
     samples.loadTerminology()
@@ -94,12 +94,12 @@ class E2ENetSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
 
     def setup(self):
         ScriptedLoadableModuleWidget.setup(self)
-        from E2ENetSegmentationLib.dependencies import Dependencies
-        from E2ENetSegmentationLib.finetunepanel import FineTunePanel
-        from E2ENetSegmentationLib.fusionpanel import FusionPanel
-        from E2ENetSegmentationLib.host import SlicerHost
-        from E2ENetSegmentationLib.modelspanel import ModelsPanel
-        from E2ENetSegmentationLib.segmentpanel import SegmentPanel
+        from E2ENetSegmentationLib.engine.dependencies import Dependencies
+        from E2ENetSegmentationLib.fusion.panel import FusionPanel
+        from E2ENetSegmentationLib.models.panel import ModelsPanel
+        from E2ENetSegmentationLib.segment.panel import SegmentPanel
+        from E2ENetSegmentationLib.training.panel import FineTunePanel
+        from E2ENetSegmentationLib.ui.host import SlicerHost
 
         self.logic = E2ENetSegmentationLogic()
         self.host = SlicerHost()
@@ -241,8 +241,9 @@ class E2ENetSegmentationTest(ScriptedLoadableModuleTest):
 
     def test_SegmentSample(self):
         import SampleData
-        from E2ENetSegmentationLib import paths, samples
-        from E2ENetSegmentationLib.dependencies import SEGMENT, Dependencies
+        from E2ENetSegmentationLib.engine import paths
+        from E2ENetSegmentationLib.engine.dependencies import SEGMENT, Dependencies
+        from E2ENetSegmentationLib.mrml import samples
 
         folder = pathlib.Path(__file__).parent / "Resources"
         missing = Dependencies(folder, None).missing(SEGMENT)

@@ -1,1 +1,1 @@
-"""What is under the E2ENetSegmentation module: one file a concern, no torch, Qt only in `host`."""
+"""What is under the E2ENetSegmentation module: a room a concern, no torch, Qt in `ui.host`."""

@@ -4,10 +4,10 @@ import time
 
 import slicer
 
-from . import paths
-from .models import ModelStore
-from .refusal import Cancelled, Refused
-from .segmentrun import SegmentRequest, SegmentRun
+from E2ENetSegmentationLib.engine import paths
+from E2ENetSegmentationLib.models.store import ModelStore
+from E2ENetSegmentationLib.refusal import Cancelled, Refused
+from E2ENetSegmentationLib.segment.run import SegmentRequest, SegmentRun
 
 SECONDS_BETWEEN_LOOKS = 0.05
 

@@ -19,7 +19,7 @@ class FakeTimer:
 
 
 class FakeHost:
-    """Same methods as `E2ENetSegmentationLib.host.SlicerHost`."""
+    """Same methods as `E2ENetSegmentationLib.ui.host.SlicerHost`."""
 
     def __init__(self) -> None:
         self.timers = []
@@ -101,7 +101,7 @@ class FakeHost:
         self.shown.append(volumeNode)
 
     def jumpTo(self, point):
-        from E2ENetSegmentationLib import segmentations
+        from E2ENetSegmentationLib.mrml import segmentations
 
         self.jumps.append(point)
         segmentations.jumpTo(point)

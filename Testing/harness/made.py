@@ -42,9 +42,9 @@ def add_volume(scene, kind: str = "plain", name: str = "Phantom", array=None):
 
 def add_case(scene, kind: str = "plain", name: str = "Case"):
     """A training case: a made volume with its segmentation of a sphere and a cube."""
-    from E2ENetSegmentationLib.models import ModelStore
-    from E2ENetSegmentationLib.segmentations import importLabels
-    from E2ENetSegmentationLib.trainingdata import TrainingCase
+    from E2ENetSegmentationLib.models.store import ModelStore
+    from E2ENetSegmentationLib.mrml.segmentations import importLabels
+    from E2ENetSegmentationLib.training.data import TrainingCase
 
     volume = add_volume(scene, kind, name)
     labels = ModelStore().open("tiny").labels
@@ -54,7 +54,7 @@ def add_case(scene, kind: str = "plain", name: str = "Case"):
 
 def add_run(scene, volumes, model: str = "tiny"):
     """A segmentation as the tab Segment leaves it."""
-    from E2ENetSegmentationLib.segmentations import MADE_BY_TAG, rememberInputs
+    from E2ENetSegmentationLib.mrml.segmentations import MADE_BY_TAG, rememberInputs
 
     run = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Run")
     run.SetReferenceImageGeometryParameterFromVolumeNode(volumes[0])

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 
-from E2ENetSegmentationLib import dependencies, paths
 from E2ENetSegmentationLib.core import Core
-from E2ENetSegmentationLib.finetunepanel import FineTunePanel
-from E2ENetSegmentationLib.fusionpanel import FusionPanel
-from E2ENetSegmentationLib.segmentpanel import SegmentPanel
+from E2ENetSegmentationLib.engine import dependencies, paths
+from E2ENetSegmentationLib.fusion.panel import FusionPanel
+from E2ENetSegmentationLib.segment.panel import SegmentPanel
+from E2ENetSegmentationLib.training.panel import FineTunePanel
 
 from .host import FakeHost
 from .widgets import Ui

@@ -100,13 +100,13 @@ def blind(models, tmp_path, monkeypatch):
 @pytest.fixture
 def stub(monkeypatch):
     """Call it with what the engine shall do wrong: the stub then stands in for the real one."""
-    from E2ENetSegmentationLib import enginerun
 
     def choose(mode: str) -> None:
         command = [sys.executable, str(REPOSITORY / "Testing" / "harness" / "stub_engine.py")]
         monkeypatch.setenv("E2ENET_STUB", mode)
         monkeypatch.setattr(
-            enginerun, "engineCommand", lambda arguments: [*command, *map(str, arguments)]
+            "E2ENetSegmentationLib.engine.run.engineCommand",
+            lambda arguments: [*command, *map(str, arguments)],
         )
 
     return choose
@@ -116,7 +116,7 @@ def stub(monkeypatch):
 def answers(monkeypatch):
     """The engine's label maps as SimpleITK reads them, in the order the module took them."""
     import SimpleITK as sitk
-    from E2ENetSegmentationLib import volumes
+    from E2ENetSegmentationLib.mrml import volumes
 
     found, original = [], volumes.readResult
 

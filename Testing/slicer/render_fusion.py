@@ -11,10 +11,10 @@ sys.path[:0] = [str(HERE.parents[1]), str(HERE.parents[2] / "E2ENetSegmentation"
 
 import numpy as np  # noqa: E402
 import slicer  # noqa: E402
-from E2ENetSegmentationLib import fusionview  # noqa: E402
-from E2ENetSegmentationLib.fusionmaps import FusionMaps  # noqa: E402
-from E2ENetSegmentationLib.fusionrun import FusionRequest  # noqa: E402
-from E2ENetSegmentationLib.models import ModelStore  # noqa: E402
+from E2ENetSegmentationLib.fusion import view  # noqa: E402
+from E2ENetSegmentationLib.fusion.maps import FusionMaps  # noqa: E402
+from E2ENetSegmentationLib.fusion.run import FusionRequest  # noqa: E402
+from E2ENetSegmentationLib.models.store import ModelStore  # noqa: E402
 from harness.made import add_volume, axes, phantom  # noqa: E402
 from harness.views import Views, run_script, save  # noqa: E402
 
@@ -53,7 +53,7 @@ def main(folder: Path) -> dict:
     found = {"legend_pixels": {}}
     views.slice("Red", volume, centre)
     for name, node in maps.found.items():
-        fusionview.show(node, volume, opacity=1.0, threshold=0.2)
+        view.show(node, volume, opacity=1.0, threshold=0.2)
         picture = views.slice("Red", volume, centre, 480)
         save(folder / f"{name}.png", picture)
         white = (picture > 230).all(axis=2)  # the letters of the legend; nothing else is white
@@ -62,7 +62,7 @@ def main(folder: Path) -> dict:
             place: [int(c) for c in picture[views.pixel("Red", point)][:3]]
             for place, point in points.items()
         }
-    fusionview.hide()
+    view.hide()
     picture = views.slice("Red", volume, centre, 480)
     found["hidden"] = {
         place: [int(c) for c in picture[views.pixel("Red", point)][:3]]

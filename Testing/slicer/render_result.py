@@ -9,7 +9,7 @@ sys.path[:0] = [str(HERE.parents[1]), str(HERE.parents[2] / "E2ENetSegmentation"
 
 import numpy as np  # noqa: E402
 import slicer  # noqa: E402
-from E2ENetSegmentationLib.segmentations import importLabels  # noqa: E402
+from E2ENetSegmentationLib.mrml.segmentations import importLabels  # noqa: E402
 from harness.made import add_volume, axes, phantom  # noqa: E402
 from harness.views import Views, run_script, save  # noqa: E402
 

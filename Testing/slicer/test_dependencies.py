@@ -5,8 +5,9 @@ import types
 
 import pytest
 import slicer
-from E2ENetSegmentationLib import dependencies, devices, paths
-from E2ENetSegmentationLib.dependencies import SEGMENT, TRAIN, Dependencies
+from E2ENetSegmentationLib.engine import dependencies, devices
+from E2ENetSegmentationLib.engine.dependencies import SEGMENT, TRAIN, Dependencies
+from E2ENetSegmentationLib.engine.temporary import temporaryFolder
 from E2ENetSegmentationLib.refusal import Refused
 from harness.host import FakeHost
 from harness.tabs import RESOURCES
@@ -122,6 +123,6 @@ def test_folders_of_a_crashed_slicer_are_removed(left_behind, tmp_path):
 
     crashed = Path(tempfile.gettempdir()) / "E2ENet-999999999-abc"
     crashed.mkdir()
-    folder = paths.temporaryFolder()
+    folder = temporaryFolder()
     assert left_behind() == [folder.name]
     folder.rmdir()

@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 import slicer
-from E2ENetSegmentationLib import paths
 from E2ENetSegmentationLib.core import Core
+from E2ENetSegmentationLib.engine import paths
 from E2ENetSegmentationLib.refusal import Refused
 from harness.made import add_volume, phantom
 from harness.tabs import SegmentTab

@@ -8,11 +8,18 @@ import signal
 import numpy as np
 import pytest
 import slicer
-from E2ENetSegmentationLib import paths, trainingdata, trainingrun
 from E2ENetSegmentationLib.core import Core
-from E2ENetSegmentationLib.parameters import TrainParameters
+from E2ENetSegmentationLib.engine import paths
 from E2ENetSegmentationLib.refusal import Refused
-from E2ENetSegmentationLib.trainingdata import TrainingCase
+from E2ENetSegmentationLib.training.data import (
+    TrainingCase,
+    labelValues,
+    ownFolds,
+    proposedLabel,
+    writeDataset,
+)
+from E2ENetSegmentationLib.training.parameters import TrainParameters
+from E2ENetSegmentationLib.training.run import PAUSED, Training, unfinished
 from harness.made import add_case, add_volume, phantom
 from harness.tabs import FineTuneTab
 
@@ -35,7 +42,7 @@ def test_dataset_of_the_scene(scene, models, tmp_path):
     cases[1].heldOut = True
     mapping = {"sphere": "sphere", "cube": "lump"}
     base = Core().store.open("tiny")
-    values = trainingdata.writeDataset(tmp_path / "set", cases, mapping, ["MRI"], base)
+    values = writeDataset(tmp_path / "set", cases, mapping, ["MRI"], base)
     assert values == {"sphere": 1, "lump": 2}
     import SimpleITK as sitk
 
@@ -58,9 +65,9 @@ def test_dataset_of_the_scene(scene, models, tmp_path):
 
 def test_labels_of_the_base_are_kept_whole(models):
     base = Core().store.open("tiny").labels
-    assert trainingdata.labelValues({"a": "cube"}, base) == {"sphere": 1, "cube": 2}
-    assert trainingdata.labelValues({"a": "cube", "b": "new"}, base) == {"cube": 1, "new": 2}
-    assert trainingdata.proposedLabel("SPHERE", base) == "sphere"
+    assert labelValues({"a": "cube"}, base) == {"sphere": 1, "cube": 2}
+    assert labelValues({"a": "cube", "b": "new"}, base) == {"cube": 1, "new": 2}
+    assert proposedLabel("SPHERE", base) == "sphere"
 
 
 @pytest.mark.parametrize(
@@ -82,7 +89,7 @@ def test_cases_that_cannot_teach(scene, models, tmp_path, change, sentence):
     cases, mapping = [add_case(scene)], {"sphere": "sphere", "cube": "cube"}
     change(cases, mapping)
     with pytest.raises(Refused, match=sentence):
-        trainingdata.writeDataset(tmp_path / "set", cases, mapping, ["MRI"])
+        writeDataset(tmp_path / "set", cases, mapping, ["MRI"])
     assert not (tmp_path / "set").exists()
 
 
@@ -214,11 +221,11 @@ def test_a_dataset_folders_own_folds(tab, tiny_dataset, tmp_path):
     assert "Dice of the held-out cases" in ui.trainStatusLabel.text
     for broken in ("[{", "[]", "3", "{}"):
         (copy / "splits_final.json").write_text(broken)
-        assert trainingdata.ownFolds(copy) == 0
+        assert ownFolds(copy) == 0
 
 
 def test_curves(scene):
-    from E2ENetSegmentationLib.plots import TrainingPlot
+    from E2ENetSegmentationLib.training.plots import TrainingPlot
 
     plot = TrainingPlot("Mine")
     rows = [{"epoch": n, "loss": 1 / n, "dice": {"a": None if n == 1 else 0.5}} for n in (1, 2)]
@@ -240,7 +247,7 @@ def test_curves(scene):
 def training(models, tiny_dataset):
     """A training that takes its time; nothing is started yet."""
     wanted = TrainParameters(str(tiny_dataset), "-", start="tiny", epochs=1000, device="cpu")
-    training = trainingrun.Training.create("Slow", wanted)
+    training = Training.create("Slow", wanted)
     yield training
     training.cancel()
 
@@ -248,21 +255,21 @@ def training(models, tiny_dataset):
 def test_killed_training_is_offered(training):
     training.start()
     assert training.running
-    assert trainingrun.unfinished() == []  # it is alive
+    assert unfinished() == []  # it is alive
     training._engine._process.kill()  # not ours to notice: the record still says running
-    found = trainingrun.unfinished()
+    found = unfinished()
     assert [t.title for t in found] == ["Slow"]
     with pytest.raises(Refused, match="already there"):
-        trainingrun.Training.create("Slow", training.parameters)
+        Training.create("Slow", training.parameters)
     found[0].discard()
-    assert trainingrun.unfinished() == []
+    assert unfinished() == []
 
 
 def test_pause_before_there_is_anything_to_keep(training):
     training.start()
     training.pause()
     assert not training.running
-    assert training.state == trainingrun.PAUSED
+    assert training.state == PAUSED
 
 
 def test_stop_asks_and_deletes(tab, scene):
@@ -341,6 +348,6 @@ def test_broken_record_is_passed_over(tmp_path):
     folder = paths.trainingsFolder() / "broken"
     folder.mkdir(parents=True)
     (folder / "training.json").write_text("{")
-    assert trainingrun.unfinished() == []
+    assert unfinished() == []
     with pytest.raises(Refused, match="cannot be read"):
-        trainingrun.Training.load(folder)
+        Training.load(folder)

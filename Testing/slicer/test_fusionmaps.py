@@ -5,8 +5,9 @@ import shutil
 import numpy as np
 import pytest
 import slicer
-from E2ENetSegmentationLib import fusionrun, volumes
-from E2ENetSegmentationLib.fusioncolors import legendOf
+from E2ENetSegmentationLib.fusion.colors import legendOf
+from E2ENetSegmentationLib.fusion.run import FusionRun
+from E2ENetSegmentationLib.mrml import volumes
 from harness.bundles import variant
 from harness.made import add_run, add_volume, axes
 from harness.mrml import folders
@@ -20,7 +21,7 @@ def tab(scene, models, left_behind, slices):
 
 def test_raw_values_are_those_of_the_engine(tab, scene, slices, monkeypatch):
     written = {}
-    load = fusionrun.FusionRun._load
+    load = FusionRun._load
 
     def reading(run):
         load(run)
@@ -29,7 +30,7 @@ def test_raw_values_are_those_of_the_engine(tab, scene, slices, monkeypatch):
                 array = volumes.readResult(run._output / entry["path"], run.request.volumeNodes[0])
                 written[entry["direction"]] = array
 
-    monkeypatch.setattr(fusionrun.FusionRun, "_load", reading)
+    monkeypatch.setattr(FusionRun, "_load", reading)
     tab.choose(add_volume(scene, "oblique"), 1, 1)
     tab.click(tab.ui.showButton)
     assert not tab.ui.rawCheckBox.enabled  # the dominant direction has none

@@ -8,10 +8,12 @@ import signal
 import numpy as np
 import pytest
 import slicer
-from E2ENetSegmentationLib import fusionrun, volumes
-from E2ENetSegmentationLib.fusioncolors import legendOf
-from E2ENetSegmentationLib.fusionnodes import describe
-from E2ENetSegmentationLib.models import ModelStore
+from E2ENetSegmentationLib.fusion.colors import legendOf
+from E2ENetSegmentationLib.fusion.nodes import describe
+from E2ENetSegmentationLib.fusion.run import FusionRequest, FusionRun
+from E2ENetSegmentationLib.models.store import ModelStore
+from E2ENetSegmentationLib.mrml import volumes
+from E2ENetSegmentationLib.refusal import Refused
 from harness.bundles import variant
 from harness.made import add_run, add_volume, phantom
 from harness.mrml import folders, hierarchy_of
@@ -233,9 +235,9 @@ def test_a_dense_model(tab, scene, models, tmp_path, monkeypatch):
 
 def test_a_node_that_does_not_exist(scene, models):
     model = ModelStore().open("tiny")
-    request = fusionrun.FusionRequest([add_volume(scene)], model, node=(3, 0))
-    with pytest.raises(fusionrun.Refused, match=r"has no node 3:0; its nodes .* 1:0, 1:1, 2:0"):
-        fusionrun.FusionRun(request).start()
+    request = FusionRequest([add_volume(scene)], model, node=(3, 0))
+    with pytest.raises(Refused, match=r"has no node 3:0; its nodes .* 1:0, 1:1, 2:0"):
+        FusionRun(request).start()
 
 
 def test_images_that_cannot_be_taken(tab, scene, left_behind):

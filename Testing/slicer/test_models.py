@@ -7,8 +7,8 @@ import sys
 import zipfile
 
 import pytest
-from E2ENetSegmentationLib import paths
-from E2ENetSegmentationLib.models import Model, ModelStore
+from E2ENetSegmentationLib.engine import paths
+from E2ENetSegmentationLib.models.store import Model, ModelStore
 from E2ENetSegmentationLib.refusal import Refused
 
 
@@ -59,7 +59,7 @@ def test_a_model_from_before_the_end_says_so(tmp_path):
 def test_listing_needs_no_torch(models):
     code = (
         f"import sys; sys.path.insert(0, {str(paths.LIB.parent)!r})\n"
-        "from E2ENetSegmentationLib.models import ModelStore\n"
+        "from E2ENetSegmentationLib.models.store import ModelStore\n"
         "assert ModelStore().models()\n"
         "assert not [m for m in sys.modules if m.split('.')[0] in ('torch', 'monai', 'SimpleITK')]"
     )

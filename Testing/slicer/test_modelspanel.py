@@ -1,9 +1,9 @@
 """The Models tab in the thin harness."""
 
 import pytest
-from E2ENetSegmentationLib import paths
 from E2ENetSegmentationLib.core import Core
-from E2ENetSegmentationLib.modelspanel import ModelsPanel
+from E2ENetSegmentationLib.engine import paths
+from E2ENetSegmentationLib.models.panel import ModelsPanel
 from harness.host import FakeHost
 from harness.tabs import RESOURCES
 from harness.widgets import Ui

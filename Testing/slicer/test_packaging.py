@@ -17,7 +17,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[2]
 MODULE = REPOSITORY / "E2ENetSegmentation"
 SCRIPT = MODULE / "E2ENetSegmentation.py"
-LIB = sorted((MODULE / "E2ENetSegmentationLib").glob("*.py"))
+LIB = sorted((MODULE / "E2ENetSegmentationLib").rglob("*.py"))
 
 
 def listed(variable):
@@ -35,7 +35,7 @@ def files_of(folder):
 
 
 def test_every_script_and_resource_is_listed():
-    scripts = ["E2ENetSegmentation.py", *(f"E2ENetSegmentationLib/{p.name}" for p in LIB)]
+    scripts = ["E2ENetSegmentation.py", *(p.relative_to(MODULE).as_posix() for p in LIB)]
     assert listed("MODULE_PYTHON_SCRIPTS") == sorted(scripts)
     resources = [f"Resources/{name}" for name in files_of(MODULE / "Resources")]
     assert listed("MODULE_PYTHON_RESOURCES") == sorted(resources)
@@ -90,7 +90,7 @@ def installed(tmp_path_factory):
 
 def test_installed_package_is_complete(installed):
     tree = set(files_of(installed))
-    expected = {f"E2ENetSegmentationLib/{path.name}" for path in LIB}
+    expected = {path.relative_to(MODULE).as_posix() for path in LIB}
     expected |= {f"Resources/{name}" for name in files_of(MODULE / "Resources")}
     engine = REPOSITORY / "engine"
     expected |= {f"E2ENetSegmentationEngine/e2enet/{name}" for name in files_of(engine / "e2enet")}
@@ -106,8 +106,9 @@ def test_installed_module_finds_engine_models_and_sample(installed):
     """From the installed tree alone, with nothing of the source tree in sight."""
     code = (
         f"import sys; sys.path[:0] = [{str(installed)!r}]\n"
-        "from E2ENetSegmentationLib import paths, samples\n"
-        "from E2ENetSegmentationLib.models import ModelStore\n"
+        "from E2ENetSegmentationLib.engine import paths\n"
+        "from E2ENetSegmentationLib.mrml import samples\n"
+        "from E2ENetSegmentationLib.models.store import ModelStore\n"
         f"assert str(paths.engineFolder()) == {str(installed / 'E2ENetSegmentationEngine')!r}\n"
         "import e2enet.bundle as b\n"
         f"assert b.__file__.startswith({str(installed)!r}), b.__file__\n"
@@ -162,7 +163,7 @@ def test_icons():
 
 
 def test_sample_is_the_one_that_is_registered():
-    from E2ENetSegmentationLib import samples
+    from E2ENetSegmentationLib.mrml import samples
 
     data = (REPOSITORY / "Resources" / "Samples" / samples.HEAD_FILE).read_bytes()
     assert hashlib.sha256(data).hexdigest() == samples.HEAD_SHA256
@@ -182,19 +183,53 @@ def test_terminology_is_loaded_by_slicer(mrml):
 
 
 def imports(path):
+    """Names of the modules a file imports, in full."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            yield node.module.split(".")[0]
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: one style of imports, by full names"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def test_nothing_heavy_is_imported_in_slicer():
     for path in [SCRIPT, *LIB]:
-        found = set(imports(path))
+        found = {name.split(".")[0] for name in imports(path)}
         assert not found & {"torch", "monai", "SimpleITK", "e2enet", "matplotlib"}, path.name
         if path.name != "host.py":
             assert not found & {"qt", "ctk"}, path.name
+
+
+ROOMS = ("engine", "mrml", "ui", "models", "segment", "training", "fusion")  # upwards only
+NEIGHBOURS = {("fusion", "segment"), ("fusion", "training")}  # tabs that need not know each other
+
+
+def test_rooms_know_only_what_lies_below_them():
+    """And modules inside a room are no circle: each can be put after what it imports."""
+    root = MODULE / "E2ENetSegmentationLib"
+    modules = {".".join(p.relative_to(MODULE).with_suffix("").parts): p for p in LIB}
+    needs = {name: set(imports(path)) & set(modules) for name, path in modules.items()}
+    for name, path in modules.items():
+        room = path.relative_to(root).parts[0]
+        for needed in needs[name]:
+            other = modules[needed].relative_to(root).parts[0]
+            if room in ROOMS and other in ROOMS:
+                assert ROOMS.index(other) <= ROOMS.index(room), f"{name} imports {needed}"
+                assert (room, other) not in NEIGHBOURS, f"{name} imports {needed}"
+            elif room in ROOMS:
+                assert other in ("i18n.py", "refusal.py", "core.py"), f"{name} imports {needed}"
+    while needs:
+        free = {name for name, found in needs.items() if not found & set(needs)}
+        assert free, f"a circle of {sorted(needs)}"
+        needs = {name: found for name, found in needs.items() if name not in free}
+
+
+def test_every_room_is_a_package():
+    folders = {path.parent for path in LIB}
+    assert {folder.name for folder in folders} == {"E2ENetSegmentationLib", *ROOMS}
+    assert all((folder / "__init__.py").is_file() for folder in folders)
+    assert all(len(list(folder.glob("*.py"))) <= 12 for folder in folders)
 
 
 def test_files_stay_short():

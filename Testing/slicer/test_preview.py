@@ -5,11 +5,12 @@ import shutil
 
 import pytest
 import slicer
-from E2ENetSegmentationLib import paths, trainingrun
-from E2ENetSegmentationLib.models import ModelStore
-from E2ENetSegmentationLib.parameters import TrainParameters
-from E2ENetSegmentationLib.previewrun import PreviewRun
+from E2ENetSegmentationLib.engine import paths
+from E2ENetSegmentationLib.models.store import ModelStore
 from E2ENetSegmentationLib.refusal import Refused
+from E2ENetSegmentationLib.training.parameters import TrainParameters
+from E2ENetSegmentationLib.training.preview_run import PreviewRun
+from E2ENetSegmentationLib.training.run import PAUSED, Training
 from harness.made import add_case
 from harness.tabs import FineTuneTab
 
@@ -34,20 +35,20 @@ def paused(_data, tiny_bundle, tiny_dataset):
         str(tiny_dataset), "-", start=str(tiny_bundle), epochs=100, iterations=2, fold="0",
         device="cpu", extra=("--workers", "0"),
     )  # fmt: skip
-    training = trainingrun.Training.create("Resting", wanted)
+    training = Training.create("Resting", wanted)
     training.start()
     while training.poll():
         if training.rows:
             training.pause()
         time.sleep(0.02)
-    assert training.state == trainingrun.PAUSED
+    assert training.state == PAUSED
     return training
 
 
 @pytest.fixture
 def rested(paused, models, scene):
     """The same training as another session finds it."""
-    return trainingrun.Training.load(paused.folder)
+    return Training.load(paused.folder)
 
 
 @pytest.fixture
@@ -182,7 +183,7 @@ def test_a_case_of_a_dataset_folder(rested, scene, left_behind):
 
 
 def test_no_checkpoint(models, scene, left_behind):
-    training = trainingrun.Training.create("Fresh", TrainParameters("/data", "-"))
+    training = Training.create("Fresh", TrainParameters("/data", "-"))
     assert not training.hasCheckpoint
     with pytest.raises(Refused, match="no checkpoint yet"):
         PreviewRun(training, "a", ModelStore()).start()
@@ -201,7 +202,7 @@ def test_no_checkpoint(models, scene, left_behind):
 )
 def test_damaged_runs(rested, scene, left_behind, damage, sentence, tmp_path):
     shutil.copytree(rested.folder, tmp_path / "Resting")
-    training = trainingrun.Training.load(tmp_path / "Resting")
+    training = Training.load(tmp_path / "Resting")
     training.parameters = rested.parameters
     training.parameters = type(rested.parameters)(
         rested.parameters.dataset, str(tmp_path / "Resting" / "Resting")

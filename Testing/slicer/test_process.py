@@ -5,12 +5,17 @@ import sys
 import time
 
 import pytest
-from E2ENetSegmentationLib import paths
-from E2ENetSegmentationLib.events import EventReader, durationText, progressPercent, progressText
-from E2ENetSegmentationLib.process import EngineProcess, isAlive
+from E2ENetSegmentationLib.engine import paths
+from E2ENetSegmentationLib.engine.events import (
+    EventReader,
+    durationText,
+    progressPercent,
+    progressText,
+)
+from E2ENetSegmentationLib.engine.process import EngineProcess, isAlive
 from E2ENetSegmentationLib.refusal import Refused
 
-CHILD = paths.LIB / "child.py"
+CHILD = paths.LIB / "engine" / "child.py"
 
 
 def wait(condition, seconds=20.0):

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import slicer
-from E2ENetSegmentationLib import roi
+from E2ENetSegmentationLib.mrml import roi
 from E2ENetSegmentationLib.refusal import Refused
 from harness.made import add_volume, axes
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import slicer
-from E2ENetSegmentationLib import volumes
 from E2ENetSegmentationLib.core import Core
+from E2ENetSegmentationLib.mrml import volumes
 from harness.made import add_volume, axes
 
 

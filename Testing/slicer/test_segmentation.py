@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import slicer
-from E2ENetSegmentationLib import paths, segmentations, volumes
 from E2ENetSegmentationLib.core import Core
+from E2ENetSegmentationLib.engine import paths
+from E2ENetSegmentationLib.mrml import segmentations, volumes
 from E2ENetSegmentationLib.refusal import Refused
 from harness.made import add_volume, axes, phantom
 
@@ -246,7 +247,7 @@ def test_full_disk(scene, models, left_behind, monkeypatch):
 def test_volume_removed_while_running(scene, models):
     import time
 
-    from E2ENetSegmentationLib.segmentrun import SegmentRequest
+    from E2ENetSegmentationLib.segment.run import SegmentRequest
 
     volume = add_volume(scene)
     core = Core()
@@ -265,7 +266,7 @@ def test_missing_engine(scene, models, monkeypatch, left_behind):
     volume, core = add_volume(scene), Core()
     model = core.store.open("tiny")
     monkeypatch.setattr(paths, "ENGINE_FOLDERS", ("nowhere",))
-    from E2ENetSegmentationLib.segmentrun import SegmentRequest
+    from E2ENetSegmentationLib.segment.run import SegmentRequest
 
     with pytest.raises(Refused, match="is missing beside the module"):
         core.startSegmentation(SegmentRequest([volume], model))

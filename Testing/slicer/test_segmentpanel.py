@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import slicer
-from E2ENetSegmentationLib import dependencies
+from E2ENetSegmentationLib.engine import dependencies
 from harness.bundles import variant
 from harness.made import add_volume, axes
 from harness.tabs import SegmentTab
@@ -164,7 +164,7 @@ def test_failures_are_one_sentence(tab, scene, stub, left_behind, mode, sentence
 
 
 def test_an_unexpected_error_is_a_sentence_too(tab, scene, monkeypatch, left_behind):
-    from E2ENetSegmentationLib import segmentations as module
+    from E2ENetSegmentationLib.mrml import segmentations as module
 
     def broken(*args, **options):
         raise KeyError("boom")
@@ -192,16 +192,16 @@ def test_region_outside_the_volume(tab, scene):
 
 def test_region_reaches_the_engine(tab, scene, monkeypatch):
     seen = []
-    from E2ENetSegmentationLib import enginerun
+    from E2ENetSegmentationLib.engine import run
 
-    original = enginerun.engineCommand
+    original = run.engineCommand
 
     def remember(arguments):
         where = arguments[arguments.index("--roi") + 1]
         seen.append(json.loads(Path(where).read_text(encoding="utf-8")))
         return original(arguments)
 
-    monkeypatch.setattr(enginerun, "engineCommand", remember)
+    monkeypatch.setattr(run, "engineCommand", remember)
     tab.choose(add_volume(scene))
     tab.ui.placeRoiButton.click()
     tab.segment()
@@ -247,7 +247,7 @@ def test_one_selector_a_channel(scene, models, tmp_path, monkeypatch):
 
 
 def test_no_model_at_all(scene, monkeypatch):
-    monkeypatch.setattr("E2ENetSegmentationLib.models.ModelStore.models", lambda self: [])
+    monkeypatch.setattr("E2ENetSegmentationLib.models.store.ModelStore.models", lambda self: [])
     tab = SegmentTab()
     tab.choose(add_volume(scene))
     assert not tab.ui.segmentButton.enabled

@@ -1,0 +1,111 @@
+"""A run of the engine with its outcome in words: done, refused, cancelled, ended from outside."""
+
+from E2ENetSegmentationLib.engine import paths
+from E2ENetSegmentationLib.engine.process import EngineProcess, engineCommand
+from E2ENetSegmentationLib.engine.temporary import diskFull, isFull
+from E2ENetSegmentationLib.i18n import tr as _
+from E2ENetSegmentationLib.refusal import Cancelled, Refused
+
+ENGINE_CANCELLED = 130
+
+
+class EngineRun:
+    """Runs one verb and keeps what it said.
+
+    Args:
+        arguments: Verb and options; that it shall speak in events is added here.
+        folder: For the process's output files.
+        onEvent: Called with each event as it comes.
+        process: Something like `EngineProcess`; tests hand over their own.
+    """
+
+    def __init__(self, arguments, folder, onEvent=None, process=EngineProcess) -> None:
+        self.arguments = [*arguments, "--progress", "json"]
+        self.folder = folder
+        self.warnings = []
+        self.result = {}
+        self._error = None
+        self._onEvent = onEvent or (lambda event: None)
+        self._makeProcess = process
+        self._process = None
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.running
+
+    @property
+    def lines(self) -> list:
+        return self._process.lines if self._process else []
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def start(self) -> None:
+        self._process = self._makeProcess(engineCommand(self.arguments), self.folder)
+        self._process.start()
+
+    def poll(self) -> bool:
+        """Hand out new events; True while the engine runs.
+
+        Raises:
+            Refused: The engine failed.
+            Cancelled: It was asked to stop.
+        """
+        for event in self._process.poll():
+            kind = event["event"]
+            if kind == "warning":
+                self.warnings.append(str(event.get("message", "")))
+            elif kind == "error":
+                self._error = event
+            elif kind == "result":
+                self.result.update(event)
+            self._onEvent(event)
+        if self._process.running:
+            return True
+        if self._process.exitCode != 0:
+            raise self._failure()
+        return False
+
+    def cancel(self) -> None:
+        """End it at once."""
+        if self._process is not None:
+            self._process.kill()
+
+    def _failure(self) -> Exception:
+        code = self._process.exitCode
+        if code == ENGINE_CANCELLED:
+            return Cancelled()
+        if self._error is not None:
+            return Refused(
+                str(self._error.get("message", "")),
+                str(self._error.get("help", "")),
+                str(self._error.get("code", "")),
+            )
+        lacking = next((line for line in self.lines if "No module named" in line), "")
+        if lacking:
+            return Refused(
+                _("The engine lacks a Python package: {line}.").format(
+                    line=lacking.split(":", 1)[-1].strip()
+                ),
+                _("Install it with the button that the next click on Segment offers.")
+                if not paths.usesOwnInterpreter()
+                else _("Install it into the interpreter that E2ENET_PYTHON names."),
+                "dependency",
+            )
+        try:
+            if isFull(self.folder):
+                return diskFull(self.folder)
+        except OSError:
+            return Refused(_("The temporary folder was removed while the engine ran."))
+        if code < 0 or code in (137, 143):
+            return Refused(
+                _("The engine was ended from outside; the computer may be short of memory."),
+                _("Close other programs, or limit the work with a region."),
+                "killed",
+            )
+        return Refused(
+            _("The engine stopped unexpectedly (exit status {code}).").format(code=code),
+            _("The log says more."),
+            "crash",
+        )

@@ -1,0 +1,101 @@
+"""The lattice of a model, read without torch: its fused nodes and what each takes in."""
+
+import functools
+import math
+
+from E2ENetSegmentationLib.engine import paths
+from E2ENetSegmentationLib.i18n import tr as _
+from E2ENetSegmentationLib.models.store import Model
+from E2ENetSegmentationLib.refusal import Refused
+
+DIRECTIONS = ("forward", "upward", "downward")  # of the engine, in its order
+# Okabe and Ito's colours, those of the engine's figures.
+COLORS = {
+    "forward": (0.0, 0.620, 0.451),
+    "upward": (0.835, 0.369, 0.0),
+    "downward": (0.0, 0.447, 0.698),
+}
+DOMINANT, COMPARE = "dominant", "compare"
+
+
+def stridesOf(model: Model) -> list:
+    """By how much each level of the model's lattice is coarser than the one above: (D, H, W).
+
+    Raises:
+        Refused: The bundle does not say.
+    """
+    content = model.content
+    for place in ((content.get("network") or {}).get("arguments"), content.get("plan")):
+        strides = (place or {}).get("strides") if isinstance(place, dict) else None
+        if isinstance(strides, list) and strides:
+            return strides
+    raise Refused(_("{model} does not say how many levels it has.").format(model=model.title))
+
+
+def levelsOf(model: Model) -> int:
+    """Levels of the model's lattice; raises what `stridesOf` raises."""
+    return len(stridesOf(model)) + 1
+
+
+def nodesOf(levels: int) -> list:
+    """(stage, level) of every fused node, by stage, then level."""
+    return [(stage, level) for stage in range(1, levels) for level in range(levels - stage)]
+
+
+def directionsOf(level: int) -> tuple:
+    """Where a node's input comes from; nothing lies above level 0."""
+    return DIRECTIONS if level else DIRECTIONS[:2]
+
+
+def nodeName(node) -> str:
+    """ "1:0" for stage 1, level 0."""
+    return f"{node[0]}:{node[1]}"
+
+
+def describe(model: Model, node) -> str:
+    """One line about a node: its scale, and what it takes in."""
+    stage, level = node
+    factors = [math.prod(axis) for axis in zip(*stridesOf(model)[:level], strict=True)]
+    if not level:
+        scale = _("full resolution")
+    elif len(set(factors)) == 1:
+        scale = _("{n} × coarser").format(n=factors[0])
+    else:
+        scale = _("{n} coarser (depth × height × width)").format(n=" × ".join(map(str, factors)))
+    return _("Stage {stage}, level {level}: {scale}; takes in {directions}.").format(
+        stage=stage,
+        level=level,
+        scale=scale,
+        directions=", ".join(directionName(one).lower() for one in directionsOf(level)),
+    )
+
+
+def directionName(direction: str) -> str:
+    """A direction in the user's language."""
+    names = {
+        "forward": _("Forward"),
+        "upward": _("Upward"),
+        "downward": _("Downward"),
+        DOMINANT: _("Dominant"),
+        COMPARE: _("Compare"),
+    }
+    return names.get(direction, direction)
+
+
+def identityOf(model: Model) -> str:
+    """The model by its name and its weights, so that one that was trained again is another one.
+
+    Raises:
+        Refused: Its weights are not there.
+    """
+    bundle = paths.engineModule("bundle")
+    try:
+        stat = (model.path / bundle.WEIGHTS).stat()
+        return f"{model.name}@{_weights(model.path, stat.st_mtime_ns, stat.st_size)[:16]}"
+    except (OSError, paths.engineModule("events").BadInput) as error:
+        raise Refused(_("The weights of {model} are missing.").format(model=model.title)) from error
+
+
+@functools.lru_cache(maxsize=64)
+def _weights(path, _time: int, _size: int) -> str:
+    return paths.engineModule("bundle").Bundle.open(path).weights_sha256()

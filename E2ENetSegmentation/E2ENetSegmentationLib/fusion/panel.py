@@ -1,0 +1,292 @@
+"""The Fusion tab: where and at which scale a model took its evidence, as overlay and plot."""
+
+from E2ENetSegmentationLib.fusion import view
+from E2ENetSegmentationLib.fusion.maps import SHARE, FusionMaps
+from E2ENetSegmentationLib.fusion.nodes import (
+    COMPARE,
+    DOMINANT,
+    describe,
+    directionName,
+    directionsOf,
+    levelsOf,
+    nodeName,
+    nodesOf,
+)
+from E2ENetSegmentationLib.fusion.plot import FlowPlot
+from E2ENetSegmentationLib.fusion.run import FusionRequest, FusionRun
+from E2ENetSegmentationLib.i18n import tr as _
+from E2ENetSegmentationLib.mrml import hierarchy, segmentations
+from E2ENetSegmentationLib.refusal import Refused
+from E2ENetSegmentationLib.ui.panel import fillCombo
+from E2ENetSegmentationLib.ui.run_panel import RunPanel
+
+
+class FusionPanel(RunPanel):
+    """See the module's documentation, and `RunPanel` for the arguments."""
+
+    def __init__(self, ui, core, host, dependencies) -> None:
+        super().__init__(ui, core, host, dependencies)
+        self.maps = None
+        self.plot = None
+        self._nodes = []  # (stage, level) of every node of the model
+        self._directions = []
+        self._allNodes = False  # which chart is wanted
+        self._shown = None  # the request whose maps are shown
+        self.refreshModels()
+        self._connect()
+        self.update()
+
+    def _connect(self) -> None:
+        ui = self.ui
+        ui.runSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.onRunChanged)
+        ui.nodeTable.connect("currentCellChanged(int,int,int,int)", self.onNodeChanged)
+        ui.directionComboBox.connect("currentIndexChanged(int)", self.onDirectionChanged)
+        ui.rawCheckBox.connect("toggled(bool)", self.onDirectionChanged)
+        ui.inputSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.update)
+        ui.thresholdSlider.connect("valueChanged(double)", self.onAdjusted)
+        ui.opacitySlider.connect("valueChanged(double)", self.onAdjusted)
+        ui.showButton.connect("clicked()", self.onShow)
+        ui.flowButton.connect("clicked()", self.onFlow)
+        ui.allFlowsButton.connect("clicked()", self.onAllFlows)
+        ui.hideButton.connect("clicked()", self.onHide)
+
+    # State
+
+    @property
+    def node(self):
+        """(stage, level), or None for a model without nodes."""
+        table = self.ui.nodeTable
+        node = (table.currentColumn() + 1, table.currentRow())
+        return node if node in self._nodes else None
+
+    @property
+    def direction(self) -> str:
+        index = self.ui.directionComboBox.currentIndex
+        return self._directions[index] if 0 <= index < len(self._directions) else ""
+
+    def setParameterNode(self, parameters) -> None:
+        """Follow another parameter node, also in what node was chosen."""
+        if parameters is not None:
+            self._selectNode(parameters.explainedNode)
+        super().setParameterNode(parameters)
+
+    def update(self, *_args) -> None:
+        """Enable what can be done now."""
+        ui = self.ui
+        super().update()
+        ready = self.ready and self.node is not None
+        ui.showButton.enabled = ready and ui.inputSelector.currentNode() is not None
+        ui.flowButton.enabled = ready
+        ui.allFlowsButton.enabled = ready
+        shown = self.maps is not None and self.maps.exists
+        ui.hideButton.enabled = shown
+        ui.thresholdSlider.enabled = shown
+        ui.opacitySlider.enabled = shown
+        ui.rawCheckBox.enabled = self.direction not in (DOMINANT, COMPARE)
+
+    # What the person does
+
+    def onRunChanged(self, *_args) -> None:
+        """A segmentation knows its volumes and its model."""
+        with self.sentences():
+            volumeNodes, name = segmentations.origin(self.ui.runSelector.currentNode())
+            if name:
+                self.selectModel(name)
+            if volumeNodes:
+                self.ui.inputSelector.setCurrentNode(volumeNodes[0])
+                for selector, node in zip(self._selectors, volumeNodes[1:], strict=False):
+                    selector.setCurrentNode(node)
+        self.update()
+
+    def onNodeChanged(self, *_args) -> None:
+        if self.parameters is not None and self.node is not None:
+            self.parameters.explainedNode = nodeName(self.node)
+        self._fillDirections()
+        self.update()
+
+    def onDirectionChanged(self, *_args) -> None:
+        """Another map of what is shown needs no run."""
+        with self.sentences():
+            if self.maps is not None and self.maps.exists and self.maps.areOf(self._request()):
+                self._showMap()
+        self.update()
+
+    def onAdjusted(self, *_args) -> None:
+        with self.sentences():
+            if self.maps is not None and self.maps.exists:
+                view.adjust(self._map(), **self._look())
+
+    def onShow(self) -> None:
+        with self.sentences():
+            request = self._request()
+            request.check()
+            found = FusionMaps.find(request)
+            if found is None:
+                self._begin([request])
+                return
+            self._take(found, request)
+
+    def onFlow(self) -> None:
+        self._showFlow(allNodes=False)
+
+    def onAllFlows(self) -> None:
+        self._showFlow(allNodes=True)
+
+    def onHide(self) -> None:
+        view.hide()
+
+    def sceneAboutToClose(self) -> None:
+        """The nodes go away: end the run and forget the maps."""
+        super().sceneAboutToClose()
+        self.maps = self.plot = self._shown = None
+        self.update()
+
+    # The run
+
+    def _request(self, withImage: bool = True) -> FusionRequest:
+        ui, model = self.ui, self._chosenModel()
+        index = ui.labelComboBox.currentIndex
+        return FusionRequest(
+            volumeNodes=self._volumes() if withImage else [],
+            model=model,
+            roiNode=ui.roiSelector.currentNode() if withImage else None,
+            device=self.device,
+            node=self.node,
+            label=model.labels[index - 1].name if index > 0 and withImage else "",
+            runNode=self._runOf(model, self._volumes() if withImage else []),
+        )
+
+    def _runOf(self, model, volumeNodes):
+        """The segmentation that was chosen, if model and volume are still those it came from."""
+        run = self.ui.runSelector.currentNode()
+        inputs, name = segmentations.origin(run)
+        return run if name == model.name and volumeNodes[:1] in ([], inputs[:1]) else None
+
+    def _started(self, request: FusionRequest) -> FusionRun:
+        run = FusionRun(request, self.onEvent)
+        run.start()
+        return run
+
+    def _title(self, request: FusionRequest) -> str:
+        return _("Explaining {model}").format(model=request.model.title)
+
+    def _show(self, results) -> None:
+        (result,) = results
+        if result.maps is None:
+            self._takePlot(result.plot, result.request, result.warnings)
+            return
+        self.plot = result.plot
+        self._take(result.maps, result.request, result.warnings)
+
+    def _showFlow(self, allNodes: bool) -> None:
+        with self.sentences():
+            self._allNodes = allNodes
+            request = self._request(withImage=False)
+            plot = FlowPlot.find(request.model, request.node, allNodes=allNodes)
+            if plot is None:
+                self._begin([request])
+                return
+            self._takePlot(plot, request)
+
+    def _takePlot(self, plot, request: FusionRequest, warnings=()) -> None:
+        """Show the chart that is wanted, and say which it is."""
+        self.plot = plot
+        chart = plot.chart(self._allNodes)
+        self.host.showPlot(chart)
+        if chart is plot.final:
+            text = _("The flow into all nodes of {model} is shown.")
+        else:
+            text = _("The flow into node {node} of {model} is shown.")
+        text = text.format(node=request.nodeName, model=request.model.title)
+        self.say(" ".join([text, *dict.fromkeys(warnings)]))
+
+    def _take(self, maps, request: FusionRequest, warnings=()) -> None:
+        """Show maps that are in the scene now, and say what they sum up to."""
+        self.maps, self._shown = maps, request
+        self._showMap()
+        shares = [(name, maps.found[name].GetAttribute(SHARE)) for name in maps.directions]
+        parts = [f"{directionName(name).lower()} {100 * float(s):.0f}\u00a0%" for name, s in shares]
+        text = _("Node {node}, {about}: {shares}.").format(
+            node=request.nodeName,
+            about=request.label or _("importance"),
+            shares=", ".join(parts),
+        )
+        self.say(" ".join([text, *dict.fromkeys(warnings)]))
+        self.log(text)
+        self.update()
+
+    def _showMap(self) -> None:
+        volume = self._shown.volumeNodes[0]
+        if volume.GetScene() is None:
+            raise Refused(_("The volume was removed from the scene; choose another."))
+        view.show(self._map(), volume, **self._look())
+
+    def _map(self):
+        """The volume to show, with the threshold that is set."""
+        name = self.direction if self.direction in self.maps.found else DOMINANT
+        if name in (DOMINANT, COMPARE):
+            self.maps.setThreshold(name, self._look()["threshold"])
+        if name in self.maps.directions and self.ui.rawCheckBox.checked:
+            node = self.maps.raw(name)
+            hierarchy.group([node], self._shown.place, self._shown.model.title)
+            return node
+        return self.maps.found[name]
+
+    def _look(self) -> dict:
+        """Opacity and threshold, each 0 to 1."""
+        ui = self.ui
+        return {
+            "opacity": ui.opacitySlider.value / 100.0,
+            "threshold": ui.thresholdSlider.value / 100.0,
+        }
+
+    # The model
+
+    def _showModel(self) -> None:
+        """Its nodes and labels as well."""
+        super()._showModel()
+        ui, model = self.ui, self.model
+        self._fillNodes()
+        names = [label.name for label in model.labels] if model else []
+        fillCombo(ui.labelComboBox, [_("Importance (no label)"), *names], "")
+
+    def _fillNodes(self) -> None:
+        """The lattice: a row a level, a column a stage; what was chosen stays if it can."""
+        stored = self.parameters.explainedNode if self.parameters is not None else ""
+        before, cells, levels = self.node or (1, 0), {}, 1
+        with self.sentences():
+            if self.model:
+                levels = levelsOf(self.model)
+                cells = {
+                    (level, stage - 1): (
+                        nodeName((stage, level)),
+                        describe(self.model, (stage, level)),
+                    )
+                    for stage, level in nodesOf(levels)
+                }
+        self._nodes = [(column + 1, row) for row, column in cells]
+        rows = [_("Level {n}").format(n=n) for n in range(levels - 1)]
+        columns = [_("Stage {n}").format(n=n) for n in range(1, levels)]
+        self.host.fillLattice(self.ui.nodeTable, rows, columns, cells)
+        self._selectNode(stored, nodeName(before), nodeName((1, 0)))
+
+    def _selectNode(self, *names) -> None:
+        """Select the first of these nodes that the model has; tells nobody."""
+        known = {nodeName(node): node for node in self._nodes}
+        for name in names:
+            if name in known:
+                stage, level = known[name]
+                table = self.ui.nodeTable
+                blocked = table.blockSignals(True)
+                table.setCurrentCell(level, stage - 1)
+                table.blockSignals(blocked)
+                break
+        self._fillDirections()
+
+    def _fillDirections(self) -> None:
+        """The directions of the node, the dominant one, and all of them in a colour each."""
+        before = self.direction
+        directions = directionsOf(self.node[1]) if self.node else ()
+        self._directions = [DOMINANT, *directions, COMPARE]
+        names = [directionName(direction) for direction in self._directions]
+        fillCombo(self.ui.directionComboBox, names, directionName(before) if before else names[0])

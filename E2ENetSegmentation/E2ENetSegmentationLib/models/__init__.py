@@ -1,0 +1,1 @@
+"""Trained models: found, read, imported, shown."""

@@ -1,0 +1,276 @@
+"""Models the panel offers: shipped ones, imported ones, and those in a folder of the user's."""
+
+import hashlib
+import re
+import shutil
+import tempfile
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from E2ENetSegmentationLib.engine import paths
+from E2ENetSegmentationLib.i18n import tr as _
+from E2ENetSegmentationLib.refusal import Refused
+
+
+@dataclass(frozen=True)
+class Model:
+    """What the panel shows of a bundle, read without torch.
+
+    Attributes:
+        path: The bundle's folder.
+        content: Its model.json.
+        origin: "shipped", "imported" or "folder".
+        channels: Names of the input channels, at least one.
+        labels: Of the engine's `Label`: value, name, color (0-255), terminology.
+    """
+
+    path: Path
+    content: dict
+    origin: str
+    channels: list = field(default_factory=list)
+    labels: list = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def title(self) -> str:
+        return str(self.content.get("title") or self.content.get("name") or self.name)
+
+    @property
+    def hasLocator(self) -> bool:
+        return bool(self.content.get("locator"))
+
+    @property
+    def date(self) -> str:
+        return str((self.content.get("provenance") or {}).get("date", ""))[:10]
+
+    @property
+    def unfinished(self) -> str:
+        """A sentence about a model from before its training's end, or nothing."""
+        found = (self.content.get("provenance") or {}).get("unfinished")
+        if not isinstance(found, dict):
+            return ""
+        return _("Epoch {n} of {total}; its training was not finished.").format(
+            n=found.get("epoch"), total=found.get("epochs")
+        )
+
+    def summary(self) -> list:
+        """Lines for a person: modality, anatomy, date and licence, those that are known."""
+        entries = [
+            (_("Unfinished"), self.unfinished),
+            (_("Modality"), self.content.get("modality")),
+            (_("Anatomy"), self.content.get("anatomy")),
+            (_("Date"), self.date),
+            (_("Licence"), self.content.get("licence")),
+        ]
+        return [f"{name}: {value}" for name, value in entries if value]
+
+    def metrics(self) -> str:
+        """The model's own figures on one line and what they are of, or nothing."""
+        found = (self.content.get("provenance") or {}).get("metrics") or {}
+        parts = []
+        for name, value in found.items():
+            inner = value.items() if isinstance(value, dict) else [("", value)]
+            parts += [
+                f"{name.replace('_', ' ')} {label}".strip() + f" {number:.3f}"
+                for label, number in inner
+                if isinstance(number, (int, float)) and not isinstance(number, bool)
+            ]
+        text = ", ".join(parts)
+        return f"{text} ({found['of']})" if text and isinstance(found.get("of"), str) else text
+
+    def fieldOfView(self):
+        """Size in mm along (R, A, S) of one patch, or None for a plan that does not say.
+
+        The plan is in transposed (D, H, W) order of the canonical (S, P, L) axes.
+        """
+        plan = self.content.get("plan") or {}
+        try:
+            size = [
+                float(p) * float(s) for p, s in zip(plan["patch"], plan["spacing"], strict=True)
+            ]
+            order = [int(i) for i in plan.get("transpose", (0, 1, 2))]
+            canonical = [0.0, 0.0, 0.0]
+            for place, axis in enumerate(order):
+                canonical[axis] = size[place]
+        except (KeyError, TypeError, ValueError, IndexError):
+            return None
+        return canonical[2], canonical[1], canonical[0]
+
+
+class ModelStore:
+    """Lists, imports, exports and deletes models.
+
+    Args:
+        extraFolder: A folder of the user's that is searched as well; a path or "".
+    """
+
+    def __init__(self, extraFolder: str = "") -> None:
+        self.extraFolder = extraFolder
+        self.problems = []  # one sentence a model that was left out
+
+    def models(self) -> list:
+        """Every model that can be read; fills `problems` with those that cannot."""
+        self.problems = []
+        found = {}
+        for path in self._candidates():
+            if path.name in found:
+                continue
+            try:
+                found[path.name] = self.open(path)
+            except Refused as refusal:
+                self.problems.append(str(refusal))
+        return list(found.values())
+
+    def open(self, nameOrPath) -> Model:
+        """A model by name or path.
+
+        Raises:
+            Refused: There is none, or it is damaged.
+        """
+        bundle = paths.engineModule("bundle")
+        if self.extraFolder and (Path(self.extraFolder) / str(nameOrPath)).is_dir():
+            nameOrPath = Path(self.extraFolder) / str(nameOrPath)
+        try:
+            opened = bundle.Bundle.open(nameOrPath)
+            labels, channels = opened.labels, opened.channels
+        except paths.engineModule("events").BadInput as error:
+            raise Refused(error.message, error.help, error.code) from error
+        if not labels or not channels:
+            raise Refused(_("{path} names no labels or no channels.").format(path=opened.path))
+        return Model(opened.path, opened.model, self._origin(opened.path), channels, labels)
+
+    def importModel(self, source, overwrite: bool = False) -> Model:
+        """Copy a bundle (zip or folder) to the user's models after it was checked whole.
+
+        Raises:
+            Refused: It is no sound bundle, or one of its name is there; nothing was written.
+        """
+        source = Path(source)
+        target = paths.modelsFolder() / folderName(self._nameInside(source))
+        if target.exists() and not overwrite:
+            raise Refused(
+                _("A model named {name} is already there.").format(name=target.name),
+                _("Delete it first, or replace it."),
+                "exists",
+            )
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".import-", dir=target.parent) as scratch:
+                copy = Path(scratch) / target.name
+                if source.is_dir():
+                    _checkFiles(source)
+                    shutil.copytree(source, copy)
+                else:
+                    paths.engineModule("bundle.archive").extract_checked(source, copy)
+                self.open(copy)
+                if target.exists():
+                    target.rename(Path(scratch) / "replaced")
+                copy.rename(target)
+        except paths.engineModule("events").BadInput as error:
+            raise Refused(error.message, error.help, error.code) from error
+        except OSError as error:
+            raise Refused(
+                _("{name} cannot be copied: {reason}.").format(
+                    name=source.name, reason=error.strerror or error
+                )
+            ) from error
+        return self.open(target)
+
+    def exportModel(self, model: Model, archive) -> Path:
+        """Write a model as a zip.
+
+        Raises:
+            Refused: The file cannot be written.
+        """
+        archive = Path(archive)
+        if archive.suffix.lower() != ".zip":
+            archive = archive.with_name(archive.name + ".zip")
+        try:
+            paths.engineModule("bundle.archive").pack(model.path, archive)
+        except OSError as error:
+            raise Refused(
+                _("{name} cannot be written: {reason}.").format(
+                    name=archive, reason=error.strerror or error
+                )
+            ) from error
+        return archive
+
+    def canDelete(self, model: Model) -> bool:
+        return model.origin == "imported"
+
+    def delete(self, model: Model) -> None:
+        """Remove an imported or trained model.
+
+        Raises:
+            Refused: It is shipped, lies in the user's own folder, or cannot be removed.
+        """
+        if not self.canDelete(model):
+            raise Refused(
+                _("{name} was not imported here and is left alone.").format(name=model.name)
+            )
+        try:
+            shutil.rmtree(model.path)
+        except OSError as error:
+            raise Refused(
+                _("{name} cannot be deleted: {reason}.").format(
+                    name=model.name, reason=error.strerror or error
+                )
+            ) from error
+
+    def _candidates(self) -> list:
+        candidates = list(paths.engineModule("bundle").list_models())
+        if self.extraFolder:
+            folder = Path(self.extraFolder)
+            inside = sorted(folder.iterdir()) if folder.is_dir() else []
+            candidates += [p for p in (folder, *inside) if (p / "model.json").is_file()]
+        return candidates
+
+    def _origin(self, path: Path) -> str:
+        path = path.resolve()
+        if path.is_relative_to(paths.modelsFolder().resolve()):
+            return "imported"
+        if path.is_relative_to(paths.extensionResources().resolve()):
+            return "shipped"
+        return "folder"
+
+    def _nameInside(self, source: Path) -> str:
+        """The name a bundle gives itself; its file's name where it gives none."""
+        import json
+
+        if source.is_dir():
+            return str(self.open(source).content.get("name") or source.name)
+        if not source.is_file():
+            raise Refused(_("{path} does not exist.").format(path=source))
+        try:
+            with zipfile.ZipFile(source) as opened:
+                for name in opened.namelist():
+                    if name.count("/") <= 1 and name.endswith("model.json"):
+                        return str(json.loads(opened.read(name))["name"])
+        except (zipfile.BadZipFile, OSError, ValueError, KeyError, TypeError, RuntimeError):
+            pass  # the check that follows says what is wrong with it
+        return source.stem
+
+
+def folderName(name: str) -> str:
+    cleaned = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")
+    return cleaned or "model"
+
+
+def _checkFiles(folder: Path) -> None:
+    """Compare a bundle's files with the hashes in its model.json."""
+    import json
+
+    content = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    for name, entry in (content.get("files") or {}).items():
+        path = folder / name
+        if ".." in Path(name).parts or Path(name).is_absolute() or not path.is_file():
+            raise Refused(_("{folder} lacks {name}.").format(folder=folder, name=name))
+        if hashlib.sha256(path.read_bytes()).hexdigest() != entry.get("sha256"):
+            raise Refused(
+                _("{path} was changed or damaged.").format(path=path),
+                _("Export or download the model again."),
+            )

@@ -1,0 +1,237 @@
+"""A label map becomes a segmentation beside its volume."""
+
+import numpy as np
+import slicer
+import vtk
+
+from E2ENetSegmentationLib.i18n import tr as _
+from E2ENetSegmentationLib.mrml import hierarchy, volumes
+from E2ENetSegmentationLib.refusal import Refused
+
+TERMINOLOGY_CONTEXT = "Segmentation category and type - DICOM master list"
+REGION_CONTEXT = "Anatomic codes - DICOM master list"
+MADE_BY_TAG = "E2ENet.Model"
+INPUT_ROLE = "E2ENet.Input"
+
+
+def importLabels(
+    array: np.ndarray,
+    volumeNode,
+    labels,
+    *,
+    modelName: str,
+    outputNode=None,
+    standardNames: bool = False,
+    show3D: bool = True,
+):
+    """Make (or refill) a segmentation node from the engine's labels.
+
+    Segments of an earlier run are replaced; segments somebody made by hand stay.
+
+    Args:
+        array: Integer labels (z, y, x) on the volume's grid.
+        volumeNode: The input; the result gets its geometry, transform and place in the hierarchy.
+        labels: Objects with value, name, color (0-255) and terminology, those of the bundle.
+        modelName: Kept on each segment, so that the next run finds its own.
+        outputNode: A segmentation to fill, or None for a new one.
+        standardNames: Name segments by their terminology instead of by the bundle.
+        show3D: Make and show the closed surface.
+
+    Returns:
+        The segmentation node.
+    """
+    scene = volumeNode.GetScene()
+    unknown = set(np.unique(array).tolist()) - {0} - {label.value for label in labels}
+    if unknown:
+        raise Refused(
+            _("The engine's result has labels that the model does not name: {values}.").format(
+                values=", ".join(map(str, sorted(unknown)))
+            )
+        )
+    node = outputNode
+    if node is None:
+        name = _("{volume} segmentation").format(volume=volumeNode.GetName())
+        node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", scene.GenerateUniqueName(name))
+    if node.GetDisplayNode() is None:
+        node.CreateDefaultDisplayNodes()
+    modified = node.StartModify()
+    try:
+        node.SetAndObserveTransformNodeID(None)
+        segmentation = node.GetSegmentation()
+        removeOwnSegments(segmentation)
+        identifiers = _addSegments(node, array, volumeNode, labels)
+        for label in labels:
+            segment = segmentation.GetSegment(identifiers[label.value])
+            segment.SetName(segmentName(label, standardNames))
+            segment.SetColor(*(channel / 255.0 for channel in label.color))
+            segment.SetTag(MADE_BY_TAG, modelName)
+            if label.terminology:
+                segment.SetTag(segment.GetTerminologyEntryTagName(), terminologyEntry(label))
+        node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
+        node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
+    finally:
+        node.EndModify(modified)
+    _showSurface(node, show3D)
+    if outputNode is None:  # one that was there stays where a person put it
+        hierarchy.placeBeside(node, volumeNode)
+    return node
+
+
+def _addSegments(node, array: np.ndarray, volumeNode, labels) -> dict:
+    """Add a segment a label through one label map; returns value -> segment ID."""
+    scene = node.GetScene()
+    segmentation = node.GetSegmentation()
+    before = set(segmentIds(segmentation))
+    labelNode = scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "E2ENet labels")
+    try:
+        kind = np.uint8 if array.max(initial=0) < 256 else np.int16
+        slicer.util.updateVolumeFromArray(labelNode, array.astype(kind))
+        labelNode.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(volumes.ijkToRas(volumeNode)))
+        logic = slicer.vtkSlicerSegmentationsModuleLogic
+        if not logic.ImportLabelmapToSegmentationNode(labelNode, node):
+            raise Refused(_("The engine's result cannot be made into a segmentation."))
+    finally:
+        display = labelNode.GetDisplayNode()
+        scene.RemoveNode(labelNode)
+        if display is not None:
+            scene.RemoveNode(display)
+    identifiers = {}
+    for identifier in segmentIds(segmentation):
+        if identifier not in before:
+            identifiers[segmentation.GetSegment(identifier).GetLabelValue()] = identifier
+    for label in labels:  # a structure that was not found is worth an empty segment
+        if label.value not in identifiers:
+            identifiers[label.value] = segmentation.AddEmptySegment("", label.name)
+    return identifiers
+
+
+def segmentIds(segmentation) -> list:
+    return [segmentation.GetNthSegmentID(i) for i in range(segmentation.GetNumberOfSegments())]
+
+
+def removeOwnSegments(segmentation) -> None:
+    """Take away what an earlier run put there."""
+    for identifier in segmentIds(segmentation):
+        if segmentation.GetSegment(identifier).HasTag(MADE_BY_TAG):
+            segmentation.RemoveSegment(identifier)
+
+
+def segmentName(label, standardNames: bool) -> str:
+    """The bundle's name, or the terminology's ("Hippocampus, head") where it has one."""
+    terms = label.terminology or {}
+    meaning = (terms.get("type") or {}).get("meaning")
+    if not standardNames or not meaning:
+        return label.name
+    modifier = (terms.get("modifier") or {}).get("meaning")
+    return f"{meaning}, {modifier.lower()}" if modifier else meaning
+
+
+def terminologyEntry(label) -> str:
+    """The label's codes as Slicer stores them in a segment's terminology tag."""
+
+    def triple(codes) -> str:
+        codes = codes or {}
+        return "^".join(str(codes.get(key, "")) for key in ("scheme", "code", "meaning"))
+
+    terms = label.terminology
+    return "~".join(
+        [
+            TERMINOLOGY_CONTEXT,
+            triple(terms.get("category")),
+            triple(terms.get("type")),
+            triple(terms.get("modifier")),
+            REGION_CONTEXT,
+            triple(terms.get("region")),
+            triple(terms.get("regionModifier")),
+        ]
+    )
+
+
+def _showSurface(node, show3D: bool) -> None:
+    display = node.GetDisplayNode()
+    if show3D:
+        node.CreateClosedSurfaceRepresentation()
+        display.SetPreferredDisplayRepresentationName3D("Closed surface")
+    else:
+        node.RemoveClosedSurfaceRepresentation()
+    display.SetVisibility(True)
+    display.SetVisibility2D(True)
+    display.SetVisibility3D(show3D)
+
+
+def rememberInputs(node, volumeNodes) -> None:
+    """Keep which volumes a segmentation came from, one a channel."""
+    node.RemoveNodeReferenceIDs(INPUT_ROLE)
+    for volumeNode in volumeNodes:
+        node.AddNodeReferenceID(INPUT_ROLE, volumeNode.GetID())
+
+
+def origin(node):
+    """(volumes, name of the model) that a segmentation came from; empty where unknown."""
+    if node is None:
+        return [], ""
+    count = node.GetNumberOfNodeReferences(INPUT_ROLE)
+    inputs = [node.GetNthNodeReference(INPUT_ROLE, index) for index in range(count)]
+    if not count:
+        inputs = [node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole())]
+    segmentation = node.GetSegmentation()
+    for identifier in segmentIds(segmentation):
+        text = vtk.reference("")
+        if segmentation.GetSegment(identifier).GetTag(MADE_BY_TAG, text):
+            return [volume for volume in inputs if volume is not None], str(text)
+    return [volume for volume in inputs if volume is not None], ""
+
+
+def volumesTable(array: np.ndarray, volumeNode, labels, standardNames: bool = False) -> list:
+    """Rows (name, value of the label, mL), in the order of the bundle."""
+    each = volumes.voxelMillilitres(volumeNode)
+    counts = np.bincount(array.ravel().astype(np.int64), minlength=1)
+    return [
+        (
+            segmentName(label, standardNames),
+            label.value,
+            float(counts[label.value] * each) if label.value < len(counts) else 0.0,
+        )
+        for label in labels
+    ]
+
+
+def centreOfLargest(array: np.ndarray, volumeNode):
+    """A point (world RAS, mm) of the label with most voxels, as near to its centre as it has one.
+
+    A bent structure need not contain its own centre. None for an empty label map.
+    """
+    counts = np.bincount(array.ravel(), minlength=1)
+    counts[0] = 0
+    if not counts.any():
+        return None
+    found = np.flatnonzero(array.ravel() == counts.argmax())
+    found = found[:: max(1, len(found) // 100_000)]
+    points = np.stack(np.unravel_index(found, array.shape), axis=1)
+    nearest = points[((points - points.mean(axis=0)) ** 2).sum(axis=1).argmin()]
+    toWorld = worldMatrix(volumeNode) @ volumes.ijkToRas(volumeNode)
+    return tuple(float(v) for v in (toWorld @ [*nearest[::-1], 1])[:3])
+
+
+def show(volumeNode, applicationLogic) -> None:
+    """Bring the volume to the slice views, all of it in sight, if it is not there."""
+    selection = applicationLogic.GetSelectionNode() if applicationLogic else None
+    if selection is None or selection.GetActiveVolumeID() == volumeNode.GetID():
+        return
+    selection.SetActiveVolumeID(volumeNode.GetID())
+    applicationLogic.PropagateVolumeSelection(1)
+
+
+def jumpTo(point) -> None:
+    """Bring every slice view to a point (world RAS)."""
+    centred = slicer.vtkMRMLSliceNode.CenteredJumpSlice
+    slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *point, centred)
+
+
+def worldMatrix(node) -> np.ndarray:
+    """4x4 from the node's own coordinates to the world, through linear parent transforms."""
+    matrix = vtk.vtkMatrix4x4()
+    transform = node.GetParentTransformNode()
+    if transform is not None:
+        transform.GetMatrixTransformToWorld(matrix)
+    return slicer.util.arrayFromVTKMatrix(matrix)

@@ -1,0 +1,1 @@
+"""The tab Segment: from a volume to a segmentation beside it."""

@@ -1,0 +1,101 @@
+"""Every item of a volume sequence; the results are a sequence of their own in the same browser."""
+
+from dataclasses import dataclass, fields
+
+import slicer
+
+from E2ENetSegmentationLib.i18n import tr as _
+from E2ENetSegmentationLib.refusal import Refused
+from E2ENetSegmentationLib.segment.run import SegmentRequest, SegmentResult
+
+
+@dataclass
+class SequenceRequest(SegmentRequest):
+    """One item of a sequence.
+
+    Attributes:
+        sequence: The input vtkMRMLSequenceNode.
+        index: The item.
+        target: Shared by all items: {"node": the sequence of results, made with the first}.
+    """
+
+    sequence: object = None
+    index: int = 0
+    target: dict = None
+
+    def prepare(self) -> None:
+        """Put a copy of the item into the scene; the voxels are shared."""
+        scene, item = self.sequence.GetScene(), self.sequence.GetNthDataNode(self.index)
+        if scene is None:
+            raise Refused(_("The sequence was removed from the scene."))
+        name = f"{self.sequence.GetName()} {self.sequence.GetNthIndexValue(self.index)}"
+        node = scene.CreateNodeByClass(item.GetClassName())
+        node.UnRegister(None)
+        node.SetName(name)
+        node.SetHideFromEditors(True)
+        node.SetSaveWithScene(False)
+        node = scene.AddNode(node)
+        node.CopyContent(item, False)
+        self.volumeNodes = [node]
+
+    def accept(self, result: SegmentResult) -> None:
+        """Move the segmentation from the scene into the sequence of results."""
+        scene, node = self.sequence.GetScene(), result.segmentationNode
+        results = self.target.get("node")
+        if results is None or results.GetScene() is None:
+            name = _("{sequence} segmentation").format(sequence=self.sequence.GetName())
+            results = scene.AddNewNodeByClass("vtkMRMLSequenceNode", scene.GenerateUniqueName(name))
+            results.SetIndexName(self.sequence.GetIndexName())
+            results.SetIndexUnit(self.sequence.GetIndexUnit())
+            results.SetIndexType(self.sequence.GetIndexType())
+            self.target["node"] = results
+        node.SetName(results.GetName())
+        results.SetDataNodeAtValue(node, self.sequence.GetNthIndexValue(self.index))
+        _remove(node)
+        result.segmentationNode = results.GetNthDataNode(results.GetNumberOfDataNodes() - 1)
+        if results.GetNumberOfDataNodes() == self.sequence.GetNumberOfDataNodes():
+            _synchronise(self.sequence, results)
+
+    def dispose(self) -> None:
+        """Take the copy of the item out of the scene again."""
+        for node in self.volumeNodes:
+            if node is not None and node.GetScene() is not None:
+                _remove(node)
+
+
+def jobs(sequence, template: SegmentRequest) -> list:
+    """One request an item.
+
+    Raises:
+        Refused: The sequence is empty or holds no scalar volumes.
+    """
+    count = sequence.GetNumberOfDataNodes()
+    if count == 0:
+        raise Refused(_("{name} has no items.").format(name=sequence.GetName()))
+    for index in range(count):
+        if not sequence.GetNthDataNode(index).IsA("vtkMRMLScalarVolumeNode"):
+            raise Refused(_("{name} holds no volumes.").format(name=sequence.GetName()))
+    target = {}
+    common = {f.name: getattr(template, f.name) for f in fields(SegmentRequest)}
+    return [
+        SequenceRequest(**common, sequence=sequence, index=index, target=target)
+        for index in range(count)
+    ]
+
+
+def _synchronise(sequence, results) -> None:
+    """Play the results together with the volumes, where a browser plays those."""
+    browsers = slicer.util.getNodesByClass("vtkMRMLSequenceBrowserNode")
+    for browser in browsers:
+        if browser.IsSynchronizedSequenceNode(sequence, True):
+            browser.AddSynchronizedSequenceNode(results)
+
+
+def _remove(node) -> None:
+    """Remove a node with its display nodes."""
+    scene = node.GetScene()
+    for index in reversed(range(node.GetNumberOfDisplayNodes())):
+        display = node.GetNthDisplayNode(index)
+        if display is not None:
+            scene.RemoveNode(display)
+    scene.RemoveNode(node)

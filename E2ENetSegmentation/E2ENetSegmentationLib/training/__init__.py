@@ -1,0 +1,1 @@
+"""The tab Fine-tune: from pairs in the scene, or a dataset, to a model."""

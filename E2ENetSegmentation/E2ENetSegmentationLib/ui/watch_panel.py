@@ -1,0 +1,98 @@
+"""What tabs share in which something runs: a timer looks at it, its words are shown and kept."""
+
+from E2ENetSegmentationLib.engine.events import progressPercent, progressText
+from E2ENetSegmentationLib.i18n import tr as _
+from E2ENetSegmentationLib.ui.panel import Panel
+
+POLL_MILLISECONDS = 100
+
+
+class WatchPanel(Panel):
+    """A tab with one run at a time: something with poll(), cancel() and lines.
+
+    Subclasses name their progressBar (beside status label and log), start runs with `_watch` and
+    take what came out in `_finished`.
+    """
+
+    progressBar = None
+
+    def __init__(self, ui, core, host) -> None:
+        super().__init__(ui, core, host)
+        self._run = None
+        self._seenLines = 0
+        self._timer = host.timer(POLL_MILLISECONDS, self.poll)
+
+    @property
+    def running(self) -> bool:
+        return self._run is not None
+
+    def _watch(self, run) -> None:
+        """Follow a run that was started."""
+        self._run, self._seenLines = run, 0
+        if self.progressBar is not None:
+            self.progressBar.value = 0
+        self.say(_("Starting the engine…"))
+        self.update()
+        self._timer.start()
+
+    def onEvent(self, event: dict) -> None:
+        """Show what the engine says."""
+        if event["event"] == "progress":
+            if self.progressBar is not None:
+                self.progressBar.value = progressPercent(event)
+            self.say(self._progress(progressText(event)))
+        elif event["event"] == "warning":
+            self.log(str(event.get("message", "")))
+
+    def _progress(self, text: str) -> str:
+        """The line about the progress; a subclass may say more."""
+        return text
+
+    def poll(self) -> None:
+        """Called by the timer while a run goes on."""
+        if not self.running:
+            self._timer.stop()
+            return
+        run, goesOn = self._run, None  # None: it failed, and that was said
+        with self.sentences():
+            try:
+                goesOn = run.poll()
+            finally:
+                for line in run.lines[self._seenLines :]:
+                    self.log(line)
+                self._seenLines = len(run.lines)
+        if goesOn:
+            return
+        run.cancel()
+        self._run = None
+        if goesOn is not None:
+            with self.sentences():
+                self._finished(run)
+        if not self.running:
+            self._end()
+
+    def _finished(self, run) -> None:
+        """Take what came out of a run; another one may be started."""
+        raise NotImplementedError
+
+    def cancel(self, text: str = "") -> None:
+        """End what runs, if anything does, and say so."""
+        if self.running:
+            self._run.cancel()
+            self._end(text)
+
+    def _end(self, text: str = "") -> None:
+        """Nothing runs any more."""
+        self._timer.stop()
+        self._run = None
+        if text:
+            self.say(text)
+            self.log(text)
+        self.update()
+
+    def cleanup(self) -> None:
+        """Slicer exits or the module is reloaded."""
+        self._timer.stop()
+        if self.running:
+            self._run.cancel()
+            self._run = None
