@@ -123,7 +123,7 @@ def start_preview(tab, scene):
     tab.ui.previewButton.click()
     assert tab.panel.preview.running
     assert tab.ui.previewButton.text == "Cancel"
-    return tab.panel.preview._run._run
+    return tab.panel.preview._run._engine
 
 
 def test_cancel_a_preview(tab, scene, left_behind):
