@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -46,7 +47,11 @@ CASES = [
     (KeyboardInterrupt(), 130, "cancelled"),
     (RuntimeError("it broke\nin many lines"), 1, "failure"),
     (MemoryError(), 1, "out-of-memory"),
-    (OSError(28, "No space left on device"), 1, "failure"),
+    (OSError(errno.ENOSPC, "No space left on device"), 2, "disk-full"),
+    (PermissionError(errno.EACCES, "Permission denied", "/a.nii"), 2, "not-permitted"),
+    (OSError(errno.EROFS, "Read-only file system", "/a.nii"), 2, "not-permitted"),
+    (OSError(errno.ENAMETOOLONG, "File name too long", "a" * 300), 2, "name-too-long"),
+    (OSError(errno.EIO, "Input/output error", "/a.nii"), 1, "failure"),
 ]
 
 

@@ -9,17 +9,18 @@ import hashlib
 import json
 import shutil
 import stat
-import tempfile
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from e2enet.events import BadInput
+from e2enet.files import replacing, scratch_folder
 
 MAX_BYTES = 4 << 30  # no model comes near; a zip bomb does
 MAX_MODEL_BYTES = 16 << 20  # model.json is read whole
 MAX_FILES = 1000
+_METHOD = zipfile.ZIP_DEFLATED
 
 # What zipfile raises for truncated, changed, encrypted and exotic archives.
 _UNREADABLE = (
@@ -41,41 +42,34 @@ def extract_checked(archive: Path, folder: Path) -> None:
 
     Raises:
         BadInput: It is no zip, holds no model, or something in it is wrong; nothing was written.
+        OSError: It cannot be written.
     """
     try:
         with zipfile.ZipFile(archive) as opened:
             members = _members(archive, opened)
             _check_hashes(archive, opened, members)
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-            try:
+            with scratch_folder(folder.parent) as scratch:
                 for name, info in members.items():
                     target = scratch.joinpath(*PurePosixPath(name).parts)
                     target.parent.mkdir(parents=True, exist_ok=True)
                     with opened.open(info) as source, target.open("wb") as sink:
                         shutil.copyfileobj(source, sink)
                 scratch.chmod(0o755)
-                scratch.rename(folder)
-            except OSError:
-                if not folder.is_dir():  # else somebody unpacked the same file meanwhile
-                    raise
-            finally:
-                shutil.rmtree(scratch, ignore_errors=True)
+                try:
+                    scratch.rename(folder)
+                except OSError:
+                    if not folder.is_dir():  # else somebody unpacked the same file meanwhile
+                        raise
     except _UNREADABLE as error:
         raise _refused(archive, f"is not a readable zip: {error}") from error
 
 
 def pack(folder: Path, archive: Path) -> None:
-    """Write a bundle's folder as a zip, under a temporary name that is renamed at the end."""
+    """Write a bundle's folder as a zip, all or nothing. Raises OSError."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    scratch = archive.with_name(f".{archive.name}.part")
-    try:
-        with zipfile.ZipFile(scratch, "w", zipfile.ZIP_DEFLATED) as opened:
-            for path in files:
-                opened.write(path, f"{folder.name}/{path.relative_to(folder).as_posix()}")
-        scratch.replace(archive)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with replacing(archive) as temporary, zipfile.ZipFile(temporary, "w", _METHOD) as opened:
+        for path in files:
+            opened.write(path, f"{folder.name}/{path.relative_to(folder).as_posix()}")
 
 
 def _members(archive: Path, opened: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +25,7 @@ from e2enet.bundle.description import (
 )
 from e2enet.bundle.store import find_model
 from e2enet.events import BadInput
+from e2enet.files import move_folder, output_errors, scratch_folder, sha256
 from e2enet.folders import cache_folder
 
 if TYPE_CHECKING:
@@ -149,17 +148,20 @@ def write_bundle(
         overwrite: Replace a bundle that is already there.
 
     Raises:
-        BadInput: The folder exists and `overwrite` is off.
+        BadInput: The folder exists and `overwrite` is off, or it cannot be written.
     """
+    from safetensors import SafetensorError
+
     from e2enet.bundle.weights import save_weights
 
     target = Path(folder)
     if target.exists() and not overwrite:
         raise BadInput(f"{target} already exists.", help="Choose another name.", code="exists")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
-        save_weights(scratch / WEIGHTS, network, connections)
+    with output_errors(target), scratch_folder(target.parent) as scratch:
+        try:
+            save_weights(scratch / WEIGHTS, network, connections)
+        except SafetensorError as error:
+            raise OSError(f"{error}") from error
         write_json(scratch / EVOLUTION, history)
         (scratch / README).write_text(readme, encoding="utf-8")
         for name, source in (extra or {}).items():
@@ -183,9 +185,7 @@ def write_bundle(
         write_json(scratch / MODEL, {**content, "files": files})
         read_model(scratch / MODEL)  # what we write, we can read
         _readable(scratch)
-        _move_into_place(scratch, target)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        move_folder(scratch, target)
     return Bundle.open(target)
 
 
@@ -193,7 +193,8 @@ def _unpacked(archive: Path) -> Path:
     """A zip is checked and unpacked once, under the hash of its content."""
     target = cache_folder() / "bundles" / _sha256(archive)
     if not (target / MODEL).is_file():
-        extract_checked(archive, target)
+        with output_errors(target):
+            extract_checked(archive, target)
     return target
 
 
@@ -204,27 +205,8 @@ def _readable(folder: Path) -> None:
         path.chmod(0o755 if path.is_dir() else 0o644)
 
 
-def _move_into_place(scratch: Path, target: Path) -> None:
-    if not target.exists():
-        scratch.rename(target)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
-    target.rename(old / "bundle")
-    try:
-        scratch.rename(target)
-    except OSError:
-        (old / "bundle").rename(target)
-        raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
-
-
 def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
     try:
-        with path.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
+        return sha256(path)
     except FileNotFoundError:
         raise damaged_model(path, "is missing") from None
-    return digest.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import pkgutil
@@ -21,6 +22,18 @@ from e2enet.events import BadInput, Cancelled, JsonReporter, Reporter
 EXIT_BAD_INPUT = 2
 EXIT_FAILURE = 1
 EXIT_CANCELLED = 130
+
+_ROOM = ("disk-full", "Make room on the disk, or choose another one.")
+_RIGHTS = ("not-permitted", "Choose a place where you may read and write.")
+# What the system refuses for a reason that a person can do something about.
+_REFUSALS = {
+    "ENOSPC": _ROOM,
+    "EDQUOT": _ROOM,
+    "EACCES": _RIGHTS,
+    "EPERM": _RIGHTS,
+    "EROFS": _RIGHTS,
+    "ENAMETOOLONG": ("name-too-long", "Choose a shorter name."),
+}
 
 
 class ProgressStyle(str, Enum):
@@ -77,14 +90,25 @@ def run(work: Callable[[Reporter], Any], *, progress: ProgressStyle, debug: bool
         reporter.error("out-of-memory", "There is not enough memory.", "Close other programs.")
         _trace(debug)
     except Exception as error:
-        status = EXIT_FAILURE
-        text = str(error).strip().split("\n")[0] or type(error).__name__
-        reporter.error("failure", f"{type(error).__name__}: {text}", "--debug shows where.")
+        status = _report(error, reporter)
         _trace(debug)
     finally:
         getattr(reporter, "close", lambda: None)()
     if status:
         raise typer.Exit(status)
+
+
+def _report(error: Exception, reporter: Reporter) -> int:
+    """Say what nobody answered where it happened, and return the status that it means."""
+    name = errno.errorcode.get(error.errno or 0) if isinstance(error, OSError) else None
+    if isinstance(error, OSError) and name in _REFUSALS:
+        code, help = _REFUSALS[name]
+        what = f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}."
+        reporter.error(code, what, help)
+        return EXIT_BAD_INPUT
+    text = str(error).strip().split("\n")[0] or type(error).__name__
+    reporter.error("failure", f"{type(error).__name__}: {text}", "--debug shows where.")
+    return EXIT_FAILURE
 
 
 def _reporter(progress: ProgressStyle) -> Reporter:

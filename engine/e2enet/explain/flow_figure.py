@@ -18,9 +18,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, FancyArrowPatch
 
-from e2enet.events import BadInput
 from e2enet.explain.flow import Flow
 from e2enet.explain.nodes import COLORS, DIRECTIONS, lattice
+from e2enet.files import output_errors, replacing
 
 QUANTITIES = {"share": "live connections", "l1_share": "kernel L1 mass"}
 _INK, _FAINT = "#1d2430", "#6b7480"
@@ -222,16 +222,6 @@ def _node(record: Mapping[str, Any], stage: int, level: int) -> Mapping[str, Any
 
 def save_png(figure: Figure, path: Path) -> Path:
     """Write a figure under a temporary name and rename it. Raises BadInput if that fails."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with output_errors(path), replacing(path) as temporary:
         figure.savefig(temporary, format="png", facecolor=figure.get_facecolor())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise BadInput(
-            f"{path} cannot be written.",
-            help="Check that the folder exists, may be written to and has space.",
-            code="output-not-writable",
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return path

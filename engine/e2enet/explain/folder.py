@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from e2enet.events import BadInput
+from e2enet.files import output_errors, scratch_folder
 
 INDEX = "explain.json"
 
@@ -49,11 +48,7 @@ def fill_folder(
     Raises:
         BadInput: It cannot be written, or an input would be replaced.
     """
-    made = [p for p in (folder, *folder.parents) if not p.exists()]
-    scratch = None
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=".e2enet-", suffix=".part", dir=folder))
+    with output_errors(folder), scratch_folder(folder) as scratch:
         index: dict[str, Any] = write(scratch)
         new = sorted(path.name for path in scratch.iterdir())
         old = _listed(folder / INDEX)
@@ -68,20 +63,7 @@ def fill_folder(
             (folder / name).unlink(missing_ok=True)
         for name in [*(n for n in new if n != INDEX), INDEX]:
             os.replace(scratch / name, folder / name)
-        made = []
-        return index
-    except OSError as error:
-        raise BadInput(
-            f"{folder} cannot be written: {error.strerror or error}.",
-            help="Check that there is space on the disk and that the folder may be written to.",
-            code="output-not-writable",
-        ) from error
-    finally:
-        if scratch is not None:
-            shutil.rmtree(scratch, ignore_errors=True)
-        for path in made:
-            if path.is_dir() and not any(path.iterdir()):
-                path.rmdir()
+    return index
 
 
 def _listed(path: Path) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from e2enet.events import BadInput
-from e2enet.training.loop.checkpoint import load_checkpoint, save_checkpoint, write_atomic
+from e2enet.training.loop.checkpoint import load_checkpoint, save_checkpoint
 
 from ..conftest import assert_same
 
@@ -82,9 +82,3 @@ def test_damage_is_bad_input(tmp_path: Path, damage: str) -> None:
 def test_what_is_not_data_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match=r"object \(a/b\)"):
         save_checkpoint(tmp_path / "c", {"a": {"b": object()}})
-
-
-def test_write_atomic_replaces(tmp_path: Path) -> None:
-    for content in (b"one", b"two"):
-        write_atomic(tmp_path / "f", content)
-        assert (tmp_path / "f").read_bytes() == content

@@ -20,6 +20,7 @@ from e2enet.data.axes import three, times
 from e2enet.data.images.reading import check_complete, open_image
 from e2enet.data.images.silence import quiet
 from e2enet.events import BadInput, Reporter
+from e2enet.files import not_writable, replacing
 
 WRITABLE = (".nii.gz", ".nii", ".nrrd", ".mha")
 _LARGEST_LABEL = 32767
@@ -249,20 +250,13 @@ def write_image(path: str | os.PathLike, array: np.ndarray, grid: Grid) -> None:
             f"{path.name} cannot be written: the folder {path.parent} does not exist.",
             code="output-folder",
         )
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part{ending}")
     try:
-        with quiet():
-            sitk.WriteImage(grid.image(array), os.fspath(temporary), useCompression=True)
-        check_complete(temporary)
-        os.replace(temporary, path)
+        with replacing(path, ending) as temporary:
+            with quiet():
+                sitk.WriteImage(grid.image(array), os.fspath(temporary), useCompression=True)
+            check_complete(temporary)
     except (RuntimeError, OSError, BadInput) as error:
-        raise BadInput(
-            f"{path.name} cannot be written into {path.parent}.",
-            help="Check that there is space on the disk and that the folder may be written to.",
-            code="output-not-writable",
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        raise not_writable(path) from error
 
 
 def _finite(array: np.ndarray, path: Path) -> tuple[np.ndarray, tuple[tuple[str, str], ...]]:

@@ -24,6 +24,7 @@ from e2enet.data.planning.fingerprint import Fingerprint
 from e2enet.data.planning.laterality import mirroring
 from e2enet.data.planning.topology import divisor_of, padded, strides_for, training_bytes
 from e2enet.events import BadInput
+from e2enet.files import output_errors, replacing
 
 ANISOTROPIC = 3.0
 _MASK_BELOW = 0.75
@@ -132,16 +133,8 @@ class Plan:
     def save(self, path: str | os.PathLike) -> None:
         """Write the plan as JSON, under a temporary name that is then renamed."""
         path = Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
+        with output_errors(path), replacing(path) as temporary:
             temporary.write_text(self.to_json() + "\n", encoding="utf-8")
-            os.replace(temporary, path)
-        except OSError as error:
-            raise BadInput(
-                f"{path} cannot be written: {error.strerror}.", code="output-not-writable"
-            ) from error
-        finally:
-            temporary.unlink(missing_ok=True)
 
     def to_json(self) -> str:
         """The plan as JSON for a person, with each list of numbers on one line."""

@@ -33,6 +33,7 @@ from e2enet.data.preprocessing.resampling import (
 )
 from e2enet.data.preprocessing.store import PreprocessedCase, PreprocessedDataset, read_case_record
 from e2enet.events import BadInput, Reporter
+from e2enet.files import replacing
 from e2enet.folders import cache_folder
 
 POINTS_PER_LABEL = 10000
@@ -343,19 +344,10 @@ def _standardise(values: np.ndarray, mask: np.ndarray | None) -> None:
 
 
 def _write_array(path: Path, array: np.ndarray) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(temporary, "wb") as stream:
-            np.save(stream, array, allow_pickle=False)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, temporary.open("wb") as stream:
+        np.save(stream, array, allow_pickle=False)
 
 
 def _write_json(path: Path, record: dict) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with replacing(path) as temporary:
         temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

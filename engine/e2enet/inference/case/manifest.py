@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from e2enet import __version__
 from e2enet.bundle import Bundle
 from e2enet.data.images.volume import Grid
+from e2enet.files import sha256
 from e2enet.inference.case.inputs import InputCase
 
 if TYPE_CHECKING:
@@ -40,11 +41,11 @@ class InputHashes:
 def describe_input(path: Path) -> dict[str, Any]:
     """Path, size and SHA-256 of a file or folder."""
     if not path.is_dir():
-        return {"path": os.fspath(path), "bytes": path.stat().st_size, "sha256": _sha256(path)}
+        return {"path": os.fspath(path), "bytes": path.stat().st_size, "sha256": sha256(path)}
     files = sorted(file for file in path.iterdir() if file.is_file())
     digest = hashlib.sha256()
     for file in files:
-        digest.update(f"{file.name} {_sha256(file)}\n".encode())
+        digest.update(f"{file.name} {sha256(file)}\n".encode())
     return {
         "path": os.fspath(path),
         "files": len(files),
@@ -107,11 +108,3 @@ def make_manifest(
         "labels": labels,
         "warnings": warnings,
     }
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -9,8 +9,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +20,7 @@ from e2enet.data.images.naming import image_stem
 from e2enet.data.images.orientation import Undo
 from e2enet.data.images.volume import WRITABLE, Grid, write_image, write_label
 from e2enet.events import BadInput
+from e2enet.files import output_errors, scratch_folder
 
 
 @dataclass(frozen=True)
@@ -143,11 +142,7 @@ class Result:
         """
         outputs = Outputs.of(output)
         folder = outputs.segmentation.parent
-        scratch = None
-        made = [p for p in (folder, *folder.parents) if not p.exists()]
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            scratch = Path(tempfile.mkdtemp(prefix=".e2enet-", suffix=".part", dir=folder))
+        with output_errors(outputs.segmentation), scratch_folder(folder) as scratch:
             write_label(scratch / outputs.segmentation.name, self.label, self.grid)
             self._write_volumes(scratch / outputs.volumes.name)
             self._write_manifest(scratch / outputs.manifest.name)
@@ -160,19 +155,6 @@ class Result:
                     os.replace(path, outputs.probabilities / path.name)
             for path in (outputs.volumes, outputs.manifest, outputs.segmentation):
                 os.replace(scratch / path.name, path)
-            made = []
-        except (OSError, BadInput) as error:
-            raise BadInput(
-                f"{outputs.segmentation} cannot be written.",
-                help="Check that there is space on the disk and that the folder may be written to.",
-                code="output-not-writable",
-            ) from error
-        finally:
-            if scratch is not None:
-                shutil.rmtree(scratch, ignore_errors=True)
-            for path in made:
-                if path.is_dir() and not any(path.iterdir()):
-                    path.rmdir()
         return outputs
 
     def describe(self, outputs: Outputs) -> dict[str, Any]:

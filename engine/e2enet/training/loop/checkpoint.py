@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,10 @@ import torch
 from torch import Tensor
 
 from e2enet.events import BadInput
+from e2enet.files import output_errors, write_atomic
 
 FORMAT = "e2enet-checkpoint-1"
 _TENSOR = "__tensor__"
-_ATTEMPTS, _BETWEEN_ATTEMPTS_S = 100, 0.1
 
 
 def save_checkpoint(path: str | os.PathLike[str], state: dict[str, Any]) -> None:
@@ -39,14 +38,8 @@ def save_checkpoint(path: str | os.PathLike[str], state: dict[str, Any]) -> None
     skeleton = _split(state, "", tensors)
     header = {"format": FORMAT, "state": json.dumps(skeleton, allow_nan=True)}
     content = save(tensors, metadata=header)
-    try:
+    with output_errors(path, help="Check the space on the disk, then go on with --resume."):
         write_atomic(path, content)
-    except OSError as error:
-        raise BadInput(
-            f"The checkpoint {path} cannot be written: {error.strerror or error}.",
-            help="Check the space on the disk, then go on with --resume.",
-            code="output-not-writable",
-        ) from error
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -70,39 +63,6 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
             help="Start the training again without --resume.",
             code="damaged-checkpoint",
         ) from error
-
-
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file so that its name always holds the old or the new content. Raises OSError."""
-    temporary = path.with_name(f".{path.name}.part")  # one writer a run folder: no litter piles up
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        _replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    if os.name == "posix":  # the rename itself has to reach the disk as well
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-def _replace(temporary: Path, path: Path) -> None:
-    """Rename; on Windows that fails for the moment in which somebody reads the old file."""
-    for _attempt in range(_ATTEMPTS):
-        try:
-            os.replace(temporary, path)
-            return
-        except PermissionError:
-            if os.name != "nt":
-                raise
-            time.sleep(_BETWEEN_ATTEMPTS_S)
-    os.replace(temporary, path)
 
 
 def _split(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from e2enet.training.loop.checkpoint import write_atomic
+from e2enet.files import write_atomic
 
 CSV, PNG = "metrics.csv", "curves.png"
 
@@ -31,7 +31,7 @@ def write_curves(
     """
     if not rows:
         return
-    write_atomic(folder / CSV, _csv(rows).encode())
+    write_atomic(folder / CSV, _csv(rows))
     if picture:
         write_atomic(folder / PNG, _png(rows, history))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from e2enet.events import BadInput
-from e2enet.training.loop.checkpoint import write_atomic
+from e2enet.files import write_atomic
 
 RUN, PLAN = "run.json", "plan.json"
 
@@ -128,7 +128,7 @@ class Run:
             "metadata": metadata,
         }
         try:
-            write_atomic(folder / RUN, (json.dumps(record, indent=2) + "\n").encode())
+            write_atomic(folder / RUN, json.dumps(record, indent=2) + "\n")
         except OSError as error:
             raise BadInput(
                 f"{folder} cannot be written: {error.strerror or error}.",
