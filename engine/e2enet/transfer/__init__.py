@@ -1,0 +1,1 @@
+"""From two dimensions to three: weight transfer and dimensional transfer."""
