@@ -95,7 +95,7 @@ def floor(
     from e2enet.dsff.complexity import complexity
 
     direct = left = 0.0
-    for layer in complexity(network, patch, live).layers:
+    for layer in complexity(network.lattice, patch, live).layers:
         if layer.kind == "head" and layer.level:
             continue
         strided = layer.kind == "backbone" and layer.level and ".0.conv" in layer.name

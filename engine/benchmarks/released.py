@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from e2enet.networks import E2ENet
 from e2enet.networks.e2enet import Block
+from e2enet.networks.lattice import Flow
 from torch import Tensor, nn
 
 
@@ -23,44 +24,40 @@ class MaskedDense(nn.Module):
     def __init__(self, network: E2ENet) -> None:
         super().__init__()
         strides = ((1, 1, 1), *network.strides)
-        self.levels = network.levels
         self.backbone = nn.ModuleList(
             nn.Sequential(_Block(first, stride), _Block(second, (1, 1, 1)))
             for stride, (first, second) in zip(strides, network.backbone, strict=True)
         )
-        self.downs = nn.ModuleList(nn.MaxPool3d(stride, stride) for stride in network.strides)
         self.ups, self.nodes = nn.ModuleDict(), nn.ModuleDict()
-        for stage, level in network.lattice():
-            key = f"{stage}_{level}"
+        self.heads = network.heads
+        self.graph = network.lattice
+        for node in self.graph.fused:
+            key = node.key
             up = network.ups[key]
             kernel = up.weight.shape[2:]
             self.ups[key] = nn.ConvTranspose3d(*up.weight.shape[:2], kernel, kernel, bias=False)
             _copy(up.weight, self.ups[key].weight)
             self.nodes[key] = nn.Sequential(
-                *(_Block(block, (1, 1, 1)) for block in network.node(stage, level))
+                *(_Block(block, (1, 1, 1)) for block in network.blocks(*node.id))
             )
-        self.heads = network.heads
 
     def forward(self, x: Tensor) -> Tensor:
         maps: dict[tuple[int, int], Tensor] = {}
         for level, blocks in enumerate(self.backbone):
             x = blocks(x)
             maps[0, level] = x
-        for stage in range(1, self.levels):
-            for level in range(self.levels - stage):
-                node = self.nodes[f"{stage}_{level}"]
-                maps[stage, level] = node(self._join(maps, stage, level))
-        logits = [
-            head(maps[self.levels - 1 - level, level]) for level, head in enumerate(self.heads)
-        ]
-        return logits[0]
+        for node in self.graph.fused:
+            flows = [self._flow(flow, maps) for flow in node.flows]
+            maps[node.id] = self.nodes[node.key](torch.cat(flows, 1))
+            if node.head and node.level == 0:
+                logits = self.heads[0](maps[node.id])
+        return logits
 
-    def _join(self, maps: dict[tuple[int, int], Tensor], stage: int, level: int) -> Tensor:
-        up = self.ups[f"{stage}_{level}"](maps[stage - 1, level + 1])
-        flows = [maps[stage - 1, level], up]
-        if level:
-            flows.append(self.downs[level - 1](maps[stage - 1, level - 1]))
-        return torch.cat(flows, 1)
+    def _flow(self, flow: Flow, maps: dict[tuple[int, int], Tensor]) -> Tensor:
+        x = maps[flow.source]
+        if flow.up:
+            return self.ups[flow.up.name.removeprefix("ups.")](x)
+        return F.max_pool3d(x, flow.stride, flow.stride) if flow.kind == "downward" else x
 
 
 class _Block(nn.Module):

@@ -20,7 +20,8 @@ def paper(
     patch: tuple[int, int, int], sparsity: float = 0.0, level0: float | None = None
 ) -> Complexity:
     network = paper_network()
-    return complexity(network, patch, planned_live(network, sparsity, level0_density=level0))
+    live = planned_live(network.sparse_layers(), sparsity, level0_density=level0)
+    return complexity(network.lattice, patch, live)
 
 
 def test_dense_counts_of_the_paper() -> None:
@@ -62,7 +63,7 @@ def test_live_multiply_adds_of_the_paper() -> None:
 @pytest.mark.parametrize("strides", [[(2, 2, 2)] * 2, [(1, 2, 2), (2, 1, 2), (1, 1, 1)]])
 def test_counts_are_those_of_a_run(strides: list) -> None:
     network = E2ENet(2, 3, strides, base_channels=3)
-    counted = complexity(network, (4, 8, 8))
+    counted = complexity(network.lattice, (4, 8, 8))
     taps = []
 
     def count(module: nn.Module, _: Any, output: torch.Tensor) -> None:
@@ -84,7 +85,7 @@ def test_live_counts_are_those_of_the_masks() -> None:
     network = E2ENet(1, 2, [(1, 2, 2), (2, 2, 2)], base_channels=4)
     connections = Connections.random(network, 0.75, seed=1)
     connections.apply()
-    counted = complexity(network, (4, 8, 8), connections.live_by_layer)
+    counted = complexity(network.lattice, (4, 8, 8), connections.live_by_layer)
     biases = sum(p.numel() for n, p in network.named_parameters() if p.ndim == 1)
     kernels = sum(int(p.count_nonzero()) for p in network.parameters() if p.ndim > 1)
     assert counted.total.live_parameters == kernels + biases

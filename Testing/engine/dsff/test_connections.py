@@ -29,7 +29,9 @@ def test_each_layer_keeps_its_share(sparsity: float, level0: float | None, seed:
         mask = connections.masks[name]
         assert int(mask.sum()) == round((level0 if special else 1 - sparsity) * mask.numel())
         assert mask.shape == layer.weight.shape[:2]
-    assert connections.live_by_layer == planned_live(net, sparsity, level0_density=level0)
+    assert connections.live_by_layer == planned_live(
+        net.sparse_layers(), sparsity, level0_density=level0
+    )
     assert connections.live == sum(connections.live_by_layer.values())
     assert connections.density == connections.live / connections.total
 
@@ -135,7 +137,7 @@ def test_shares_count_by_flow_and_node() -> None:
     connections = Connections.random(net, 0.7, seed=5)
     connections.apply()
     shares = {(node["stage"], node["level"]): node for node in connections.shares()}
-    assert set(shares) == set(net.lattice())
+    assert set(shares) == {node.id for node in net.lattice.fused}
     node, mask = shares[1, 1], connections.masks["nodes.1_1.0.conv"]
     assert node["connections"] == {
         "forward": int(mask[:, :8].sum()),

@@ -27,7 +27,7 @@ def model():
 def entering(network: E2ENet, node: Node, window: torch.Tensor) -> np.ndarray:
     """What the node's first block is given, concatenated and shifted here: (C, D, H, W)."""
     kept = []
-    block = network.node(*node)[0]
+    block = network.blocks(*node)[0]
     handle = block.register_forward_pre_hook(
         lambda module, args: kept.extend(one.clone() for one in args[0])
     )

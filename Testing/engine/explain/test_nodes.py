@@ -10,10 +10,10 @@ from e2enet.networks import E2ENet
 
 def test_the_lattice_is_the_network_s():
     network = E2ENet(1, 2, [(2, 2, 2)] * 3, base_channels=2)
-    assert set(lattice(4)) == set(network.lattice())
+    assert set(lattice(4)) == {node.id for node in network.lattice.fused}
     assert len(lattice(4)) == 6
-    for node in lattice(4):
-        assert node.directions == tuple(network.flow_widths(node.level))
+    for node in network.lattice.fused:
+        assert Node(*node.id).directions == tuple(flow.kind for flow in node.flows)
 
 
 def test_the_last_diagonal_is_the_default():

@@ -19,7 +19,7 @@ from e2enet.inference.sliding_window.predictor import Predictor
 from e2enet.runtime import Plan, as_it_is, compile
 from e2enet.runtime import execution as compiling
 from e2enet.runtime.plans.grouped import GroupedPlan
-from e2enet.runtime.plans.sparse import SparsePlan
+from e2enet.runtime.plans.tensors import TensorPlan
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
@@ -48,7 +48,7 @@ def compiled() -> Plan:
 
 def test_a_cpu_gets_the_sparse_kernels() -> None:
     plan = compiled()
-    assert isinstance(plan, SparsePlan)
+    assert isinstance(plan, TensorPlan)
     assert_works(plan)
 
 
@@ -62,7 +62,8 @@ def test_without_numba_or_with_one_that_does_not_start(
             if name == "e2enet.runtime.plans.sparse":
                 raise error("Numba needs NumPy 1.99 or less.")
 
-    monkeypatch.delitem(sys.modules, "e2enet.runtime.plans.sparse")
+    for name in ("sparse", "tensors"):
+        monkeypatch.delitem(sys.modules, f"e2enet.runtime.plans.{name}")
     monkeypatch.setattr(sys, "meta_path", [Refusing(), *sys.meta_path])
     plan = compiled()
     assert isinstance(plan, GroupedPlan)
@@ -89,7 +90,7 @@ def test_kernels_that_this_cpu_cannot_run(monkeypatch: pytest.MonkeyPatch) -> No
     def unsupported(*_: Any) -> None:
         raise RuntimeError("LLVM ERROR: Cannot select: intrinsic %llvm.fma")
 
-    monkeypatch.setattr(SparsePlan, "__call__", unsupported)
+    monkeypatch.setattr(TensorPlan, "__call__", unsupported)
     plan = compiled()
     assert isinstance(plan, GroupedPlan)
     assert_works(plan)
@@ -97,8 +98,8 @@ def test_kernels_that_this_cpu_cannot_run(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.usefixtures("_asked_again")
 def test_kernels_that_compute_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = SparsePlan.__call__
-    monkeypatch.setattr(SparsePlan, "__call__", lambda self, image: right(self, image) + 0.01)
+    right = TensorPlan.__call__
+    monkeypatch.setattr(TensorPlan, "__call__", lambda self, image: right(self, image) + 0.01)
     plan = compiled()
     assert isinstance(plan, GroupedPlan)
     assert_works(plan)
@@ -106,8 +107,8 @@ def test_kernels_that_compute_something_else(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.usefixtures("_asked_again")
 def test_kernels_that_make_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = SparsePlan.__call__
-    monkeypatch.setattr(SparsePlan, "__call__", lambda self, image: right(self, image) * np.nan)
+    right = TensorPlan.__call__
+    monkeypatch.setattr(TensorPlan, "__call__", lambda self, image: right(self, image) * np.nan)
     assert isinstance(compiled(), GroupedPlan)
 
 
@@ -213,5 +214,5 @@ def test_from_a_full_gpu_the_work_moves_to_the_sparse_kernels(
     monkeypatch.setattr(Tensor, "to", lambda self, *arguments, **more: self)
     found = torch.cat([block.clone() for block in predictor.stream(image)])
     assert Heard.codes == ["out-of-memory-cpu"]
-    assert isinstance(predictor._plan, SparsePlan)
+    assert isinstance(predictor._plan, TensorPlan)
     np.testing.assert_allclose(found.numpy(), wanted.numpy(), atol=1e-4)

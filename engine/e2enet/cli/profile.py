@@ -92,16 +92,16 @@ def _of_options(
     level0_density: float | None,
 ) -> tuple[Complexity, dict[str, Any]]:
     from e2enet.dsff import complexity, planned_live
-    from e2enet.networks import E2ENet
+    from e2enet.networks import Lattice
 
     # Not on the meta device, which would not save what importing its machinery takes.
-    network = E2ENet(in_channels, classes, strides, base_channels=base_channels)
+    lattice = Lattice(in_channels, classes, strides, base_channels=base_channels)
     try:
-        live = planned_live(network, sparsity, level0_density=level0_density)
-        counted = complexity(network, patch, live)
+        live = planned_live(lattice.sparse_layers, sparsity, level0_density=level0_density)
+        counted = complexity(lattice, patch, live)
     except ValueError as error:
         raise BadInput(str(error)) from error
-    return counted, {"network": network.arguments, "sparsity": sparsity}
+    return counted, {"network": lattice.arguments, "sparsity": sparsity}
 
 
 def _of_model(name: str, patch: str | None) -> tuple[Complexity, dict[str, Any]]:
@@ -112,7 +112,7 @@ def _of_model(name: str, patch: str | None) -> tuple[Complexity, dict[str, Any]]
     network, connections = bundle.load_network()
     size = _triple(patch, "--patch") if patch else tuple(bundle.plan["patch"])
     try:
-        counted = complexity(network, size, connections.live_by_layer)  # type: ignore[arg-type]
+        counted = complexity(network.lattice, size, connections.live_by_layer)  # type: ignore[arg-type]
     except ValueError as error:
         raise BadInput(str(error)) from error
     sparsity = round(1 - connections.density, 6)

@@ -13,11 +13,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
-from e2enet.networks import E2ENet
-
-Kind = Literal["backbone", "fusion", "up", "head"]
+from e2enet.networks import Lattice, Layer
+from e2enet.networks.lattice import LayerKind
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class LayerCost:
     """
 
     name: str
-    kind: Kind
+    kind: LayerKind
     stage: int
     level: int
     size: tuple[int, int, int]
@@ -112,65 +111,46 @@ class Complexity:
 
 
 def complexity(
-    network: E2ENet, patch: Sequence[int], live: Mapping[str, int] | None = None
+    lattice: Lattice, patch: Sequence[int], live: Mapping[str, int] | None = None
 ) -> Complexity:
     """Count parameters and multiply-adds without running anything.
 
     Args:
-        network: Only shapes are read.
-        patch: Input (D, H, W), each axis a multiple of `network.divisor`.
+        lattice: The network's graph.
+        patch: Input (D, H, W), each axis a multiple of `lattice.divisor`.
         live: Live connections of each sparse layer, as `Connections.live_by_layer` and
             `planned_live` give them; all of them by default.
 
     Raises:
         ValueError: The patch does not divide; names the next one that does.
+
+    Example:
+        >>> counted = complexity(Lattice(1, 2, [(2, 2, 2)], base_channels=4), (2, 4, 4))
+        >>> counted.total.parameters, counted.total.multiply_adds
+        (2128, 25600)
     """
-    depth, height, width = (int(n) for n in patch)
-    network.check_size((depth, height, width))
-    sizes = [(depth, height, width)]
-    for sd, sh, sw in network.strides:
-        depth, height, width = depth // sd, height // sh, width // sw
-        sizes.append((depth, height, width))
-    sparse = network.sparse_layers()
-    counted = {name: _connections(layer.module) for name, layer in sparse.items()}
+    sizes = lattice.sizes(patch)
+    sparse = lattice.sparse_layers
+    counted = {name: layer.connections for name, layer in sparse.items()}
     alive = counted if live is None else {name: live[name] for name in counted}
 
-    def cost(name: str, kind: Kind, stage: int, level: int, extra: int = 0) -> LayerCost:
-        shape = network.get_parameter(f"{name}.weight").shape
-        pairs, kernel = shape[0] * shape[1], math.prod(shape[2:])
-        kept = alive.get(name, pairs)
+    def cost(layer: Layer) -> LayerCost:
+        kernel = math.prod(layer.shape[2:])
+        kept = alive.get(layer.name, layer.connections)
         # The taps of a transposed convolution are counted at its input voxels.
-        voxels = math.prod(sizes[level + 1 if kind == "up" else level])
+        voxels = math.prod(sizes[layer.level + (layer.kind == "up")])
+        beside = sum(map(math.prod, layer.parameters.values())) - math.prod(layer.shape)
         return LayerCost(
-            name=name,
-            kind=kind,
-            stage=stage,
-            level=level,
-            size=sizes[level],
-            parameters=pairs * kernel + extra,
-            live_parameters=kept * kernel + extra,
-            multiply_adds=pairs * kernel * voxels,
+            name=layer.name,
+            kind=layer.kind,
+            stage=layer.stage,
+            level=layer.level,
+            size=sizes[layer.level],
+            parameters=layer.connections * kernel + beside,
+            live_parameters=kept * kernel + beside,
+            multiply_adds=layer.connections * kernel * voxels,
             live_multiply_adds=kept * kernel * voxels,
         )
 
-    layers = []
-    for level in range(network.levels):
-        for block in (0, 1):
-            name = f"backbone.{level}.{block}.conv"
-            layers.append(cost(name, "backbone", 0, level, _beside(network, name)))
-    for name, layer in sparse.items():
-        extra = _beside(network, name) if layer.kind == "fusion" else 0
-        layers.append(cost(name, layer.kind, layer.stage, layer.level, extra))
-    for head in range(network.num_heads):
-        layers.append(cost(f"heads.{head}", "head", network.levels - 1 - head, head))
-    return Complexity(sizes[0], tuple(layers), sum(counted.values()), sum(alive.values()))
-
-
-def _connections(module: Any) -> int:
-    return int(module.weight.shape[0] * module.weight.shape[1])
-
-
-def _beside(network: E2ENet, conv: str) -> int:
-    """Parameters of a block beside its kernels: bias and norm."""
-    block = network.get_submodule(conv.rpartition(".")[0])
-    return sum(p.numel() for p in block.parameters()) - block.conv.weight.numel()  # type: ignore
+    layers = tuple(map(cost, lattice.layers))
+    return Complexity(sizes[0], layers, sum(counted.values()), sum(alive.values()))

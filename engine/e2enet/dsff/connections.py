@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from e2enet.dsff.sparsity import planned_live
 from e2enet.networks import E2ENet, SparseLayer
 
 
@@ -77,7 +78,7 @@ class Connections:
             ValueError: The sparsity or the density lies outside [0, 1).
         """
         generator = torch.Generator().manual_seed(seed)
-        live = planned_live(network, sparsity, level0_density=level0_density)
+        live = planned_live(network.sparse_layers(), sparsity, level0_density=level0_density)
         masks = {}
         for name, layer in network.sparse_layers().items():
             shape = list(layer.weight.shape[:2])
@@ -217,28 +218,6 @@ class Connections:
             if name not in masks or masks[name].shape != mask.shape:
                 raise ValueError(f"There is no mask of shape {tuple(mask.shape)} for {name}.")
             mask.copy_(masks[name])
-
-
-def planned_live(
-    network: E2ENet, sparsity: float, *, level0_density: float | None = None
-) -> dict[str, int]:
-    """Live connections of each layer at a sparsity, as `Connections.random` draws them.
-
-    Raises:
-        ValueError: The sparsity or the density lies outside [0, 1).
-    """
-    if not 0 <= sparsity < 1:
-        raise ValueError(f"The sparsity is {sparsity}; it must be at least 0 and below 1.")
-    if level0_density is not None and not 0 < level0_density <= 1:
-        raise ValueError(f"level0_density is {level0_density}; it must be in (0, 1].")
-    live = {}
-    for name, layer in network.sparse_layers().items():
-        density = 1 - sparsity
-        if level0_density is not None and layer.level == 0 and layer.kind == "fusion":
-            density = level0_density
-        shape = layer.weight.shape
-        live[name] = round(density * shape[0] * shape[1])
-    return live
 
 
 def momentum_of(optimizer: torch.optim.Optimizer | None, weight: Tensor) -> Tensor | None:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from e2enet.events import BadInput
+from e2enet.networks.lattice import FLOWS, fused_nodes, last_diagonal
 
-DIRECTIONS = ("forward", "upward", "downward")  # in the order of the concatenation
+DIRECTIONS = FLOWS
 # Okabe and Ito's colours, which stay apart in the common forms of colour blindness.
 COLORS = {"forward": "#009E73", "upward": "#D55E00", "downward": "#0072B2"}
 
@@ -30,12 +31,12 @@ class Node(NamedTuple):
 
 def lattice(levels: int) -> list[Node]:
     """The fused nodes of a network with this many levels, by stage, then level."""
-    return [Node(s, i) for s in range(1, levels) for i in range(levels - s)]
+    return [Node(*place) for place in sorted(fused_nodes(levels))]
 
 
 def output_nodes(levels: int) -> list[Node]:
     """The last diagonal, finest first: whatever the network says has passed through 0 of it."""
-    return [Node(levels - 1 - level, level) for level in range(levels - 1)]
+    return [Node(*place) for place in last_diagonal(levels)]
 
 
 def parse_nodes(text: str | Sequence[str] | None, levels: int) -> list[Node]:

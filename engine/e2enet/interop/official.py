@@ -147,8 +147,8 @@ def _renamed(tensors: Mapping[str, Any], network: E2ENet) -> dict[str, Tensor]:
     """Our name -> tensor, or a refusal that says what differs first."""
     ours = {}
     expected = {
-        released_name(name, network.levels): (name, tuple(tensor.shape))
-        for name, tensor in network.state_dict().items()
+        released_name(name, network.levels): (name, shape)
+        for name, shape in network.lattice.parameters.items()
     }
     for released, (name, shape) in expected.items():
         if released not in tensors:

@@ -7,19 +7,17 @@ is then a 2D convolution over B * D slices without a copy.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from e2enet.networks.lattice import Flow, Lattice, Layer, LayerKind, NodeId, Triple
 from e2enet.networks.normalisation import InstanceNormLeakyReLU
 from e2enet.networks.shift import shift_concat
-
-FLOWS = ("forward", "upward", "downward")
 
 
 @dataclass(frozen=True)
@@ -37,16 +35,20 @@ class SparseLayer:
     """
 
     name: str
-    kind: Literal["fusion", "up"]
+    kind: LayerKind
     stage: int
     level: int
     block: int
     module: nn.Module
-    flows: dict[str, tuple[int, int]] = field(default_factory=dict)
+    flows: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def weight(self) -> nn.Parameter:
         return cast(nn.Parameter, self.module.weight)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.weight.shape)
 
     @property
     def output_axis(self) -> int:
@@ -89,7 +91,7 @@ class Block(nn.Module):
         out_channels: int,
         *,
         shift_groups: int,
-        stride: tuple[int, int, int] = (1, 1, 1),
+        stride: Triple = (1, 1, 1),
     ) -> None:
         super().__init__()
         self.shift_groups = shift_groups
@@ -107,7 +109,7 @@ class Block(nn.Module):
 class UpConv(nn.Module):
     """Transposed convolution without bias whose kernel is its stride: one matrix product."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: tuple[int, int, int]) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: Triple) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(in_channels, out_channels, *stride))
         self.stride = stride
@@ -156,113 +158,43 @@ class E2ENet(nn.Module):
         deep_supervision: bool = True,
     ) -> None:
         super().__init__()
-        self.strides = tuple(_triple(stride) for stride in strides)
-        if not self.strides:
-            raise ValueError("E2ENet needs at least two levels, so at least one stride.")
-        for name, value in (
-            ("in_channels", in_channels),
-            ("num_classes", num_classes),
-            ("base_channels", base_channels),
-            ("max_channels", max_channels),
-            ("shift_groups", shift_groups),
-        ):
-            if int(value) < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1.")
-        self.in_channels = int(in_channels)
-        self.num_classes = int(num_classes)
-        self.levels = len(self.strides) + 1
-        self.channels = tuple(
-            min(int(base_channels) * 2**level, int(max_channels)) for level in range(self.levels)
+        self.lattice = Lattice(
+            in_channels, num_classes, strides, base_channels, max_channels, shift_groups
         )
-        self.divisor = tuple(
-            math.prod(stride[axis] for stride in self.strides) for axis in range(3)
-        )
-        self.num_heads = max(1, min(4, self.levels - 2))
+        self.arguments = self.lattice.arguments
+        self.in_channels, self.num_classes = self.lattice.in_channels, self.lattice.num_classes
+        self.strides, self.levels = self.lattice.strides, self.lattice.levels
+        self.channels, self.divisor = self.lattice.channels, self.lattice.divisor
+        self.num_heads = self.lattice.num_heads
         self.deep_supervision = deep_supervision
-        self.arguments: dict[str, Any] = {
-            "in_channels": self.in_channels,
-            "num_classes": self.num_classes,
-            "strides": [list(stride) for stride in self.strides],
-            "base_channels": int(base_channels),
-            "max_channels": int(max_channels),
-            "shift_groups": int(shift_groups),
-        }
-        self._build(int(shift_groups))
-
-    def _build(self, shift_groups: int) -> None:
-        def block(wide: int, narrow: int, stride: tuple[int, int, int] = (1, 1, 1)) -> Block:
-            return Block(wide, narrow, shift_groups=shift_groups, stride=stride)
-
-        c = self.channels
-        self.backbone = nn.ModuleList()
-        self.backbone.append(nn.ModuleList([block(self.in_channels, c[0]), block(c[0], c[0])]))
-        for level, stride in enumerate(self.strides, start=1):
-            first = block(c[level - 1], c[level], stride)
-            self.backbone.append(nn.ModuleList([first, block(c[level], c[level])]))
-        self.ups = nn.ModuleDict()
-        self.nodes = nn.ModuleDict()
-        for stage, level in self.lattice():
-            key = f"{stage}_{level}"
-            self.ups[key] = UpConv(c[level + 1], c[level], self.strides[level])
-            blocks = [block(sum(self.flow_widths(level).values()), c[level])]
-            if stage + level == self.levels - 1:
-                blocks.append(block(c[level], c[level]))
-            self.nodes[key] = nn.ModuleList(blocks)
+        self.backbone = nn.ModuleList(
+            nn.ModuleList(map(_block, node.blocks)) for node in self.lattice.backbone
+        )
+        self.ups, self.nodes = nn.ModuleDict(), nn.ModuleDict()
+        for node in self.lattice.fused:
+            up = cast(Layer, cast(Flow, node.flow("upward")).up)
+            self.ups[node.key] = UpConv(up.in_channels, up.out_channels, up.stride)
+            self.nodes[node.key] = nn.ModuleList(map(_block, node.blocks))
         self.heads = nn.ModuleList()
-        for level in range(self.num_heads):
-            head = nn.Conv3d(c[level], self.num_classes, 1, bias=False)
+        for layer in self.lattice.heads:
+            head = nn.Conv3d(layer.in_channels, layer.out_channels, 1, bias=False)
             nn.init.kaiming_normal_(head.weight, a=0.01)
             self.heads.append(head)
 
-    def lattice(self) -> list[tuple[int, int]]:
-        """(stage, level) of every fused node, in the order in which they are computed.
-
-        Within a stage the coarsest node comes first, so that the full-resolution map of the stage
-        before is read last and can be freed.
-        """
-        return [
-            (stage, level)
-            for stage in range(1, self.levels)
-            for level in reversed(range(self.levels - stage))
-        ]
-
-    def node(self, stage: int, level: int) -> list[Block]:
-        """The blocks of a fused node: two on the last diagonal, else one."""
-        return list(cast(Any, self.nodes[f"{stage}_{level}"]))
-
-    def flow_widths(self, level: int) -> dict[str, int]:
-        """Number of input maps of each flow into a node of this level, in concatenation order."""
-        widths = {"forward": self.channels[level], "upward": self.channels[level]}
-        if level:
-            widths["downward"] = self.channels[level - 1]
-        return widths
+    def blocks(self, stage: int, level: int) -> list[Block]:
+        """The blocks of a node; stage 0 is the backbone."""
+        blocks = self.nodes[f"{stage}_{level}"] if stage else self.backbone[level]
+        return list(cast(Any, blocks))
 
     def sparse_layers(self) -> dict[str, SparseLayer]:
-        """The layers under DSFF by name, in the order of `lattice`."""
-        layers = []
-        for stage, level in self.lattice():
-            key = f"{stage}_{level}"
-            for index, block in enumerate(self.node(stage, level)):
-                flows: dict[str, tuple[int, int]] = {}
-                if index == 0:
-                    start = 0
-                    for flow, width in self.flow_widths(level).items():
-                        flows[flow] = (start, start + width)
-                        start += width
-                name = f"nodes.{key}.{index}.conv"
-                layers.append(SparseLayer(name, "fusion", stage, level, index, block.conv, flows))
-            up = {"upward": (0, self.channels[level + 1])}
-            layers.append(SparseLayer(f"ups.{key}", "up", stage, level, 0, self.ups[key], up))
-        return {layer.name: layer for layer in layers}
-
-    def check_size(self, size: Sequence[int]) -> None:
-        """Raise ValueError with the next size that fits if (D, H, W) does not divide."""
-        if any(n < 1 or n % d for n, d in zip(size, self.divisor, strict=True)):
-            fits = tuple(max(1, -(-n // d)) * d for n, d in zip(size, self.divisor, strict=True))
-            raise ValueError(
-                f"An input of size {tuple(size)} does not divide by the strides {self.divisor}; "
-                f"pad it to {fits}."
+        """The layers under DSFF by name, in the order of the lattice."""
+        return {
+            name: SparseLayer(
+                name, layer.kind, layer.stage, layer.level, layer.block,
+                self.get_submodule(name), layer.flows,
             )
+            for name, layer in self.lattice.sparse_layers.items()
+        }  # fmt: skip
 
     def forward(self, image: Tensor) -> list[Tensor] | Tensor:
         """Logits (B, num_classes, D, H, W); with deep supervision the list of all heads.
@@ -273,50 +205,28 @@ class E2ENet(nn.Module):
         Raises:
             ValueError: The input has another number of axes or channels, or does not divide.
         """
-        if image.ndim != 5 or image.shape[1] != self.in_channels:
-            raise ValueError(
-                f"E2ENet takes (B, {self.in_channels}, D, H, W), not {tuple(image.shape)}."
-            )
-        self.check_size(image.shape[2:])
-
-        maps: list[Tensor] = []
-        x = image
-        for blocks in self.backbone:
-            flows = [x]
-            for block in cast(nn.ModuleList, blocks):
-                flows = [block(flows)]  # the list alone holds what is freed once it is read
-            x = flows.pop()
-            maps.append(x)
-        del x
-
+        self.lattice.check_image(image.shape)
+        maps: dict[NodeId | None, Tensor] = {None: image}
         logits: dict[int, Tensor] = {}
-        following: list[Tensor] = []
-        for stage, level in self.lattice():
-            key = f"{stage}_{level}"
-            flows = [maps[level], self.ups[key](maps.pop())]
-            if level:
-                flows.append(_down(maps[level - 1], self.strides[level - 1]))
-            else:
-                maps.clear()
-            for block in self.node(stage, level):
-                flows = [block(flows)]
-            y = flows.pop()
-            if stage + level == self.levels - 1 and level < self.num_heads:
-                logits[level] = self.heads[level](y)
-            following.insert(0, y)
-            del y
-            if level == 0:
-                maps, following = following, []
+        for node in self.lattice.nodes:
+            flows = [self._read(flow, maps) for flow in node.flows]
+            for block in self.blocks(*node.id):
+                flows = [block(flows)]  # the list alone holds what is freed once it is read
+            maps[node.id] = flows.pop()
+            if node.head:
+                logits[node.level] = self.heads[node.level](maps[node.id])
         outputs = [logits[head] for head in range(self.num_heads)]
         return outputs if self.deep_supervision else outputs[0]
 
+    def _read(self, flow: Flow, maps: dict[NodeId | None, Tensor]) -> Tensor:
+        """What comes over a flow; takes its source out of the maps if nobody reads it again."""
+        x = maps.pop(flow.source) if flow.last else maps[flow.source]
+        if flow.up:
+            return self.ups[flow.up.name.removeprefix("ups.")](x)  # type: ignore[no-any-return]
+        return F.max_pool3d(x, flow.stride, flow.stride) if flow.kind == "downward" else x
 
-def _down(x: Tensor, stride: tuple[int, int, int]) -> Tensor:
-    return F.max_pool3d(x, stride, stride)
 
-
-def _triple(stride: Sequence[int]) -> tuple[int, int, int]:
-    values = tuple(int(value) for value in stride)
-    if len(values) != 3 or min(values) < 1:
-        raise ValueError(f"A stride is three whole numbers (D, H, W) from 1 up, not {stride}.")
-    return values
+def _block(layer: Layer) -> Block:
+    return Block(
+        layer.in_channels, layer.out_channels, shift_groups=layer.shift_groups, stride=layer.stride
+    )

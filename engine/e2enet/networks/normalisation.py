@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from e2enet.networks.lattice import LEAKY_SLOPE, NORM_EPS
+
 _SLAB_BYTES = 1 << 23  # normalised and rectified in one go while it is in the cache
 
 
@@ -25,7 +27,7 @@ class InstanceNormLeakyReLU(nn.Module):
     thing in memory.
     """
 
-    def __init__(self, channels: int, eps: float = 1e-5, slope: float = 0.01) -> None:
+    def __init__(self, channels: int, eps: float = NORM_EPS, slope: float = LEAKY_SLOPE) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))

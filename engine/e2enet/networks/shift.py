@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from e2enet.networks.lattice import chunk_shifts
+
 
 class _Piece(NamedTuple):
     """A run of channels of one input that moves as a whole."""
@@ -20,20 +22,6 @@ class _Piece(NamedTuple):
     channels: slice
     target: slice
     shift: int
-
-
-def chunk_shifts(channels: int, groups: int) -> list[tuple[int, int, int]]:
-    """How `groups` shift groups divide `channels` channels.
-
-    Returns:
-        (start, stop, shift) of each group. `torch.chunk` gives ceil-sized chunks and may give fewer
-        than `groups`; a single channel is one group and moves by -(groups // 2).
-    """
-    size = -(-channels // groups)
-    return [
-        (start, min(start + size, channels), index - groups // 2)
-        for index, start in enumerate(range(0, channels, size))
-    ]
 
 
 def shift_concat(parts: Sequence[Tensor], groups: int, depth_stride: int = 1) -> Tensor:

@@ -51,9 +51,9 @@ def compile(
     if not isinstance(network, E2ENet):
         return as_it_is(network, device, precision)
     if device.type == "cpu" and kernels_work():
-        from e2enet.runtime.plans.sparse import SparsePlan
+        from e2enet.runtime.plans.tensors import TensorPlan
 
-        return SparsePlan(network, torch.get_num_threads())
+        return TensorPlan(network, torch.get_num_threads())
     half = None if device.type == "cpu" or precision == "float32" else getattr(torch, precision)
     return GroupedPlan(network, device, half)
 
@@ -66,18 +66,16 @@ def kernels_work() -> bool:
 
 @functools.cache
 def _kernels_work() -> bool:
-    try:
-        from e2enet.runtime.plans.sparse import SparsePlan
-    except Exception:
-        # Not only ImportError: Numba refuses versions of numpy that it does not know.
-        return False
     with torch.random.fork_rng(devices=[]), torch.inference_mode():
         torch.manual_seed(0)
         network = E2ENet(1, 2, [(2, 2, 2)], base_channels=3, deep_supervision=False).eval()
         image = torch.randn(1, 1, 4, 6, 10)
         try:
-            found = SparsePlan(network, 1)(image)
+            from e2enet.runtime.plans.tensors import TensorPlan
+
+            found = TensorPlan(network, 1)(image)
         except Exception:
+            # Not only ImportError: Numba refuses versions of numpy that it does not know.
             return False
         return bool(torch.allclose(found, network(image), atol=1e-3))
 

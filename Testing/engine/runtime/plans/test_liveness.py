@@ -7,7 +7,8 @@ import pytest
 import torch
 from e2enet.dsff import Connections
 from e2enet.networks import E2ENet
-from e2enet.runtime.plans.liveness import needed_maps
+from e2enet.runtime.plans.liveness import live_connections, maps_read
+from e2enet.runtime.plans.weights import arrays_of
 from torch import Tensor, nn
 
 from ..made import made_image
@@ -30,8 +31,10 @@ def test_equals_the_gradients(sparsity: float) -> None:
 
         module.register_forward_hook(hook)
 
-    needed = needed_maps(network)
-    for name in needed:
+    graph = network.lattice
+    read = maps_read(graph, live_connections(graph, arrays_of(network)))
+    modules = {layer.module: read[layer.name] for layer in graph.layers}
+    for name in modules:
         remember(name, network.get_submodule(name))
     logits = network(made_image(network, (2, 3, 4)))
     (logits * torch.randn_like(logits)).sum().backward()
@@ -39,4 +42,4 @@ def test_equals_the_gradients(sparsity: float) -> None:
         wanted = np.zeros(output.shape[1], bool)
         if output.grad is not None:
             wanted = output.grad.ne(0).any(dim=4).any(dim=3).any(dim=2)[0].numpy()
-        np.testing.assert_array_equal(needed[name], wanted, err_msg=name)
+        np.testing.assert_array_equal(modules[name], wanted, err_msg=name)

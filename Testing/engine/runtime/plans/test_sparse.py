@@ -12,10 +12,20 @@ from e2enet.runtime.kernels.memory import Arena, Buffer, Maps, pitch
 from e2enet.runtime.kernels.vectors import SLACK
 from e2enet.runtime.plans import sparse
 from e2enet.runtime.plans.sparse import SparsePlan
+from e2enet.runtime.plans.tensors import TensorPlan
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ..made import Setup, assert_same, difference, exact, kill, made_image, made_network, setups
+from ..made import (
+    Setup,
+    assert_same,
+    difference,
+    exact,
+    kill,
+    made_image,
+    made_network,
+    setups,
+)
 
 S122, S222 = (1, 2, 2), (2, 2, 2)
 
@@ -26,7 +36,7 @@ def test_equals_the_network(setup: Setup, threads: int) -> None:
     network = setup.network()
     image = setup.image(network)
     kept = image.clone()
-    found = SparsePlan(network, threads)(image)
+    found = TensorPlan(network, threads)(image)
     assert_same(found, network, image)
     assert torch.equal(image, kept)
 
@@ -49,7 +59,7 @@ def test_layers_without_any_live_connection(dead: list[str]) -> None:
     network = made_network([S122, S222], sparsity=0.5, base=5)
     kill(network, *dead)
     image = made_image(network, (2, 2, 3))
-    assert_same(SparsePlan(network, 2)(image), network, image)
+    assert_same(TensorPlan(network, 2)(image), network, image)
 
 
 @pytest.mark.parametrize("flow", ["forward", "upward", "downward"])
@@ -61,7 +71,7 @@ def test_a_node_that_loses_an_input(flow: str) -> None:
                 first, last = layer.flows[flow]
                 layer.weight[:, first:last] = 0
     image = made_image(network, (2, 2, 3))
-    assert_same(SparsePlan(network, 2)(image), network, image)
+    assert_same(TensorPlan(network, 2)(image), network, image)
 
 
 def test_a_channel_of_the_image_that_nobody_reads() -> None:
@@ -69,7 +79,7 @@ def test_a_channel_of_the_image_that_nobody_reads() -> None:
     with torch.no_grad():
         network.get_parameter("backbone.0.0.conv.weight")[:, 1] = 0
     image = made_image(network, (2, 2, 3))
-    assert_same(SparsePlan(network, 1)(image), network, image)
+    assert_same(TensorPlan(network, 1)(image), network, image)
 
 
 @pytest.mark.parametrize("layout", ["channels last", "part of a larger one", "double", "half"])
@@ -82,7 +92,7 @@ def test_images_in_other_layouts_and_types(layout: str) -> None:
         image = torch.nn.functional.pad(image, (3, 1, 2, 0))[..., 2:, 3:-1]
     else:
         image = image.to(torch.float64 if layout == "double" else torch.float16)
-    found = SparsePlan(network, 2)(image)
+    found = TensorPlan(network, 2)(image)
     assert_same(found, network, image)
 
 
@@ -90,13 +100,13 @@ def test_images_in_other_layouts_and_types(layout: str) -> None:
 def test_constant_images(value: float) -> None:
     network = made_network([S122, S222], base=5)
     image = torch.full((1, 1, 4, 12, 20), value)
-    assert_same(SparsePlan(network, 2)(image), network, image)
+    assert_same(TensorPlan(network, 2)(image), network, image)
 
 
 def test_an_image_far_from_zero() -> None:
     network = made_network([S122, S222], base=5)
     image = made_image(network, (2, 4, 6)) + 30
-    assert_same(SparsePlan(network, 2)(image), network, image)
+    assert_same(TensorPlan(network, 2)(image), network, image)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -104,7 +114,7 @@ def test_what_is_no_number_stays_none_and_harms_nobody_else(value: float) -> Non
     network = made_network([S222], sparsity=0.0)
     images = made_image(network, (2, 4, 6), batch=2)
     images[0, 0, 1, 2, 3] = value
-    plan = SparsePlan(network, 2)
+    plan = TensorPlan(network, 2)
     found = plan(images)
     assert found[0].isnan().all()
     clean = images[1:]
@@ -114,7 +124,7 @@ def test_what_is_no_number_stays_none_and_harms_nobody_else(value: float) -> Non
 
 def test_other_shapes_between_the_calls() -> None:
     network = made_network([S122, S222], base=7)
-    plan = SparsePlan(network, 2)
+    plan = TensorPlan(network, 2)
     for times in [(2, 2, 3), (1, 1, 1), (3, 2, 5), (2, 2, 3), (1, 4, 1)]:
         image = made_image(network, times, batch=2)
         assert_same(plan(image), network, image)
@@ -122,7 +132,7 @@ def test_other_shapes_between_the_calls() -> None:
 
 def test_the_same_image_gives_the_same_logits_whatever_was_there_before() -> None:
     network = made_network([S122, S222], base=7, sparsity=0.9)
-    plan = SparsePlan(network, 2)
+    plan = TensorPlan(network, 2)
     image, other = made_image(network, (2, 4, 6)), made_image(network, (2, 4, 6), seed=1)
     first = plan(image).clone()
     plan(other * np.nan)
@@ -133,7 +143,7 @@ def test_later_changes_of_the_network_do_not_reach_the_plan() -> None:
     network = made_network([S222])
     image = made_image(network, (2, 2, 2))
     wanted = exact(network, image)
-    plan = SparsePlan(network, 1)
+    plan = TensorPlan(network, 1)
     kill(network, *(name for name, _ in network.named_parameters()))
     assert difference(plan(image), wanted) < 1e-3
 
@@ -141,7 +151,7 @@ def test_later_changes_of_the_network_do_not_reach_the_plan() -> None:
 @pytest.mark.parametrize("shape", [(1, 2, 8, 8, 8), (1, 8, 8, 8), (1, 1, 7, 8, 8)])
 def test_images_that_the_network_does_not_take(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"E2ENet takes|does not divide"):
-        SparsePlan(made_network([S222]), 1)(torch.zeros(shape))
+        TensorPlan(made_network([S222]), 1)(torch.zeros(shape))
 
 
 def small_slabs(patch: pytest.MonkeyPatch) -> None:
@@ -162,7 +172,7 @@ def test_full_resolution_maps_that_overwrite_each_other(
     image = torch.randn(1, setup.inputs, depth, height, width, generator=generator)
     with pytest.MonkeyPatch.context() as patch:
         small_slabs(patch)
-        assert_same(SparsePlan(network, threads)(image), network, image)
+        assert_same(TensorPlan(network, threads)(image), network, image)
 
 
 @pytest.mark.parametrize("shift_groups", [1, 3, 5])
@@ -186,7 +196,7 @@ def test_maps_move_to_and_fro_in_their_regions(
         return maps, parts
 
     monkeypatch.setattr(SparsePlan, "_place", seen)
-    found = SparsePlan(network, 2)(image)
+    found = TensorPlan(network, 2)(image)
     assert 0 in origins
     assert any(origins)
     assert_same(found, network, image)
@@ -234,7 +244,7 @@ def test_nothing_is_written_beyond_a_map_and_nothing_unwritten_is_read(
             patch.setattr(SparsePlan, name, watched(getattr(SparsePlan, name)))
         for garbage in (np.nan, 1e6):
             patch.setattr(Littered, "garbage", garbage)
-            found.append(SparsePlan(network, 1)(image))
+            found.append(TensorPlan(network, 1)(image))
     assert torch.equal(found[0], found[1])
     assert_same(found[0], network, image)
 

@@ -12,10 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from e2enet.networks import E2ENet
-from e2enet.networks.e2enet import Block, UpConv
+from e2enet.networks.e2enet import UpConv
+from e2enet.networks.lattice import Flow, Layer, Node, NodeId, chunk_shifts
 from e2enet.networks.normalisation import InstanceNormLeakyReLU
-from e2enet.networks.shift import chunk_shifts, moved_slices
-from e2enet.runtime.plans.liveness import connected, needed_maps
+from e2enet.networks.shift import moved_slices
+from e2enet.runtime.plans.liveness import live_connections, maps_read
+from e2enet.runtime.plans.weights import arrays_of
 
 _LEAST_GROUP = 8  # output maps; convolutions of fewer cost more than the work they save
 _GAIN = 2  # least factor by which groups must shrink a convolution, because of their gather
@@ -41,53 +43,45 @@ class GroupedPlan:
     def __init__(
         self, network: E2ENet, device: torch.device, half: torch.dtype | None = None
     ) -> None:
-        self._check = network.check_size
-        self.in_channels, self.num_classes = network.in_channels, network.num_classes
+        self._lattice = network.lattice
         self._device, self._half = device, half
         with torch.no_grad():
             self._build(network)
 
     def _build(self, network: E2ENet) -> None:
-        needed = needed_maps(network)
-        kept: dict[tuple[int, int], np.ndarray] = {}
-
-        def chain(name: str, blocks: Any, sources: list[_Source], stride: Any) -> list[_Block]:
-            made = []
-            for index, block in enumerate(blocks):
-                made.append(_Block(block, needed[f"{name}.{index}"], sources, stride, self._device))
-                sources, stride = [(made[-1].kept, len(block.norm.weight))], (1, 1, 1)
-            return made
-
-        last = np.arange(self.in_channels)
-        self.backbone: list[list[_Block]] = []
-        for level, stride in enumerate(((1, 1, 1), *network.strides)):
-            blocks = cast(Any, network.backbone[level])
-            wide = blocks[0].conv.weight.shape[1]
-            self.backbone.append(chain(f"backbone.{level}", blocks, [(last, wide)], stride))
-            last = kept[0, level] = self.backbone[-1][-1].kept
+        lattice = network.lattice
+        live = live_connections(lattice, arrays_of(network))
+        read = maps_read(lattice, live)
+        kept: dict[NodeId | None, np.ndarray] = {None: np.arange(lattice.in_channels)}
         self.nodes: list[_Node] = []
-        for stage, level in network.lattice():
-            key = f"{stage}_{level}"
-            upward = np.flatnonzero(needed[f"ups.{key}"])
-            up = _up(cast(Any, network.ups[key]), kept[stage - 1, level + 1], upward)
-            sources = [kept[stage - 1, level], upward]
-            if level:
-                sources.append(kept[stage - 1, level - 1])
-            widths = network.flow_widths(level).values()
-            blocks = network.node(stage, level)
-            pairs = list(zip(sources, widths, strict=True))
-            made = chain(f"nodes.{key}", blocks, pairs, (1, 1, 1))
-            kept[stage, level] = made[-1].kept
-            self.nodes.append(_Node(level, up.to(self._device), made, network.strides[level - 1]))
-        head = cast(Tensor, network.heads[0].weight).detach().flatten(1)
-        self.head = _columns(head, kept[network.levels - 1, 0]).T.contiguous().to(self._device)
+        for node in lattice.nodes:
+            ups = {
+                flow.up.name: _up(network, flow.up, kept[flow.source], read[flow.up.name])
+                for flow in node.flows
+                if flow.up
+            }
+            sources: list[_Source] = []
+            for flow in node.flows:
+                held = np.flatnonzero(read[flow.up.name]) if flow.up else kept[flow.source]
+                sources.append((held, flow.channels[1] - flow.channels[0]))
+            blocks = []
+            for layer in node.blocks:
+                made = _Block(
+                    network, layer, live[layer.name], read[layer.name], sources, self._device
+                )
+                blocks.append(made)
+                sources = [(made.kept, layer.out_channels)]
+            kept[node.id] = blocks[-1].kept
+            self.nodes.append(
+                _Node(node, {name: up.to(self._device) for name, up in ups.items()}, blocks)
+            )
+        finest = lattice.heads[0]
+        head = network.get_parameter(finest.weight).detach().flatten(1)
+        rows = _columns(head, kept[finest.stage, finest.level]).T
+        self.head = rows.contiguous().to(self._device)
 
     def __call__(self, image: Tensor) -> Tensor:
-        if image.ndim != 5 or image.shape[1] != self.in_channels:
-            raise ValueError(
-                f"E2ENet takes (B, {self.in_channels}, D, H, W), not {tuple(image.shape)}."
-            )
-        self._check(image.shape[2:])
+        self._lattice.check_image(image.shape)
         kind, half = self._device.type, self._half
         with (
             torch.inference_mode(),
@@ -95,29 +89,20 @@ class GroupedPlan:
         ):
             return self._run(image.float().permute(0, 2, 3, 4, 1).contiguous()).float()
 
-    def _run(self, x: Tensor) -> Tensor:
+    def _run(self, image: Tensor) -> Tensor:
         """(B, D, H, W, C) -> (B, K, D, H, W)."""
-        maps: list[Tensor] = []
-        for blocks in self.backbone:
-            x = _follow(blocks, [x])
-            maps.append(x)
-        following: list[Tensor] = []
+        maps: dict[NodeId | None, Tensor] = {None: image}
+        del image
         for node in self.nodes:
-            if not node.blocks[-1].kept.size:
-                maps.pop()
-                x = maps[node.level][..., :0]
-            else:
-                flows = [maps[node.level], _expanded(maps.pop(), node.up)]
-                if node.level:
-                    flows.append(_pooled(maps[node.level - 1], node.stride))
-                else:
-                    maps.clear()
-                x = _follow(node.blocks, flows)
-            following.insert(0, x)
-            if node.level == 0:
-                maps, following = following, []
-        del maps, following
-        return (x @ self.head).permute(0, 4, 1, 2, 3)
+            if not len(node.blocks[-1].kept):
+                maps[node.graph.id] = _nothing(node, maps)
+                continue
+            flows = [node.read(flow, maps) for flow in node.graph.flows]
+            for block in node.blocks:
+                flows = [block(flows)]  # the list alone holds what is freed once it is read
+            maps[node.graph.id] = flows.pop()
+        finest = self._lattice.heads[0]
+        return (maps[finest.stage, finest.level] @ self.head).permute(0, 4, 1, 2, 3)
 
 
 # The channels of a layer that a map holds, -1 for padding, and how many channels the layer has.
@@ -125,39 +110,57 @@ _Source = tuple[np.ndarray, int]
 
 
 class _Node:
-    def __init__(
-        self, level: int, up: UpConv, blocks: list[_Block], stride: tuple[int, int, int]
-    ) -> None:
-        self.level, self.up, self.blocks, self.stride = level, up, blocks, stride
+    def __init__(self, graph: Node, ups: dict[str, UpConv], blocks: list[_Block]) -> None:
+        self.graph, self.ups, self.blocks = graph, ups, blocks
+
+    def read(self, flow: Flow, maps: dict[NodeId | None, Tensor]) -> Tensor:
+        """What comes over a flow; takes its source out of the maps if nobody reads it again."""
+        x = maps.pop(flow.source) if flow.last else maps[flow.source]
+        if flow.up:
+            return _expanded(x, self.ups[flow.up.name])
+        return _pooled(x, flow.stride) if flow.kind == "downward" else x
+
+
+def _nothing(node: _Node, maps: dict[NodeId | None, Tensor]) -> Tensor:
+    """No maps, of the size of the node's."""
+    forward, *others = node.graph.flows
+    x = maps.pop(forward.source) if forward.last else maps[forward.source]
+    for flow in others:
+        if flow.last:
+            del maps[flow.source]
+    strides = zip(x.shape[1:4], node.blocks[0].stride, strict=True)
+    return x.new_zeros(len(x), *(-(-n // s) for n, s in strides), 0)
 
 
 class _Block:
     """Gather and depth-shift -> convolution, in groups or not -> norm and leaky ReLU.
 
     Args:
-        block: The network's.
-        needed: (output maps,) whether somebody reads one.
+        network, layer: Its convolution, with the norm behind it.
+        live: (output, input) which connections live.
+        read: (output,) whether somebody reads an output map.
         sources: Of the maps that are concatenated.
-        stride: (D, H, W).
         device: Where to compute.
 
     Attributes:
         kept: The output maps in the order in which they are made, -1 for padding.
+        stride: (D, H, W).
     """
 
     def __init__(
         self,
-        block: Block,
-        needed: np.ndarray,
+        network: E2ENet,
+        layer: Layer,
+        live: np.ndarray,
+        read: np.ndarray,
         sources: Sequence[_Source],
-        stride: tuple[int, int, int],
         device: torch.device,
     ) -> None:
-        outputs = np.flatnonzero(needed)
-        groups = _groups(connected(block.conv)[outputs], device)
+        outputs = np.flatnonzero(read)
+        groups = _groups(live[outputs], device)
         high = max((stop - first for first, stop, _ in groups), default=0)
         wide = max((len(inputs) for *_, inputs in groups), default=0)
-        weight = block.conv.weight.detach()[:, :, 0]
+        weight = network.get_parameter(layer.weight).detach()[:, :, 0]
         self.kept = np.full(len(groups) * high, -1)
         kernel = weight.new_zeros(len(groups) * high, wide, 3, 3)
         # What is padded reads anything: its kernels are zero.
@@ -171,13 +174,13 @@ class _Block:
             columns[number, : len(inputs)] = inputs
         self._kernel = kernel.to(device).contiguous(memory_format=torch.channels_last)
         self._groups = len(groups)
-        self._stride = stride
-        read = np.unique(columns)
-        self._width = len(read)
-        self._pieces = _pieces(read, sources, block.shift_groups, device)
-        order = np.searchsorted(read, columns.reshape(-1))
+        self.stride = layer.stride
+        inputs = np.unique(columns)
+        self._width = len(inputs)
+        self._pieces = _pieces(inputs, sources, layer.shift_groups, device)
+        order = np.searchsorted(inputs, columns.reshape(-1))
         self._order = torch.from_numpy(order).to(device) if len(groups) > 1 else None
-        norm = block.norm
+        norm: Any = network.get_submodule(cast(str, layer.norm))
         self._norm = InstanceNormLeakyReLU(len(self.kept), norm.eps, norm.slope).to(device)
         self._norm.weight.copy_(_columns(norm.weight.detach()[None], self.kept)[0])
         self._norm.bias.copy_(_columns(norm.bias.detach()[None], self.kept)[0])
@@ -185,7 +188,7 @@ class _Block:
     def __call__(self, maps: list[Tensor]) -> Tensor:
         """Empty the list of maps (B, D, H, W, C_j), so that each can be freed once it is read."""
         batch, depth, height, width, _ = maps[0].shape
-        step = self._stride[0]
+        step = self.stride[0]
         size = (batch, -(-depth // step), height, width, self._width)
         x = torch.empty(size, dtype=_widest(maps), device=maps[0].device)
         for part, positions, target, shift in self._pieces:
@@ -203,9 +206,9 @@ class _Block:
             x = x.index_select(4, self._order)
         slices = x.flatten(0, 1).permute(0, 3, 1, 2)
         if self._width and len(self.kept):
-            y = F.conv2d(slices, self._kernel, None, self._stride[1:], 1, 1, self._groups)
+            y = F.conv2d(slices, self._kernel, None, self.stride[1:], 1, 1, self._groups)
         else:
-            _, sh, sw = self._stride
+            _, sh, sw = self.stride
             y = x.new_zeros(len(slices), -(-height // sh), -(-width // sw), len(self.kept))
             y = y.permute(0, 3, 1, 2)
         y = y.permute(0, 2, 3, 1).unflatten(0, size[:2])
@@ -256,11 +259,11 @@ def _pieces(
     return pieces
 
 
-def _up(up: UpConv, read: np.ndarray, written: np.ndarray) -> UpConv:
+def _up(network: E2ENet, layer: Layer, held: np.ndarray, read: np.ndarray) -> UpConv:
     """The layer from the maps that are held to those that are read."""
-    weight = up.weight.detach()[:, torch.from_numpy(written)]
-    made = UpConv(1, 1, up.stride)
-    made.weight = torch.nn.Parameter(_columns(weight.movedim(0, -1), read).movedim(-1, 0))
+    weight = network.get_parameter(layer.weight).detach()[:, torch.from_numpy(read)]
+    made = UpConv(1, 1, layer.stride)
+    made.weight = torch.nn.Parameter(_columns(weight.movedim(0, -1), held).movedim(-1, 0))
     return made
 
 
@@ -268,12 +271,6 @@ def _columns(weight: Tensor, channels: np.ndarray) -> Tensor:
     """Channels of the last axis, zeros for padding."""
     taken = weight[..., torch.from_numpy(np.maximum(channels, 0))]
     return taken * torch.from_numpy(channels >= 0).to(taken)
-
-
-def _follow(blocks: Sequence[_Block], maps: list[Tensor]) -> Tensor:
-    for block in blocks:
-        maps = [block(maps)]  # the list alone holds what is freed once it is read
-    return maps.pop()
 
 
 def _expanded(x: Tensor, up: UpConv) -> Tensor:

@@ -2,57 +2,52 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Mapping
 
 import numpy as np
 
-from e2enet.networks import E2ENet
+from e2enet.networks import Lattice
 
 
-def needed_maps(network: E2ENet) -> dict[str, np.ndarray]:
-    """The output maps of each block and upward layer that the finest logits depend on.
+def live_connections(lattice: Lattice, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Layer name -> which of its kernels are not all zeros, over the first two axes of its weight.
 
     Args:
-        network: Kernels that are all zeros are dead connections.
+        lattice: Names the layers.
+        weights: Parameter name -> array.
+    """
+    return {
+        layer.name: np.any(weights[layer.weight].reshape(*layer.shape[:2], -1), axis=2)
+        for layer in lattice.layers
+    }
+
+
+def maps_read(lattice: Lattice, live: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The output maps of each layer that the finest logits depend on.
+
+    Args:
+        lattice: The graph.
+        live: As `live_connections` gives them.
 
     Returns:
-        "backbone.LEVEL.BLOCK", "nodes.STAGE_LEVEL.BLOCK" and "ups.STAGE_LEVEL" -> (output maps,)
-        bool.
+        Layer name -> (output maps,) bool; heads other than the finest are read by nobody.
     """
-    maps = {
-        (stage, level): np.zeros(network.channels[level], bool)
-        for stage in range(network.levels)
-        for level in range(network.levels - stage)
-    }
-    needed: dict[str, np.ndarray] = {}
-
-    def read_by(name: str, blocks: Any, reads: np.ndarray) -> np.ndarray:
-        """What blocks that follow each other read if `reads` is read of the last one."""
-        for index in reversed(range(len(blocks))):
-            needed[f"{name}.{index}"] = reads
-            reads = connected(blocks[index].conv)[reads].any(axis=0)
-        return reads
-
-    maps[network.levels - 1, 0][:] = connected(network.heads[0]).any(axis=0)
-    for stage, level in reversed(network.lattice()):
-        key = f"{stage}_{level}"
-        reads = read_by(f"nodes.{key}", network.node(stage, level), maps[stage, level])
-        widths = network.flow_widths(level).values()
-        forward, upward, *downward = np.split(reads, np.cumsum([*widths])[:-1])
-        needed[f"ups.{key}"] = upward
-        maps[stage - 1, level] |= forward
-        maps[stage - 1, level + 1] |= connected(network.ups[key])[:, upward].any(axis=1)
-        if downward:
-            maps[stage - 1, level - 1] |= downward[0]
-    for level in reversed(range(network.levels)):
-        blocks = cast(Any, network.backbone[level])
-        reads = read_by(f"backbone.{level}", blocks, maps[0, level])
-        if level:
-            maps[0, level - 1] |= reads
-    return needed
-
-
-def connected(module: Any) -> np.ndarray:
-    """Which kernels of a layer are not all zeros, over the first two axes of its weight."""
-    weight = module.weight.detach()
-    return cast(np.ndarray, weight.flatten(2).ne(0).any(2).cpu().numpy())
+    node_maps = {node.id: np.zeros(lattice.channels[node.level], bool) for node in lattice.nodes}
+    reads: dict[str, np.ndarray] = {}
+    for head in lattice.heads:
+        reads[head.name] = np.full(head.out_channels, head.level == 0)
+    finest = lattice.heads[0]
+    node_maps[finest.stage, finest.level] |= live[finest.name].any(axis=0)
+    for node in reversed(lattice.nodes):
+        needed = node_maps[node.id]
+        for layer in reversed(node.blocks):
+            reads[layer.name] = needed
+            needed = np.any(live[layer.name][needed], axis=0)
+        for flow in node.flows:
+            inputs = needed[slice(*flow.channels)]
+            if flow.up:
+                reads[flow.up.name] = inputs
+                inputs = np.any(live[flow.up.name][:, inputs], axis=1)
+            if flow.source is not None:
+                node_maps[flow.source] |= inputs
+    return reads

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from e2enet.networks import E2ENet
-from e2enet.networks.e2enet import Block
-from e2enet.networks.shift import chunk_shifts
+from e2enet.networks.lattice import (
+    LEAKY_SLOPE,
+    NORM_EPS,
+    Flow,
+    Lattice,
+    Layer,
+    Node,
+    NodeId,
+    chunk_shifts,
+)
 from e2enet.runtime.kernels import convolution, pointwise
 from e2enet.runtime.kernels.accumulation import PITCH, WIDE
 from e2enet.runtime.kernels.layers import ConvLayer, PointLayer, conv_lists, point_layer
@@ -22,7 +26,7 @@ from e2enet.runtime.kernels.memory import Arena, Maps
 from e2enet.runtime.kernels.vectors import LANES, SLACK
 from e2enet.runtime.kernels.winograd import TILE, plane_matrix, transform_kernels
 from e2enet.runtime.kernels.workers import LEAST_BLOCKS, LEAST_COLUMNS, Work, Workers
-from e2enet.runtime.plans.liveness import needed_maps
+from e2enet.runtime.plans.liveness import live_connections, maps_read
 
 _SLAB_BYTES = 8 << 20  # of the slices that are made at a time, at least
 _BLOCKS_A_THREAD = 8  # at least, in a part
@@ -31,37 +35,33 @@ _MATRIX = plane_matrix()
 
 @dataclass(frozen=True)
 class _Node:
-    """A fused node: its upward transposed convolution, its blocks, the strides around it."""
+    """A node of the graph with the layers that the kernels run."""
 
-    stage: int
-    level: int
-    up: PointLayer
+    graph: Node
     blocks: tuple[ConvLayer, ...]
-    widths: tuple[int, ...]
-    down: tuple[int, int, int] | None
+    up: PointLayer | None
 
 
 class SparsePlan:
     """Maps (B, C, D, H, W) to the finest logits (B, K, D, H, W), as the network in eval mode would.
 
+    Needs no PyTorch. For one thread at a time.
+
     Args:
-        network: Its weights, zero where a connection is dead, are copied.
+        lattice: The network's graph.
+        weights: Parameter name -> float32 array, zero where a connection is dead; copied.
         threads: Threads to compute with.
     """
 
-    def __init__(self, network: E2ENet, threads: int) -> None:
-        self._check = network.check_size
-        self.in_channels, self.num_classes = network.in_channels, network.num_classes
-        self.strides, self.levels = network.strides, network.levels
-        self._channels = network.channels
+    def __init__(self, lattice: Lattice, weights: Mapping[str, np.ndarray], threads: int) -> None:
+        self.lattice = lattice
         self._workers = Workers(threads)
         self._arena = Arena()
         self._shape: tuple[int, ...] = ()
         self._measuring = False
-        self._build(network)
+        self._build(weights)
         convolutions = [layer for node in self.nodes for layer in node.blocks]
-        convolutions += [layer for layers in self.backbone for layer in layers]
-        points = [self.head, *(node.up for node in self.nodes)]
+        points = [self.head, *(node.up for node in self.nodes if node.up)]
         self._reach = max(int(np.abs(layer.delays).max(initial=0)) for layer in convolutions)
         maps = max(len(layer.read) for layer in convolutions)
         written = max(len(layer.written) for layer in convolutions)
@@ -69,45 +69,43 @@ class SparsePlan:
         self._conv_scratch = [convolution.scratch(maps, written) for _ in workers]
         self._point_scratch = [pointwise.scratch(points) for _ in workers]
 
-    def _build(self, network: E2ENet) -> None:
+    def _build(self, weights: Mapping[str, np.ndarray]) -> None:
         """Each layer computes only what somebody reads."""
-        needed = needed_maps(network)
-        head = _weight(network.heads[0]).reshape(self.num_classes, -1).T[..., None]
-        self.head = point_layer(head, (1, 1, 1), np.ones(self.num_classes, bool))
-        self.nodes: list[_Node] = []
-        for stage, level in network.lattice():
-            key = f"{stage}_{level}"
-            blocks = tuple(
-                _conv_layer(block, (1, 1, 1), needed[f"nodes.{key}.{index}"])
-                for index, block in enumerate(network.node(stage, level))
-            )
-            widths = tuple(network.flow_widths(level).values())
-            up = _weight(network.ups[key])
-            layer = point_layer(up, network.strides[level], needed[f"ups.{key}"])
-            down = network.strides[level - 1] if level else None
-            self.nodes.append(_Node(stage, level, layer, blocks, widths, down))
-        self.backbone = [
-            [
-                _conv_layer(block, stride, needed[f"backbone.{level}.{index}"])
-                for index, (block, stride) in enumerate(
-                    zip(cast(Any, blocks), (strides, (1, 1, 1)), strict=True)
-                )
-            ]
-            for level, (blocks, strides) in enumerate(
-                zip(network.backbone, ((1, 1, 1), *network.strides), strict=True)
-            )
-        ]
+        live = live_connections(self.lattice, weights)
+        read = maps_read(self.lattice, live)
 
-    def __call__(self, image: Tensor) -> Tensor:
-        if image.ndim != 5 or image.shape[1] != self.in_channels:
-            raise ValueError(
-                f"E2ENet takes (B, {self.in_channels}, D, H, W), not {tuple(image.shape)}."
+        def up(flow: Flow | None) -> PointLayer | None:
+            if flow is None or flow.up is None:
+                return None
+            return point_layer(weights[flow.up.weight], flow.up.stride, read[flow.up.name])
+
+        self.nodes = [
+            _Node(
+                node,
+                tuple(
+                    _conv_layer(layer, weights, live[layer.name], read[layer.name])
+                    for layer in node.blocks
+                ),
+                up(node.flow("upward")),
             )
-        self._check(image.shape[2:])
-        logits = torch.empty(len(image), self.num_classes, *image.shape[2:])
-        for sample, out in zip(image.detach().float(), logits, strict=True):
-            self._reserve(sample.numpy(), out.numpy())
-            self._run(sample.numpy(), out.numpy())
+            for node in self.lattice.nodes
+        ]
+        finest = self.lattice.heads[0]
+        head = weights[finest.weight].reshape(finest.out_channels, -1).T[..., None]
+        self.head = point_layer(head, (1, 1, 1), read[finest.name])
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """(B, C, D, H, W) -> (B, K, D, H, W) float32.
+
+        Raises:
+            ValueError: The network does not take an image of this shape.
+        """
+        self.lattice.check_image(image.shape)
+        samples = np.ascontiguousarray(image, np.float32)
+        logits = np.empty((len(image), self.lattice.num_classes, *image.shape[2:]), np.float32)
+        for sample, out in zip(samples, logits, strict=True):
+            self._reserve(sample, out)
+            self._run(sample, out)
         return logits
 
     def _reserve(self, image: np.ndarray, logits: np.ndarray) -> None:
@@ -124,47 +122,41 @@ class SparsePlan:
         x = Maps.make(self._arena, np.arange(len(image)), image.shape[1:])
         if not self._measuring:
             x.array()[:] = image
-        maps: list[Maps] = []
-        for level, layers in enumerate(self.backbone):
-            middle = self._convolve(
-                layers[0], [(x, layers[0].read)], self._place(layers[0], x.shape, level)
-            )
-            if level == 0:
-                self._free(x)
-            x = self._follow(layers[1], middle, level)
-            maps.append(x)
-        following: list[Maps] = []
+        maps: dict[NodeId | None, Maps] = {None: x}
         for node in self.nodes:
-            y = self._fuse(node, maps)
-            following.insert(0, y)
-            if node.level == 0:
-                maps, following = following, []
-        (x,) = maps
+            maps[node.graph.id] = self._node(node, maps)
+        finest = self.lattice.heads[0]
+        x = maps.pop((finest.stage, finest.level))
         self._head(x, logits)
         self._free(x)
 
-    def _fuse(self, node: _Node, maps: list[Maps]) -> Maps:
-        """A node. Takes out of the list, and frees, what it is the last to read."""
-        layer, level = node.blocks[0], node.level
-        offsets = np.cumsum((0, *node.widths))
-        reads = [
-            layer.read[(layer.read >= a) & (layer.read < b)] - a
-            for a, b in itertools.pairwise(offsets)
-        ]
-        below, here = maps.pop(), maps[level]
-        sources = [(here, reads[0])]
-        up, last = (node.up, below), None if level else here
+    def _node(self, node: _Node, maps: dict[NodeId | None, Maps]) -> Maps:
+        """A node. Takes out of the maps, and frees, what it is the last to read."""
+        layer, (stage, level) = node.blocks[0], node.graph.id
+        flows = {flow.kind: flow for flow in node.graph.flows}
+        held = {
+            kind: maps.pop(flow.source) if flow.last else maps[flow.source]
+            for kind, flow in flows.items()
+        }
+        reads = {
+            kind: layer.read[(layer.read >= start) & (layer.read < stop)] - start
+            for kind, (start, stop) in ((kind, flow.channels) for kind, flow in flows.items())
+        }
+        here = held["forward"]
+        up = (node.up, held["upward"]) if node.up else None
+        last = here if stage and flows["forward"].last else None
         # What stays longest takes its place first: fewer gaps are left in the arena.
         place = self._place(layer, here.shape, level, up=up, last=last)
-        if node.down is None:
-            maps.clear()
-        else:
-            down = self._pool_down(maps[level - 1], reads[2], node.down)
-            sources.append((down, reads[2]))
+        sources = [(here, reads["forward"])]
+        if "downward" in flows:
+            stride, read = flows["downward"].stride, reads["downward"]
+            sources.append((self._pool_down(held["downward"], read, stride), read))
         y = self._convolve(layer, sources, place, up=up, last=last)
         for x, _ in sources[1:]:
             self._free(x)
-        self._free(below)
+        for kind, x in held.items():
+            if flows[kind].last and x is not last:
+                self._free(x)
         for layer in node.blocks[1:]:
             y = self._follow(layer, y, level)
         return y
@@ -273,7 +265,7 @@ class SparsePlan:
         slab = max(
             1,
             depth // 8,
-            _SLAB_BYTES // (4 * self._channels[level] * height * width),
+            _SLAB_BYTES // (4 * self.lattice.channels[level] * height * width),
             -(-_BLOCKS_A_THREAD * self._workers.threads * WIDE // tiles),
         )
         box = up[0].box[0] if up else 1
@@ -297,7 +289,7 @@ class SparsePlan:
             else:
                 origin, parts = spare, parts[::-1]
             return Maps(last.buffer, kept, last.shape, affine, last.region, origin), parts
-        room = self._channels[level] if spare else None
+        room = self.lattice.channels[level] if spare else None
         return Maps.make(
             self._arena, kept, (depth, height, width), room=room, region=depth + spare
         ), parts
@@ -367,23 +359,16 @@ class SparsePlan:
         self._arena.give(maps.buffer)
 
 
-def _conv_layer(block: Block, stride: tuple[int, int, int], needed: np.ndarray) -> ConvLayer:
-    weight = _weight(block.conv)[:, :, 0]
-    lists = conv_lists(np.any(weight, axis=(2, 3)), needed)
-    delays = np.zeros(weight.shape[1], np.int64)
-    for start, stop, shift in chunk_shifts(weight.shape[1], block.shift_groups):
-        delays[start:stop] = shift
-    norm = np.stack([_array(block.norm.weight), _array(block.norm.bias)], axis=1)
+def _conv_layer(
+    layer: Layer, weights: Mapping[str, np.ndarray], live: np.ndarray, read: np.ndarray
+) -> ConvLayer:
+    lists = conv_lists(live, read)
+    shifts = np.zeros(layer.in_channels, np.int64)
+    for start, stop, shift in chunk_shifts(layer.in_channels, layer.shift_groups):
+        shifts[start:stop] = shift
+    norm = np.stack([weights[f"{layer.norm}.weight"], weights[f"{layer.norm}.bias"]], axis=1)
     return ConvLayer(
         lists.read, lists.written, lists.grouped, lists.inputs, lists.begins,
-        lists.kernels(weight), delays[lists.read], stride, norm[lists.written], block.norm.eps,
-        block.norm.slope,
+        lists.kernels(weights[layer.weight][:, :, 0]), shifts[lists.read], layer.stride,
+        norm[lists.written], NORM_EPS, LEAKY_SLOPE,
     )  # fmt: skip
-
-
-def _weight(module: Any) -> np.ndarray:
-    return _array(module.weight)
-
-
-def _array(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().float().cpu().numpy()
