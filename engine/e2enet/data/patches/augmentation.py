@@ -1,13 +1,22 @@
 """nnU-Net's augmentation of a patch; the only place where MONAI is imported.
 
 Rotation and scaling are one resampling straight from the case, so that no larger patch has to be
-cut first and no corner comes out empty. Noise, blur, contrast, low resolution and gamma are
-MONAI's transforms on torch tensors, each with a random state of its own that is a function of the
-sample. Everything runs on one thread: sums over a patch would otherwise depend on the number of
-threads in their last bit.
+cut first and no corner comes out empty. Noise, blur, contrast and gamma are MONAI's transforms on
+torch tensors, each with a random state of its own that is a function of the sample. Everything
+runs on one thread: sums over a patch would otherwise depend on the number of threads in their last
+bit.
 
 Reference: Isensee et al., nnU-Net, Nature Methods 2021, supplementary note 4; probabilities and
-ranges as in nnU-Net v2.
+ranges as in nnU-Net v2 (`nnUNetTrainer.get_training_transforms` with batchgeneratorsv2). What
+differs, and why:
+
+- Images are interpolated linearly, as batchgeneratorsv2 does; the nnU-Net of the paper used cubic
+  splines, which take several times as long and overshoot at the edges of a padded patch.
+- Rotations are rigid in mm, not in voxels: anatomy is not sheared where voxels are no cubes.
+- A label voxel is the label with the largest interpolated share; batchgeneratorsv2 takes one with
+  0.7 or more at once, which gives the same label.
+- Rotation and scaling read the case itself, where nnU-Net reads a patch that it has cut before.
+- Where the plan asks for `robustness`, that comes between geometry and intensities.
 """
 
 from __future__ import annotations
@@ -21,21 +30,40 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from e2enet.data.patches.robustness import Robustness
 from e2enet.data.patches.sampling import crop
 from e2enet.data.planning.plan import ANISOTROPIC, Plan
 
 ROTATION = math.radians(30)
+ROTATION_IN_PLANE = math.radians(180)
 SCALE = (0.7, 1.4)
 P_ROTATION = 0.2
 P_SCALE = 0.2
 P_MIRROR = 0.5
+# Of the whole patch, in the order in which they act.
+PROBABILITIES = {
+    "noise": 0.1,
+    "blur": 0.2,
+    "brightness": 0.15,
+    "contrast": 0.15,
+    "low_resolution": 0.25,
+    "inverted_gamma": 0.1,
+    "gamma": 0.3,
+}
+P_CHANNEL = 0.5  # of a channel, for blur and low resolution
+NOISE_VARIANCE = (0.0, 0.1)
+BLUR = (0.5, 1.0)  # voxels
+BRIGHTNESS = (0.75, 1.25)
+CONTRAST = (0.75, 1.25)
+LOW_RESOLUTION = (0.5, 1.0)
+GAMMA = (0.7, 1.5)
 
 
 class Augmentation:
     """Cuts a patch out of a case and changes it at random.
 
     Args:
-        plan: spacing (rotations are rigid in mm), mirror axes and left-right pairs.
+        plan: spacing, patch, mirror axes, left-right pairs and robustness.
 
     Raises:
         BadInput: MONAI is not installed.
@@ -43,11 +71,12 @@ class Augmentation:
 
     def __init__(self, plan: Plan) -> None:
         self.spacing = np.asarray(plan.spacing)
-        # With thick slices only the plane is turned, as nnU-Net does.
-        self.in_plane = self.spacing[0] > ANISOTROPIC * self.spacing[1:].min()
+        # With a flat patch only the plane is turned, scaled and coarsened, as nnU-Net does.
+        self.in_plane = max(plan.patch) > ANISOTROPIC * plan.patch[0]
         self.mirror_axes = plan.mirror_axes
         self.left_right_axis = plan.left_right_axis
         self.swap = plan.left_right_pairs
+        self.robustness = Robustness(plan.spacing, plan.robustness) if plan.robustness else None
         _monai()
 
     def __call__(
@@ -67,6 +96,8 @@ class Augmentation:
                 y = torch.from_numpy(crop(label, start, patch))
             else:
                 x, y = resample(image, label, start=start, patch=patch, matrix=matrix)
+            if self.robustness:
+                x, y = self.robustness(x, y, rng)
             x = self.intensities(x, rng)
             return self.mirror(x, y, rng)
 
@@ -77,58 +108,61 @@ class Augmentation:
             return None
         matrix = np.eye(3)
         if turn:
-            angles = rng.uniform(-ROTATION, ROTATION, size=3)
+            limit = ROTATION_IN_PLANE if self.in_plane else ROTATION
+            angles = rng.uniform(-limit, limit, size=3)
             for axis in (0,) if self.in_plane else (0, 1, 2):
                 matrix = matrix @ _rotation(axis, angles[axis])
             # Rotate in mm: voxels need not be cubes.
             matrix = matrix * self.spacing[None, :] / self.spacing[:, None]
         if zoom:
-            shrink = rng.random() < 0.5
-            factor = rng.uniform(SCALE[0], 1) if shrink else rng.uniform(1, SCALE[1])
+            factor = rng.uniform(*SCALE)
             matrix = matrix @ np.diag([1.0 if self.in_plane else factor, factor, factor])
         return matrix
 
     def intensities(self, x: Tensor, rng: np.random.Generator) -> Tensor:
         """Noise, blur, brightness, contrast, low resolution, gamma on an image (C, D, H, W)."""
-        m = _monai()
-        chance = rng.random(7)
-        seeds = rng.integers(2**32, size=7, dtype=np.uint64)
-
-        def run(transform: object, number: int, x: Tensor) -> Tensor:
-            transform.set_random_state(seed=int(seeds[number]))  # type: ignore[attr-defined]
-            return transform(x)  # type: ignore[operator, no-any-return]
-
-        def channels(transform: object, number: int, x: Tensor) -> Tensor:
-            """Blur and low resolution hit each channel with probability a half."""
-            hit = np.random.default_rng(int(seeds[number])).random(len(x)) < 0.5
-            transform.set_random_state(seed=int(seeds[number]))  # type: ignore[attr-defined]
-            parts = [transform(x[c : c + 1]) if hit[c] else x[c : c + 1] for c in range(len(x))]  # type: ignore[operator]
-            return torch.cat(parts)
-
-        if chance[0] < 0.1:
-            # The variance is uniform in (0, 0.1); MONAI would draw the deviation uniformly.
-            deviation = math.sqrt(np.random.default_rng(int(seeds[0])).uniform(0, 0.1))
-            x = run(m.RandGaussianNoise(prob=1, std=deviation, sample_std=False), 0, x)
-        if chance[1] < 0.2:
-            sigma = (0.5, 1.0)
-            flat = (0.0, 0.0) if self.in_plane else sigma
-            x = channels(m.RandGaussianSmooth(flat, sigma, sigma, prob=1), 1, x)
-        if chance[2] < 0.15:
-            x = run(m.RandScaleIntensity((-0.25, 0.25), prob=1, channel_wise=True), 2, x)
-        if chance[3] < 0.15:
-            contrast = m.RandScaleIntensityFixedMean(
-                prob=1, factors=(-0.25, 0.25), fixed_mean=True, preserve_range=True
-            )
-            x = run(contrast, 3, x)
-        if chance[4] < 0.25:
-            x = channels(m.RandSimulateLowResolution(prob=1, zoom_range=(0.5, 1.0)), 4, x)
-        for number, probability, invert in ((5, 0.1, True), (6, 0.3, False)):
+        chance = rng.random(len(PROBABILITIES))
+        seeds = rng.integers(2**32, size=len(PROBABILITIES), dtype=np.uint64)
+        for number, (name, probability) in enumerate(PROBABILITIES.items()):
             if chance[number] < probability:
-                gamma = m.RandAdjustContrast(
-                    prob=1, gamma=(0.7, 1.5), invert_image=invert, retain_stats=True
-                )
-                x = run(gamma, number, x)
+                x = self.change(name, x, np.random.default_rng(int(seeds[number])))
         return x
+
+    def change(self, name: str, x: Tensor, rng: np.random.Generator) -> Tensor:
+        """One of `PROBABILITIES` on an image (C, D, H, W), each channel by itself."""
+        if name == "noise":  # the only one that all channels share, with its variance
+            deviation = math.sqrt(rng.uniform(*NOISE_VARIANCE))
+            noise = _monai().RandGaussianNoise(prob=1, std=deviation, sample_std=False)
+            noise.set_random_state(seed=int(rng.integers(2**32)))
+            return noise(x)  # type: ignore[no-any-return]
+        parts = []
+        for channel in x.split(1):
+            if name in ("blur", "low_resolution") and rng.random() >= P_CHANNEL:
+                parts.append(channel)
+            else:
+                parts.append(self._change_channel(name, channel, rng))
+        return torch.cat(parts)
+
+    def _change_channel(self, name: str, x: Tensor, rng: np.random.Generator) -> Tensor:
+        m = _monai()
+        if name == "low_resolution":
+            factor = rng.uniform(*LOW_RESOLUTION)
+            return low_resolution(x, (1.0 if self.in_plane else factor, factor, factor))
+        if name == "blur":
+            return m.GaussianSmooth(sigma=rng.uniform(*BLUR, size=3).tolist())(x)  # type: ignore[no-any-return]
+        if name == "brightness":
+            factor = either_side(BRIGHTNESS, rng)
+            return m.ScaleIntensity(minv=None, maxv=None, factor=factor - 1)(x)  # type: ignore[no-any-return]
+        if name == "contrast":
+            factor = either_side(CONTRAST, rng)
+            transform = m.ScaleIntensityFixedMean(
+                factor=factor - 1, fixed_mean=True, preserve_range=True
+            )
+            return transform(x)  # type: ignore[no-any-return]
+        inverted = name == "inverted_gamma"
+        gamma = either_side(GAMMA, rng)
+        transform = m.AdjustContrast(gamma, invert_image=inverted, retain_stats=True)
+        return transform(x)  # type: ignore[no-any-return]
 
     def mirror(self, x: Tensor, y: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Flip along the plan's axes; left and right labels change places where they must."""
@@ -153,6 +187,22 @@ def single_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def either_side(limits: tuple[float, float], rng: np.random.Generator) -> float:
+    """Uniform below 1 half of the time and above 1 otherwise (nnU-Net's `BGContrast`)."""
+    low, high = limits
+    return float(rng.uniform(low, 1) if rng.random() < 0.5 else rng.uniform(1, high))
+
+
+def low_resolution(x: Tensor, factors: Sequence[float]) -> Tensor:
+    """An image (C, D, H, W) sampled to `factors` of its voxels and interpolated back.
+
+    Down to the nearest voxel and up linearly, as batchgeneratorsv2 does.
+    """
+    size = [max(1, round(n * f)) for n, f in zip(x.shape[1:], factors, strict=True)]
+    small = F.interpolate(x[None], size=size, mode="nearest-exact")
+    return F.interpolate(small, size=x.shape[1:], mode="trilinear", align_corners=False)[0]
 
 
 def swap_labels(label: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:

@@ -66,6 +66,8 @@ class Plan:
         mirror_axes: axes (0 = D, 1 = H, 2 = W) that may be flipped in training and at test time.
         left_right_axis: the axis whose flip swaps `left_right_pairs`; None without pairs.
         left_right_pairs: label values (left, right).
+        robustness: 0 (nnU-Net's augmentation alone) … 1, how often training patches are changed to
+            look like scans from elsewhere (`e2enet.data.patches.robustness`).
     """
 
     spacing: tuple[float, float, float]
@@ -77,6 +79,7 @@ class Plan:
     mirror_axes: tuple[int, ...] = ()
     left_right_axis: int | None = None
     left_right_pairs: tuple[tuple[int, int], ...] = ()
+    robustness: float = 0.0
 
     @property
     def levels(self) -> int:
@@ -161,7 +164,8 @@ def make_plan(
     times as coarse and has less than a third of the voxels. Depth is the coarsest axis; axes
     within one per cent of each other count as equally coarse, and the axial one is preferred.
     The patch has the shape of the median image, shrunk until a batch of two fits into memory;
-    then the batch grows, up to five per cent of the dataset's voxels.
+    then the batch grows, up to five per cent of the dataset's voxels. Beyond nnU-Net, images that
+    are neither CT nor used as they are get `robustness` 1.
 
     Args:
         fingerprint: of the dataset.
@@ -217,19 +221,22 @@ def make_plan(
         share = 0.05 * float(shapes.prod(axis=1).sum()) / math.prod(patch)
         batch_size = max(2, min(int(budget // one), round(share)))
     axes, pairs = mirroring(dataset.labels)
+    channels = tuple(
+        _channel(name, statistics, fingerprint.crop_share)
+        for name, statistics in zip(dataset.channel_names, fingerprint.intensities, strict=True)
+    )
     return Plan(
         spacing=spacing,
         transpose=transpose,
         patch=patch,
         strides=strides,
         batch_size=int(batch_size),
-        channels=tuple(
-            _channel(name, statistics, fingerprint.crop_share)
-            for name, statistics in zip(dataset.channel_names, fingerprint.intensities, strict=True)
-        ),
+        channels=channels,
         mirror_axes=tuple(sorted(transpose.index(axis) for axis in axes)),
         left_right_axis=transpose.index(2) if pairs else None,
         left_right_pairs=pairs,
+        # MR has no units: contrast and resolution differ from scanner to scanner. CT has HU.
+        robustness=float(all(one.normalisation.startswith("zscore") for one in channels)),
     )
 
 
