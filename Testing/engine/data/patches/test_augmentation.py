@@ -94,9 +94,9 @@ def test_a_case_keeps_its_shape_in_mm_when_it_is_turned() -> None:
     assert 50 < len(scales) < 95  # of 200: 1 - 0.8²
 
 
-def test_thick_slices_are_only_turned_and_scaled_in_the_plane() -> None:
+def test_a_flat_patch_is_only_turned_and_scaled_in_the_plane() -> None:
     random = np.random.default_rng(3)
-    augment = Augmentation(plan(spacing=(5.0, 1.0, 1.0)))
+    augment = Augmentation(plan(spacing=(5.0, 1.0, 1.0), patch=(10, 32, 28)))
     matrices = [m for m in (augment.matrix(random) for _ in range(60)) if m is not None]
     assert matrices
     for matrix in matrices:
@@ -131,33 +131,123 @@ def test_a_sample_is_the_same_on_any_number_of_threads() -> None:
         torch.set_num_threads(threads)
 
 
-class Only:
-    """A random state that lets one intensity change happen."""
-
-    def __init__(self, number: int, seed: int) -> None:
-        self.chance = np.ones(7)
-        self.chance[number] = 0
-        self.seed = seed
-
-    def random(self, size: int) -> np.ndarray:
-        return self.chance
-
-    def integers(self, *args: Any, size: int, **more: Any) -> np.ndarray:
-        return np.full(size, self.seed, dtype=np.uint64)
-
-
-@pytest.mark.parametrize("number", range(7))
-def test_every_intensity_change_happens_and_stays_finite(number: int) -> None:
+@pytest.mark.parametrize("name", augmentation.PROBABILITIES)
+def test_every_intensity_change_happens_and_stays_finite(name: str) -> None:
     image, _ = ellipsoid()
     augment = Augmentation(plan())
     x = torch.from_numpy(image)
     changed = 0
     for seed in range(8):
-        y = augment.intensities(x.clone(), Only(number, seed))  # type: ignore[arg-type]
+        y = augment.change(name, x.clone(), np.random.default_rng(seed))
         assert y.shape == x.shape
         assert torch.isfinite(y).all()
         changed += not torch.equal(y, x)
-    assert changed >= (2 if number in (1, 4) else 8)  # these two hit a channel half of the time
+    # These two hit a channel half of the time.
+    assert changed >= (2 if name in ("blur", "low_resolution") else 8)
+
+
+def test_the_recipe_is_that_of_nnunet_v2() -> None:
+    """Ranges and probabilities of `nnUNetTrainer.get_training_transforms`, as published."""
+    assert augmentation.PROBABILITIES == {
+        "noise": 0.1,
+        "blur": 0.2,
+        "brightness": 0.15,
+        "contrast": 0.15,
+        "low_resolution": 0.25,
+        "inverted_gamma": 0.1,
+        "gamma": 0.3,
+    }
+    names = "NOISE_VARIANCE BLUR BRIGHTNESS CONTRAST LOW_RESOLUTION GAMMA SCALE"
+    ranges = [getattr(augmentation, name) for name in names.split()]
+    assert ranges == [
+        (0, 0.1), (0.5, 1), (0.75, 1.25), (0.75, 1.25), (0.5, 1), (0.7, 1.5), (0.7, 1.4)
+    ]  # fmt: skip
+    assert (augmentation.P_ROTATION, augmentation.P_SCALE) == (0.2, 0.2)
+    assert (augmentation.P_MIRROR, augmentation.P_CHANNEL) == (0.5, 0.5)
+    assert plan().robustness == 0  # nothing beyond nnU-Net unless a plan asks for it
+
+
+def test_probabilities_and_ranges_are_those_that_happen() -> None:
+    augment = Augmentation(plan())
+    drawn: list[str] = []
+    augment.change = lambda name, x, rng: drawn.append(name) or x  # type: ignore
+    n = 4000
+    for seed in range(n):
+        augment.intensities(torch.zeros(1, 2, 2, 2), np.random.default_rng(seed))
+    for name, probability in augmentation.PROBABILITIES.items():
+        assert drawn.count(name) / n == pytest.approx(probability, abs=0.025), name
+
+    random = np.random.default_rng(5)
+    turns, scales = [], []
+    for _ in range(4000):
+        matrix = augment.matrix(random)
+        if matrix is None:
+            continue
+        factor = np.linalg.det(matrix) ** (1 / 3)
+        if abs(factor - 1) > 1e-9:
+            scales.append(factor)
+        if np.abs(matrix / factor - np.eye(3)).max() > 1e-9:
+            turns.append(np.degrees(np.arcsin((matrix / factor)[0, 2])))  # the middle angle
+    assert len(turns) / 4000 == pytest.approx(0.2, abs=0.025)
+    assert len(scales) / 4000 == pytest.approx(0.2, abs=0.025)
+    assert 28 < max(turns) <= 30
+    assert -30 <= min(turns) < -28
+    assert np.percentile(scales, (0, 25, 50, 75, 100)) == pytest.approx(
+        (0.7, 0.875, 1.05, 1.225, 1.4), abs=0.04
+    )
+
+
+def test_factors_lie_on_either_side_of_one_equally_often() -> None:
+    random = np.random.default_rng(0)
+    drawn = np.array([augmentation.either_side((0.7, 1.5), random) for _ in range(2000)])
+    assert (drawn < 1).mean() == pytest.approx(0.5, abs=0.04)
+    assert 0.7 <= drawn.min() < 0.72
+    assert 1.48 < drawn.max() <= 1.5
+
+
+@pytest.mark.parametrize(
+    ("patch", "in_plane"), [((10, 32, 28), True), ((11, 32, 28), False), ((20, 192, 160), True)]
+)
+def test_the_rule_for_in_plane_augmentation_looks_at_the_patch(
+    patch: tuple[int, int, int], in_plane: bool
+) -> None:
+    assert Augmentation(plan(patch=patch)).in_plane is in_plane
+
+
+def test_a_flat_patch_is_turned_all_round_and_keeps_its_slices() -> None:
+    random = np.random.default_rng(8)
+    augment = Augmentation(plan(patch=(4, 32, 28)))
+    matrices = [m for m in (augment.matrix(random) for _ in range(800)) if m is not None]
+    angles = [np.degrees(np.arctan2(m[2, 1], m[1, 1])) for m in matrices]
+    assert min(angles) < -170
+    assert max(angles) > 170
+    slices = torch.arange(6.0).reshape(1, 6, 1, 1).expand(1, 6, 9, 9).contiguous()
+    for seed in range(6):
+        y = augment.change("low_resolution", slices, np.random.default_rng(seed))
+        torch.testing.assert_close(y, slices)  # slices are not mixed
+
+
+@pytest.mark.parametrize("name", ["brightness", "contrast", "gamma", "inverted_gamma"])
+def test_a_bright_channel_does_not_crush_another(name: str) -> None:
+    random = torch.Generator().manual_seed(0)
+    first = torch.randn(1, 12, 12, 12, generator=random)
+    bright = 1000 + 50 * torch.randn(1, 12, 12, 12, generator=random)
+    augment = Augmentation(plan(channels=(ChannelPlan("T1"), ChannelPlan("T2"))))
+    for seed in range(10):
+        both = augment.change(name, torch.cat([first, bright]), np.random.default_rng(seed))
+        alone = augment.change(name, first, np.random.default_rng(seed))
+        torch.testing.assert_close(both[:1], alone)
+        assert 0.6 < float(both[0].std()) < 1.4
+
+
+def test_low_resolution_leaves_out_detail_and_keeps_the_rest() -> None:
+    flat = torch.full((1, 8, 8, 8), 3.0)
+    torch.testing.assert_close(augmentation.low_resolution(flat, (0.5, 0.5, 0.5)), flat)
+    ramp = torch.arange(16.0).expand(1, 16, 16, 16).contiguous()
+    coarse = augmentation.low_resolution(ramp, (0.5, 0.5, 0.5))
+    assert float((coarse - ramp)[..., 2:-2].abs().max()) <= 0.51
+    board = (torch.arange(16) % 2).float().expand(1, 16, 16, 16).contiguous()
+    assert float(augmentation.low_resolution(board, (1, 1, 0.5)).std()) < 0.01
 
 
 def test_gamma_of_a_constant_patch_is_finite() -> None:

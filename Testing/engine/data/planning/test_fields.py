@@ -52,6 +52,8 @@ def test_good() -> None:
         ("strides[0]", [0, 1, 1]),
         ("batch_size", 0),
         ("batch_size", 2.5),
+        ("robustness", 1.5),
+        ("robustness", "high"),
         ("channels", []),
         ("channels[1].name", None),
         ("channels[1].normalisation", "zscor"),

@@ -142,3 +142,22 @@ def test_real_datasets(
         assert plan.spacing == pytest.approx((7.7, 1.25, 1.25))
         assert plan.strides[0] == (1, 2, 2)
         assert plan.left_right_pairs == ((3, 2),)
+
+
+@pytest.mark.parametrize(
+    ("channels", "level"),
+    [
+        (("MRI",), 1.0),
+        (("FLAIR", "T1c"), 1.0),
+        (("CT",), 0.0),
+        (("T1", "CT"), 0.0),
+        (("noNorm",), 0.0),
+    ],
+)
+def test_robustness_is_on_where_intensities_have_no_unit(
+    described: Callable[..., tuple[Fingerprint, Dataset]], channels: tuple[str, ...], level: float
+) -> None:
+    found, dataset = described([(1, 1, 1)] * 3, [(64, 64, 64)] * 3, channels=channels)
+    plan = make_plan(found, dataset)
+    assert plan.robustness == level
+    assert '"robustness": ' in plan.to_json()

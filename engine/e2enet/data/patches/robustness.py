@@ -233,7 +233,7 @@ def acquisition(n: int, *, distance: float, width: float, offset: float, nearest
         offset: of the first slice, 0 … 1 distances from the border.
         nearest: a voxel takes the nearest slice instead of interpolating between two.
     """
-    count = max(2, int(np.ceil(n / distance)))
+    count = int(np.ceil(n / distance)) + 1
     centres = (np.arange(count) + offset - 0.5) * distance
     centres = centres[(centres > -0.5) & (centres < n - 0.5)]
     if len(centres) < 2:
