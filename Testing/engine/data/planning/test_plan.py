@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from e2enet.data.datasets.raw import read_dataset
-from e2enet.data.planning.fingerprint import fingerprint
+from e2enet.data.datasets.raw import Dataset, read_dataset
+from e2enet.data.planning.fingerprint import Fingerprint, fingerprint
 from e2enet.data.planning.plan import Plan, make_plan, parse_patch
 from e2enet.data.planning.topology import training_bytes
 from e2enet.events import BadInput
