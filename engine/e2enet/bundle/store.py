@@ -14,12 +14,15 @@ from e2enet.folders import user_folder
 def model_folders() -> list[Path]:
     """Where models are looked for by name, in this order.
 
-    $E2ENET_MODELS (several separated as in $PATH), the user's data folder, and `Resources/Models`
-    of the source tree or the installed extension around this package.
+    $E2ENET_MODELS (several separated as in $PATH), the user's data folder, the models that were
+    installed with this package, and `Resources/Models` of the source tree or the extension around
+    it.
     """
     folders = [Path(part) for part in os.environ.get("E2ENET_MODELS", "").split(os.pathsep) if part]
     folders.append(user_folder() / "models")
-    folders += [parent / "Resources" / "Models" for parent in Path(__file__).resolve().parents[2:6]]
+    here = Path(__file__).resolve()
+    folders.append(here.parents[1] / "models")
+    folders += [parent / "Resources" / "Models" for parent in here.parents[2:6]]
     return [folder for folder in folders if folder.is_dir()]
 
 
