@@ -124,9 +124,46 @@ def test_dimensions(tmp_path: Path, save: Callable[..., Path]) -> None:
     np.testing.assert_array_equal(volume.array, noise((5, 6, 7), 0))
     assert len(volume.grid.direction) == 9
 
-    assert refused(save(tmp_path / "flat.nii.gz", noise((1, 6, 7)))).code == "single-slice"
-    assert refused(save(tmp_path / "plane.mha", noise((6, 7)))).code == "single-slice"
-    assert refused(save(tmp_path / "photo.png", noise((6, 7), dtype=np.uint8)))
+    assert refused(save(tmp_path / "line.nii.gz", noise((1, 1, 7)))).code == "too-small"
+
+
+@pytest.mark.parametrize("name", ["flat.nii.gz", "plane.mha", "plane.nii", "photo.png"])
+def test_an_image_of_two_dimensions_is_a_volume_of_one_slice(
+    tmp_path: Path, save: Callable[..., Path], name: str
+) -> None:
+    pixels = noise((6, 7), dtype=np.uint8)
+    path = save(tmp_path / name, pixels[None] if name == "flat.nii.gz" else pixels)
+    volume = read_image(path)
+    np.testing.assert_array_equal(volume.array, pixels[None].astype(np.float32))
+    assert volume.grid.size_xyz == (7, 6, 1)
+    assert np.linalg.det(np.reshape(volume.grid.direction, (3, 3))) == pytest.approx(1)
+    again = read_label(path)
+    assert again.grid.same_as(volume.grid)
+
+
+def test_a_colour_photograph(tmp_path: Path) -> None:
+    pixels = sitk.GetImageFromArray(noise((6, 7, 3), dtype=np.uint8), isVector=True)
+    sitk.WriteImage(pixels, str(tmp_path / "photo.png"))
+    error = refused(tmp_path / "photo.png")
+    assert error.code == "not-scalar"
+    assert "3 values" in error.message
+    assert "colour" in error.message
+
+
+def test_labels_as_png(tmp_path: Path) -> None:
+    """PNG has no signed numbers, and no third dimension."""
+    grid = Grid((7, 6, 1), (0.5, 0.25, 1.0))
+    for high in (200, 3000):
+        label = noise((1, 6, 7)).astype(np.int16) % high
+        write_label(tmp_path / "label.png", label, grid)
+        found = read_label(tmp_path / "label.png")
+        np.testing.assert_array_equal(found.array, label)
+        assert found.grid.same_as(grid, tolerance=1e-2)
+    with pytest.raises(BadInput, match="single slice"):
+        write_label(tmp_path / "deep.png", np.zeros((2, 6, 7), np.uint8), Grid((7, 6, 2), (1, 1, 1)))
+    with pytest.raises(BadInput, match="whole numbers"):
+        write_image(tmp_path / "float.png", np.zeros((1, 6, 7), np.float32), grid)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["label.png"]
 
 
 def test_vectors_and_complex(tmp_path: Path, save: Callable[..., Path]) -> None:

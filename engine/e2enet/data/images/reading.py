@@ -1,4 +1,7 @@
-"""Opening an image file: whatever is not a whole, scalar, 3D volume is refused with a sentence."""
+"""Opening an image file: whatever is not whole and scalar is refused with a sentence.
+
+An image of two dimensions is a volume of one slice.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,8 @@ _LARGEST_DEFLATE_RATIO = 1032
 
 def open_image(path: Path) -> sitk.Image:
     """A 3D scalar image from a file, a DICOM folder or one file of a DICOM series.
+
+    One of two dimensions becomes a volume of one slice, its spacing 1 mm along z.
 
     Raises:
         BadInput: see `images.read_image`.
@@ -47,9 +52,10 @@ def open_image(path: Path) -> sitk.Image:
         reader.SetExtractSize([*reader.GetSize()[:3], *[0] * (reader.GetDimension() - 3)])
     try:
         with quiet():
-            return reader.Execute()
+            image = reader.Execute()
     except (RuntimeError, MemoryError) as error:
         raise _unreadable(path, error) from error
+    return sitk.JoinSeries(image) if image.GetDimension() == 2 else image
 
 
 def _check_metaimage(path: Path) -> None:
@@ -90,11 +96,11 @@ def _check_header(reader: sitk.ImageFileReader, path: Path) -> None:
             help="Choose one volume of the series, or give each channel as its own file.",
             code="not-3d",
         )
-    if len(size) < 3 or min(size[:3]) < 2:
+    if sum(n > 1 for n in size[:3]) < 2:
         raise BadInput(
-            f"{path.name} is a single slice ({times(size)} voxels); a 3D volume is needed.",
-            help="Give the whole stack of slices.",
-            code="single-slice",
+            f"{path.name} is no image: it has {times(size)} voxels.",
+            help="Give a volume, or an image with at least two rows and columns.",
+            code="too-small",
         )
     grid = (*reader.GetSpacing()[:3], *reader.GetOrigin()[:3], *reader.GetDirection())
     if not all(math.isfinite(v) for v in grid) or min(reader.GetSpacing()[:3]) <= 0:

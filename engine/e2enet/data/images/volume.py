@@ -22,7 +22,7 @@ from e2enet.data.images.silence import quiet
 from e2enet.events import BadInput, Reporter
 from e2enet.files import not_writable, replacing
 
-WRITABLE = (".nii.gz", ".nii", ".nrrd", ".mha")
+WRITABLE = (".nii.gz", ".nii", ".nrrd", ".mha", ".png")
 _LARGEST_LABEL = 32767
 # No medical quantity is this large, and a variance of such values has no place in float32.
 _LARGEST_VALUE = 1e15
@@ -112,7 +112,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Volume:
-    """A scalar 3D image: array (z, y, x) on a grid.
+    """A scalar 3D image: array (z, y, x) on a grid; a 2D image has one slice.
 
     `name` is what messages call it; `warnings` are (code, sentence) pairs from reading it.
     """
@@ -141,8 +141,8 @@ def read_image(path: str | os.PathLike, *, reporter: Reporter | None = None) -> 
         Volume with a float32 array (z, y, x).
 
     Raises:
-        BadInput: missing, not an image, damaged, not 3D, not scalar, one slice, no finite
-            voxel; a DICOM folder with several series, a missing slice or uneven spacing.
+        BadInput: missing, not an image, damaged, more than three dimensions, not scalar, no
+            finite voxel; a DICOM folder with several series, a missing slice or uneven spacing.
     """
     path = Path(path)
     image = open_image(path)
@@ -226,14 +226,16 @@ def write_label(path: str | os.PathLike, array: np.ndarray, grid: Grid) -> None:
             f"{Path(path).name} cannot be written: a label is outside 0 … {_LARGEST_LABEL}.",
             code="label-out-of-range",
         )
-    write_image(path, array.astype(np.uint8 if high <= 255 else np.int16, copy=False), grid)
+    wide = np.uint16 if Path(path).suffix.lower() == ".png" else np.int16
+    write_image(path, array.astype(np.uint8 if high <= 255 else wide, copy=False), grid)
 
 
 def write_image(path: str | os.PathLike, array: np.ndarray, grid: Grid) -> None:
     """Write an array (z, y, x) as an image, atomically and compressed.
 
     Raises:
-        BadInput: an ending that cannot be written, a folder that is missing, no space left.
+        BadInput: an ending that cannot be written, PNG for more than one slice, a folder that is
+            missing, no space left.
     """
     path = Path(path)
     if array.shape != grid.shape:
@@ -242,6 +244,12 @@ def write_image(path: str | os.PathLike, array: np.ndarray, grid: Grid) -> None:
     if ending is None:
         raise BadInput(
             f"{path.name} cannot be written: the ending is none of {', '.join(WRITABLE)}.",
+            help="Choose a name that ends in .nii.gz.",
+            code="output-format",
+        )
+    if ending == ".png" and (len(array) > 1 or array.dtype.kind != "u"):
+        raise BadInput(
+            f"{path.name} cannot be written: PNG takes whole numbers in a single slice.",
             help="Choose a name that ends in .nii.gz.",
             code="output-format",
         )
