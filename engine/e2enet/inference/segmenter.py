@@ -124,6 +124,8 @@ class Segmenter:
         heard = Recorder(self._reporter)
         clock = Clock()
         opened = open_case(case, self.bundle, roi=roi, reporter=heard, clock=clock)
+        if outputs:
+            outputs.check_grid(opened.grid)
         grid, canonical_grid, jobs = opened.grid, opened.canonical_grid, opened.jobs
         regions = [job.region for job in jobs]
         with clock("load"):

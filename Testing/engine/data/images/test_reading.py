@@ -1,4 +1,4 @@
-"""Files that are not a whole, scalar, 3D image: one sentence with the file's name, no crash."""
+"""Files that are not a whole, scalar image: one sentence with the file's name, no crash."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from e2enet.data.images.volume import read_image, read_label
+from e2enet.data.images.volume import Grid, read_image, read_label, write_image, write_label
 from e2enet.events import BadInput
 
 
@@ -160,7 +160,9 @@ def test_labels_as_png(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found.array, label)
         assert found.grid.same_as(grid, tolerance=1e-2)
     with pytest.raises(BadInput, match="single slice"):
-        write_label(tmp_path / "deep.png", np.zeros((2, 6, 7), np.uint8), Grid((7, 6, 2), (1, 1, 1)))
+        write_label(
+            tmp_path / "deep.png", np.zeros((2, 6, 7), np.uint8), Grid((7, 6, 2), (1, 1, 1))
+        )
     with pytest.raises(BadInput, match="whole numbers"):
         write_image(tmp_path / "float.png", np.zeros((1, 6, 7), np.float32), grid)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["label.png"]

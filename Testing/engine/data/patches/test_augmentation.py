@@ -306,3 +306,28 @@ def test_without_monai_a_sentence_says_what_to_install(monkeypatch: pytest.Monke
     monkeypatch.setattr(builtins, "__import__", missing)
     with pytest.raises(BadInput, match="MONAI, which is not installed"):
         augmentation.Augmentation(plan())
+
+
+@pytest.mark.parametrize("name", list(augmentation.PROBABILITIES))
+def test_a_slice_is_changed_as_a_slice_of_many_equal_ones_is(name: str) -> None:
+    """What a slice becomes must not depend on the zeros beyond its depth."""
+    patch = (1, 32, 28)
+    changes = Augmentation(plan(patch=patch, strides=((1, 2, 2),), mirror_axes=(1, 2)))
+    flat = torch.from_numpy(np.random.default_rng(1).normal(5, 1, (1, *patch)).astype(np.float32))
+    found = changes.change(name, flat, np.random.default_rng(3))
+    assert found.shape == flat.shape
+    if name != "noise":
+        middle = changes.change(name, flat.expand(1, 25, 32, 28), np.random.default_rng(3))
+        torch.testing.assert_close(found[0, 0], middle[0, 12], atol=2e-3, rtol=2e-3)
+
+
+def test_a_slice_is_turned_in_its_plane() -> None:
+    random = np.random.default_rng(0)
+    image = random.normal(size=(1, 1, 9, 9)).astype(np.float32)
+    label = random.integers(0, 3, (1, 9, 9)).astype(np.uint8)
+    turn = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]], float)
+    x, y = resample(image, label, start=(0, 0, 0), patch=(1, 9, 9), matrix=turn)
+    d, h, w = np.indices((1, 9, 9)).reshape(3, -1)
+    source = (d, 4 - (w - 4), 4 + (h - 4))
+    np.testing.assert_allclose(x[0].numpy().ravel(), image[0][source], atol=1e-5)
+    np.testing.assert_array_equal(y.numpy().ravel(), label[source])

@@ -161,3 +161,53 @@ def test_robustness_is_on_where_intensities_have_no_unit(
     plan = make_plan(found, dataset)
     assert plan.robustness == level
     assert '"robustness": ' in plan.to_json()
+
+
+def test_images_of_two_dimensions_are_one_slice(described: Described) -> None:
+    """Also where the file says that the slice is finer, or coarser, than the pixels."""
+    for across in (0.1, 1.0, 9.0):
+        plan = make_plan(*described([(across, 0.5, 0.5)] * 6, [(1, 240, 300)] * 6))
+        assert (plan.flat, plan.patch[0], plan.transpose) == (True, 1, (0, 1, 2))
+        assert all(stride[0] == 1 for stride in plan.strides)
+        assert plan.mirror_axes == (1, 2)
+        assert plan.robustness == 0
+        assert Plan.from_dict(plan.to_dict()) == plan
+    # The slice lies where the file has it.
+    plan = make_plan(*described([(0.5, 0.5, 1.0)] * 3, [(240, 300, 1)] * 3))
+    assert (plan.transpose, plan.patch[0]) == ((2, 0, 1), 1)
+    # One volume among them, and it is a dataset of volumes.
+    assert not make_plan(*described([(1, 1, 1)] * 3, [(1, 64, 64)] * 2 + [(40, 64, 64)])).flat
+
+
+def test_volumes_slice_by_slice(described: Described) -> None:
+    about = described([(5, 1, 1)] * 9, [(30, 200, 200)] * 9)
+    plan = make_plan(*about, depth=1)
+    assert (plan.patch[0], plan.flat) == (1, False)
+    assert plan.spacing[0] == 5
+    assert make_plan(*about, patch=(1, 64, 64)).patch == (1, 64, 64)
+    with pytest.raises(BadInput, match="only the first may be 1"):
+        make_plan(*about, patch=(8, 1, 64))
+
+
+@pytest.mark.parametrize(("pyramid", "deep"), [("encoder", True), ("planes", False)])
+def test_a_classification_network_halves_the_plane_five_times(
+    described: Described, pyramid: str, deep: bool
+) -> None:
+    about = described([(3, 1, 1)] * 9, [(40, 150, 200)] * 9)
+    plan = make_plan(*about, pyramid=pyramid)  # type: ignore[arg-type]
+    assert [stride[1:] for stride in plan.strides] == [(2, 2)] * 5
+    # 3 mm are less than twice the pixels' size only after the plane was halved once.
+    depths = [stride[0] for stride in plan.strides]
+    assert depths == ([1, 2, 2, 2, 1] if deep else [1] * 5)
+    assert all(n % d == 0 for n, d in zip(plan.patch, plan.divisor, strict=True))
+    with pytest.raises(BadInput) as caught:
+        make_plan(*described([(1, 1, 1)], [(30, 30, 31)]), pyramid=pyramid)  # type: ignore[arg-type]
+    assert caught.value.code == "too-small"
+    assert "30×31" in caught.value.message
+
+
+def test_flat_in_a_plan_that_was_edited(described: Described) -> None:
+    record = make_plan(*described([(1, 1, 1)] * 2, [(40, 64, 64)] * 2)).to_dict()
+    for value in (True, "yes", 1):
+        with pytest.raises(BadInput, match="flat"):
+            Plan.from_dict({**record, "flat": value})

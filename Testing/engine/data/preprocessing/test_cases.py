@@ -233,3 +233,28 @@ def test_paired_case_spacing_is_kept(tiny_dataset: Path, tmp_path: Path) -> None
     preprocess_dataset(read_dataset(tiny_dataset), PLAN, tmp_path, workers=0)
     record = json.loads((tmp_path / "tiny_000.json").read_text(encoding="utf-8"))
     assert record["case_spacing"] == [1, 1, 1]
+
+
+FLAT = dataclasses.replace(PLAN, patch=(1, 16, 16), strides=((1, 2, 2),), flat=True)
+
+
+def test_a_single_image_keeps_one_slice_whatever_its_header_says() -> None:
+    for across in (0.01, 1, 40):
+        given = volume((1, 12, 14), (0.5, 0.5, across))
+        prepared = prepare([given], FLAT)
+        assert prepared.geometry.shape == (1, 6, 7)
+        assert prepared.geometry.source_shape == (1, 12, 14)
+
+
+def test_single_images_and_volumes_are_not_confused() -> None:
+    with pytest.raises(BadInput, match="single images are needed") as caught:
+        prepare([volume()], FLAT)
+    assert caught.value.code == "not-2d"
+    for shape in ((1, 12, 14), (10, 1, 14)):
+        with pytest.raises(BadInput, match="single slice") as caught:
+            prepare([volume(shape)], PLAN)
+        assert caught.value.code == "single-slice"
+    # A model that was trained on the slices of volumes takes both.
+    slices = dataclasses.replace(FLAT, flat=False)
+    assert prepare([volume()], slices).geometry.shape == (10, 12, 14)
+    assert prepare([volume((1, 12, 14))], slices).geometry.shape == (1, 12, 14)

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -149,7 +150,10 @@ class Augmentation:
             factor = rng.uniform(*LOW_RESOLUTION)
             return low_resolution(x, (1.0 if self.in_plane else factor, factor, factor))
         if name == "blur":
-            return m.GaussianSmooth(sigma=rng.uniform(*BLUR, size=3).tolist())(x)  # type: ignore[no-any-return]
+            sigma = rng.uniform(*BLUR, size=3)
+            if x.shape[1] == 1:
+                sigma[0] = 0.0  # the zeros around a single slice would darken it
+            return m.GaussianSmooth(sigma=sigma.tolist())(x)  # type: ignore[no-any-return]
         if name == "brightness":
             factor = either_side(BRIGHTNESS, rng)
             return m.ScaleIntensity(minv=None, maxv=None, factor=factor - 1)(x)  # type: ignore[no-any-return]
@@ -242,7 +246,11 @@ def resample(
     theta = np.empty((3, 4))
     theta[:, :3] = (matrix * (2 * half)[None, :] / scale[:, None])[::-1, ::-1]
     theta[:, 3] = (2 * (centre - low) / scale - 1)[::-1]
-    grid = F.affine_grid(torch.from_numpy(theta).float()[None], [1, 1, *patch], align_corners=True)
+    with warnings.catch_warnings():
+        # A single slice has no extent, so that its coordinate does not matter.
+        warnings.filterwarnings("ignore", message=".*affine_grid behavior has changed")
+        moved = torch.from_numpy(theta).float()[None]
+        grid = F.affine_grid(moved, [1, 1, *patch], align_corners=True)
     x = torch.from_numpy(crop(image, *box))[None].float()
     x = F.grid_sample(x, grid, align_corners=True)[0]
     classes = torch.from_numpy(crop(label, *box))

@@ -11,7 +11,7 @@ from e2enet.data.planning.topology import divisor_of, padded
 from e2enet.events import BadInput
 
 NORMALISATIONS = ("zscore", "zscore-masked", "ct", "none")
-OPTIONAL = ("mirror_axes", "left_right_axis", "left_right_pairs", "robustness")
+OPTIONAL = ("mirror_axes", "left_right_axis", "left_right_pairs", "robustness", "flat")
 
 
 def checked(record: Any, *, fields: Sequence[str], channel_fields: Sequence[str]) -> dict[str, Any]:
@@ -66,6 +66,9 @@ class _Reader:
         if not self.is_list(axes) or any(not self.is_whole(a) or a > 2 for a in axes):
             raise self.wrong("mirror_axes", "a list of axes 0, 1 or 2")
         axis, pairs = self.left_right(transpose.index(2))
+        flat = record.get("flat", False)
+        if not isinstance(flat, bool) or (flat and patch[0] > 1):
+            raise self.wrong("flat", "true or false, and only true with a patch of one slice")
         robustness = record.get("robustness", 0.0)
         if not self.is_number(robustness) or not 0 <= robustness <= 1:
             raise self.wrong("robustness", "a number from 0 to 1")
@@ -79,6 +82,7 @@ class _Reader:
             "mirror_axes": tuple(sorted(set(axes))),
             "left_right_axis": axis,
             "left_right_pairs": pairs,
+            "flat": flat,
             "robustness": float(robustness),
         }
 

@@ -10,10 +10,11 @@ import json
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -22,12 +23,24 @@ from e2enet.data.datasets.raw import Dataset
 from e2enet.data.planning.fields import checked
 from e2enet.data.planning.fingerprint import Fingerprint
 from e2enet.data.planning.laterality import mirroring
-from e2enet.data.planning.topology import divisor_of, padded, strides_for, training_bytes
+from e2enet.data.planning.topology import (
+    divisor_of,
+    encoder_strides,
+    padded,
+    strides_for,
+    training_bytes,
+)
 from e2enet.events import BadInput
 from e2enet.files import output_errors, replacing
 
 ANISOTROPIC = 3.0
 _MASK_BELOW = 0.75
+_SMALLEST_PLANE = 32  # what five halvings leave a voxel of
+
+# How a network brings the resolution down: "lattice" by nnU-Net's rules; "encoder" as a
+# classification network in the plane, the depth by the rules; "planes" likewise, the depth stays.
+Pyramid = Literal["lattice", "encoder", "planes"]
+StridesOf = Callable[[Sequence[int], Sequence[float]], tuple[Triple, ...]]
 _LARGEST_PATCH_VOXELS = 256**3
 
 
@@ -68,6 +81,7 @@ class Plan:
         left_right_pairs: label values (left, right).
         robustness: 0 (nnU-Net's augmentation alone) … 1, how often training patches are changed to
             look like scans from elsewhere (`e2enet.data.patches.robustness`).
+        flat: the images are single ones, not slices of volumes: their depth has no spacing.
     """
 
     spacing: tuple[float, float, float]
@@ -80,6 +94,7 @@ class Plan:
     left_right_axis: int | None = None
     left_right_pairs: tuple[tuple[int, int], ...] = ()
     robustness: float = 0.0
+    flat: bool = False
 
     @property
     def levels(self) -> int:
@@ -157,6 +172,8 @@ def make_plan(
     patch: Sequence[int] | None = None,
     batch_size: int | None = None,
     base_channels: int = 48,
+    pyramid: Pyramid = "lattice",
+    depth: int | None = None,
 ) -> Plan:
     """Plan a dataset after nnU-Net's published rules.
 
@@ -165,7 +182,8 @@ def make_plan(
     within one per cent of each other count as equally coarse, and the axial one is preferred.
     The patch has the shape of the median image, shrunk until a batch of two fits into memory;
     then the batch grows, up to five per cent of the dataset's voxels. Beyond nnU-Net, images that
-    are neither CT nor used as they are get `robustness` 1.
+    are neither CT nor used as they are get `robustness` 1, unless they are trained on in slices.
+    Images of two dimensions are volumes of one slice, and so is their patch.
 
     Args:
         fingerprint: of the dataset.
@@ -175,9 +193,12 @@ def make_plan(
         patch: (D, H, W) voxels instead of the planned ones.
         batch_size: instead of the planned one.
         base_channels: width of the network that will be trained, for the memory estimate.
+        pyramid: how that network brings the resolution down.
+        depth: most slices of a planned patch; 1 trains slice by slice.
 
     Raises:
-        BadInput: levels or patch that cannot be; the message says what would.
+        BadInput: levels or patch that cannot be, images too small for the network; the message
+            says what would do.
     """
     spacings = np.array(fingerprint.spacings)
     sizes = np.array(fingerprint.sizes)
@@ -185,11 +206,26 @@ def make_plan(
     coarsest = int(np.argmax(target))
     if target[0] >= 0.99 * target[coarsest]:
         coarsest = 0
+    single = np.flatnonzero((sizes == 1).all(axis=0))
+    if single.size:  # images of two dimensions: the spacing across them means nothing
+        coarsest = int(single[0])
     transpose = three([coarsest, *(k for k in range(3) if k != coarsest)])
 
     spacing = three(round(float(target[k]), 6) for k in transpose)
     shapes = np.rint(sizes * spacings / target)[:, transpose]
     typical = np.maximum(np.median(shapes, axis=0), 1)
+    if single.size or depth is not None:
+        typical[0] = 1 if single.size else min(typical[0], depth or 1)
+    if pyramid != "lattice" and typical[1:].min() < _SMALLEST_PLANE:
+        raise BadInput(
+            f"The images of {dataset.name} have about {times(typical[1:])} pixels in the plane, "
+            f"but the encoder of this network halves them five times and needs {_SMALLEST_PLANE}.",
+            help="Train with --network e2enet, or use larger images.",
+            code="too-small",
+        )
+    strides_of: StridesOf = partial(strides_for, levels=levels)
+    if pyramid != "lattice":
+        strides_of = partial(encoder_strides, depth=pyramid == "encoder")
     network = {
         "in_channels": len(dataset.channel_names),
         "num_classes": dataset.num_classes,
@@ -200,7 +236,7 @@ def make_plan(
         raise BadInput(f"levels is {levels}; the network has at least 2.", code="bad-plan")
     if patch is not None:
         patch = _given_patch(patch)
-        strides = strides_for(patch, spacing, levels=levels)
+        strides = strides_of(patch, spacing)
         fitting = padded(patch, divisor_of(strides))
         if fitting != patch:
             raise BadInput(
@@ -209,7 +245,7 @@ def make_plan(
                 code="bad-plan",
             )
     else:
-        patch, strides = _fit_patch(typical, spacing, levels, network, budget)
+        patch, strides = _fit_patch(typical, spacing, strides_of, network, budget)
     if not strides or (levels is not None and len(strides) != levels - 1):
         raise BadInput(
             f"A patch of {times(patch)} allows {len(strides) + 1} levels, not {levels or 2}.",
@@ -232,12 +268,20 @@ def make_plan(
         strides=strides,
         batch_size=int(batch_size),
         channels=channels,
-        mirror_axes=tuple(sorted(transpose.index(axis) for axis in axes)),
+        mirror_axes=within(patch, sorted(transpose.index(axis) for axis in axes)),
         left_right_axis=transpose.index(2) if pairs else None,
         left_right_pairs=pairs,
         # MR has no units: contrast and resolution differ from scanner to scanner. CT has HU.
-        robustness=float(all(one.normalisation.startswith("zscore") for one in channels)),
+        robustness=float(
+            patch[0] > 1 and all(one.normalisation.startswith("zscore") for one in channels)
+        ),
+        flat=bool(single.size),
     )
+
+
+def within(patch: Sequence[int], axes: Sequence[int]) -> tuple[int, ...]:
+    """The axes along which a patch has something to mirror: more than one voxel."""
+    return tuple(axis for axis in axes if patch[axis] > 1)
 
 
 def _target_spacing(spacings: np.ndarray, sizes: np.ndarray) -> np.ndarray:
@@ -256,7 +300,7 @@ def _target_spacing(spacings: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 def _fit_patch(
     typical: np.ndarray,
     spacing: Sequence[float],
-    levels: int | None,
+    strides_of: StridesOf,
     network: dict[str, int],
     budget: float,
 ) -> tuple[Triple, tuple[Triple, ...]]:
@@ -264,7 +308,7 @@ def _fit_patch(
     density = 1 / np.asarray(spacing)
     side = (_LARGEST_PATCH_VOXELS / density.prod()) ** (1 / 3)
     wanted = np.minimum(np.rint(density * side), typical).astype(int)
-    strides = strides_for(wanted, spacing, levels=levels)
+    strides = strides_of(wanted, spacing)
     patch = padded(wanted, divisor_of(strides))
     while training_bytes(patch, strides, batch_size=2, **network) > budget:
         for axis in np.argsort(np.asarray(patch) / typical)[::-1]:
@@ -275,9 +319,9 @@ def _fit_patch(
         else:
             break
         # A smaller patch may allow fewer poolings, hence smaller steps.
-        step = divisor_of(strides_for(smaller, spacing, levels=levels))[axis]
+        step = divisor_of(strides_of(smaller, spacing))[axis]
         smaller = [n - step * (k == axis) for k, n in enumerate(patch)]
-        strides = strides_for(smaller, spacing, levels=levels)
+        strides = strides_of(smaller, spacing)
         shrunk = padded(smaller, divisor_of(strides))
         if math.prod(shrunk) >= math.prod(patch):
             break
@@ -301,9 +345,10 @@ def parse_patch(text: str) -> Triple:
 
 
 def _given_patch(patch: Sequence[int]) -> Triple:
-    if len(patch) != 3 or any(int(n) != n or n < 2 for n in patch):
+    if len(patch) != 3 or any(int(n) != n or n < 1 for n in patch) or min(patch[1:]) < 2:
         raise BadInput(
-            f"A patch of {times(patch)} cannot be; it has three sizes (D, H, W) of 2 or more.",
+            f"A patch of {times(patch)} cannot be; it has three sizes (D, H, W), of which only the "
+            "first may be 1.",
             code="bad-plan",
         )
     return three(int(n) for n in patch)

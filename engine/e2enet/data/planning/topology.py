@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from e2enet.data.axes import Triple, three
 
 MOST_LEVELS = 6  # E2ENet's (METHOD: L = 6)
+HALVINGS = 5  # of a classification network in the plane
 _SMALLEST_MAP = 4
 
 
@@ -43,6 +44,27 @@ def strides_for(
         if not axes:
             break
         step = three(2 if axis in axes else 1 for axis in range(3))
+        size = [math.ceil(n / s) for n, s in zip(size, step, strict=True)]
+        now = [v * s for v, s in zip(now, step, strict=True)]
+        strides.append(step)
+    return tuple(strides)
+
+
+def encoder_strides(
+    patch: Sequence[int], spacing: Sequence[float], *, depth: bool
+) -> tuple[Triple, ...]:
+    """Strides of a classification network as encoder: the plane is halved five times.
+
+    Args:
+        patch: (D, H, W) voxels.
+        spacing: (D, H, W) in mm.
+        depth: Halve the depth too, by the rule of `strides_for`; else it stays.
+    """
+    size, now = list(patch), list(spacing)
+    strides: list[Triple] = []
+    for _ in range(HALVINGS):
+        deep = depth and size[0] >= 2 * _SMALLEST_MAP and now[0] < 2 * min(now[1:])
+        step = three((2 if deep else 1, 2, 2))
         size = [math.ceil(n / s) for n, s in zip(size, step, strict=True)]
         now = [v * s for v, s in zip(now, step, strict=True)]
         strides.append(step)

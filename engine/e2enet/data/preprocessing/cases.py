@@ -108,9 +108,11 @@ def prepare(volumes: Sequence[Volume], plan: Plan) -> Prepared:
         Prepared with an array (C, D, H, W) float32.
 
     Raises:
-        BadInput: the number of channels differs from the plan's, or every channel is constant.
+        BadInput: the number of channels differs from the plan's, every channel is constant, a
+            single image for a plan of volumes, or the reverse.
     """
     _check_channels(volumes, plan)
+    check_depth(volumes[0], plan)
     # All lie on one grid, up to a header's rounding: the first one decides.
     grid = volumes[0].grid
     both = [to_canonical(Volume(volume.array, grid)) for volume in volumes]
@@ -126,6 +128,8 @@ def prepare(volumes: Sequence[Volume], plan: Plan) -> Prepared:
     inside = tuple(slice(*limits) for limits in crop)
     transpose = plan.transpose
     source_spacing = three(canonical.grid.spacing_zyx[k] for k in transpose)
+    if plan.flat:  # a header's spacing across a single image means nothing
+        source_spacing = (plan.spacing[0], *source_spacing[1:])
     source_shape = three(crop[k][1] - crop[k][0] for k in transpose)
     shape = new_shape(source_shape, source_spacing, plan.spacing)
     nearest = coarse_axis(source_spacing, plan.spacing)
@@ -145,6 +149,27 @@ def prepare(volumes: Sequence[Volume], plan: Plan) -> Prepared:
         shape,
     )
     return Prepared(np.ascontiguousarray(array), geometry)
+
+
+def check_depth(volume: Volume, plan: Plan) -> None:
+    """Raise BadInput for a single image where the plan is of volumes, and for the reverse."""
+    shape = to_canonical(volume)[0].grid.shape
+    if plan.flat and shape[plan.transpose[0]] > 1:
+        raise BadInput(
+            f"{volume.name} is a volume of {times(volume.grid.size_xyz)} voxels; single images are "
+            "needed here, of two dimensions.",
+            help="Give its slices as images of their own, or use a model that was trained on "
+            "volumes.",
+            code="not-2d",
+        )
+    if not plan.flat and plan.patch[0] > 1 and min(shape) == 1:
+        raise BadInput(
+            f"{volume.name} is a single slice ({times(volume.grid.size_xyz)} voxels); a 3D volume "
+            "is needed.",
+            help="Give the whole stack of slices, or use a model that was trained on single "
+            "images.",
+            code="single-slice",
+        )
 
 
 def prepare_label(label: Volume, geometry: Geometry, plan: Plan) -> np.ndarray:

@@ -14,6 +14,7 @@ from e2enet.bundle import Bundle
 from e2enet.data.images.orientation import Undo, to_canonical
 from e2enet.data.images.volume import Grid, Volume, read_channels
 from e2enet.data.planning.plan import Plan
+from e2enet.data.preprocessing.cases import check_depth
 from e2enet.events import BadInput, Reporter
 from e2enet.inference.case.inputs import InputCase
 from e2enet.inference.case.manifest import InputHashes
@@ -92,6 +93,7 @@ def open_case(
         reporter.progress("read", 0, 1)
         volumes, grid, undo = _read(case, reporter)
         reporter.progress("read", 1, 1)
+    check_depth(volumes[0], plan)
     threading.Thread(target=_load_runtime).start()
     with clock("locate"):
         regions = find_regions(volumes, bundle, rois, reporter)

@@ -76,6 +76,15 @@ class Outputs:
             path.with_name(f"{stem}_probabilities"),
         )
 
+    def check_grid(self, grid: Grid) -> None:
+        """Raise BadInput if the format cannot hold a label map on this grid."""
+        if self.segmentation.suffix.lower() == ".png" and grid.shape[0] > 1:
+            raise BadInput(
+                f"{self.segmentation} is no name for a segmentation of {grid.shape[0]} slices.",
+                help="Choose a file name that ends in .nii.gz; PNG holds a single image.",
+                code="output-format",
+            )
+
     def check(self, inputs: Sequence[Path]) -> None:
         """Raise BadInput if writing would destroy an input or cannot work."""
         for path in inputs:
