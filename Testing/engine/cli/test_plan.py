@@ -35,6 +35,14 @@ def test_writes_a_plan(tiny_dataset: Path, tmp_path: Path) -> None:
     assert (plan.patch, plan.batch_size) == ((16, 24, 16), 3)
 
 
+def test_a_plan_keeps_its_width(tiny_dataset: Path) -> None:
+    wide, narrow = (
+        json.loads(e2enet("plan", tiny_dataset, "--workers", 0, *more).stdout)
+        for more in ((), ("--base-channels", 16))
+    )
+    assert (wide["base_channels"], narrow["base_channels"]) == (48, 16)
+
+
 def test_bad_input(tmp_path: Path, tiny_dataset: Path) -> None:
     done = e2enet("plan", tmp_path)
     assert done.returncode == 2

@@ -40,10 +40,19 @@ def test_the_papers_network_by_default() -> None:
 
 
 @pytest.mark.parametrize(
-    ("density", "millions"), [("paper", 7.66), ("0.2", 7.66), ("uniform", 7.64)]
+    ("options", "millions"),
+    [
+        ("--preset paper --sparsity 0.7", 11.23),
+        ("--preset paper", 9.45),
+        ("--preset paper --sparsity 0.9", 7.66),
+        ("--preset paper --sparsity 0", 23.90),
+        ("--sparsity 0.9 --level0-density 0.2", 7.66),
+        ("--sparsity 0.7", 11.25),
+        ("--sparsity 0.9", 7.64),
+    ],
 )
-def test_presets_of_level_0(density: str, millions: float) -> None:
-    total = as_json("--sparsity", "0.9", "--level0-density", density)["total"]
+def test_the_published_counts(options: str, millions: float) -> None:
+    total = as_json(*options.split())["total"]
     assert round(total["live_parameters"] / 1e6, 2) == millions
 
 
@@ -96,7 +105,6 @@ def test_a_model_by_path(tiny_bundle: Path) -> None:
         (["--patch", "64x160x150"], "(64, 160, 160)"),
         (["--sparsity", "1"], "sparsity"),
         (["--sparsity", "-0.5"], "sparsity"),
-        (["--level0-density", "some"], "uniform"),
         (["--level0-density", "2"], "level0_density"),
         (["--strides", "2x2"], "--strides"),
         (["--strides", "2x2x2", "--levels", "5"], "2 levels"),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from e2enet.bundle import Bundle
 from e2enet.cli.app import app
+from e2enet.training.run.settings import Settings, option
 from typer.testing import CliRunner
 
 # fmt: off
@@ -62,6 +64,18 @@ def test_a_patch_that_is_none(tiny_dataset: Path, tmp_path: Path, patch: str) ->
     assert error["code"] == "bad-setting"
     assert "40,56,40" in error["help"]
     assert not list(tmp_path.iterdir())
+
+
+def test_help_shows_every_default() -> None:
+    shown = CliRunner().invoke(app, ["train", "--help"], env={"COLUMNS": "300"}).stdout
+    for field in fields(Settings):
+        (line,) = [row for row in shown.splitlines() if f" {option(field.name)} " in row]
+        if isinstance(field.default, bool):
+            assert "(default)" in line
+        elif field.default is None:
+            assert "(default " in line, line
+        else:
+            assert f"(default {field.default})" in line, line
 
 
 def test_bad_input_is_one_sentence(tmp_path: Path) -> None:

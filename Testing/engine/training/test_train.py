@@ -15,6 +15,8 @@ import torch
 from e2enet.bundle import Bundle
 from e2enet.data.planning.plan import Plan
 from e2enet.events import BadInput
+from e2enet.training.run.presets import Preset, with_preset
+from e2enet.training.run.settings import Settings
 from e2enet.training.train import Trained, train
 
 from .conftest import Recorder
@@ -349,12 +351,15 @@ def test_fine_tuning_goes_on_without_the_bundle(
     assert train(tiny_dataset, tmp_path / "m", resume=True, workers=0).state == "finished"
 
 
-@pytest.mark.parametrize("name", ["sparsity", "base_channels", "shift_groups"])
+KEPT = ["sparsity", "level0_density", "base_channels", "shift_groups"]
+
+
+@pytest.mark.parametrize("name", KEPT)
 def test_fine_tuning_does_not_pretend_to_change_what_it_keeps(
     tiny_dataset: Path, tiny_bundle: Path, tmp_path: Path, name: str
 ) -> None:
     with pytest.raises(BadInput, match=f"--{name.replace('_', '-')} cannot be chosen"):
-        fine(tiny_dataset, tmp_path / "m", tiny_bundle, **{name: 0.5 if name == "sparsity" else 3})
+        fine(tiny_dataset, tmp_path / "m", tiny_bundle, **{name: 3 if name in KEPT[2:] else 0.5})
 
 
 def test_an_output_that_cannot_be_made(tiny_dataset: Path, tmp_path: Path) -> None:
@@ -374,6 +379,53 @@ def test_an_edited_plan_is_used(tiny_dataset: Path, trained: Path, tmp_path: Pat
     assert used.mirror_axes == ()
 
 
+def test_a_plan_keeps_the_width_it_was_made_for(
+    tiny_dataset: Path, trained: Path, tmp_path: Path
+) -> None:
+    plan = tmp_path / "plan.json"
+    shutil.copy(trained.with_name("model.run") / "plan.json", plan)
+    edit_json(plan, base_channels=6)
+    short = {"epochs": 1, "iterations_per_epoch": 1, "plan": plan}
+    small(tiny_dataset, tmp_path / "six", base_channels=None, **short)
+    assert Bundle.open(tmp_path / "six").model["network"]["arguments"]["base_channels"] == 6
+    small(tiny_dataset, tmp_path / "three", base_channels=3, **short)
+    bundle = Bundle.open(tmp_path / "three")
+    assert bundle.model["network"]["arguments"]["base_channels"] == 3
+    assert Plan.from_dict(bundle.plan).base_channels == 3
+
+
+def test_level_0_has_its_own_density_through_the_whole_training(
+    tiny_dataset: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "m"
+    small(tiny_dataset, output, level0_density=0.5, sparsity=0.9, batch_dice=True)
+    bundle = Bundle.open(output)
+    connections = bundle.load_network()[1]
+    for name, layer in connections.layers.items():
+        density = float(connections.masks[name].float().mean())
+        expected = 0.5 if layer.level == 0 and layer.kind == "fusion" else 0.1
+        assert density == pytest.approx(expected, abs=0.05), name
+    evolved = [e for e in bundle.history()["history"] if e["turnover"] is not None]
+    assert evolved
+    assert {entry["live"] for entry in bundle.history()["history"]} == {connections.live}
+    command = bundle.model["provenance"]["command"]
+    assert "--level0-density 0.5 " in command
+    assert "--batch-dice --base-channels 4" in command
+
+
+def test_the_preset_fills_in_what_is_not_given(tmp_path: Path, tiny_dataset: Path) -> None:
+    given = {"sparsity": 0.7, "base_channels": 4, "epochs": None}
+    filled = Settings.of(with_preset(given, Preset.paper))
+    assert (filled.sparsity, filled.base_channels, filled.level0_density) == (0.7, 4, 0.2)
+    assert (filled.levels, filled.epochs, filled.evolve_every) == (6, 1000, 1200)
+    assert with_preset({"sparsity": 0.0}, Preset.paper).get("level0_density") is None
+    with pytest.raises(BadInput, match=r"allows . levels, not 6"):  # nothing is made smaller unsaid
+        train(tiny_dataset, tmp_path / "m", preset=Preset.paper, device="cpu", workers=0)
+    with pytest.raises(BadInput, match="--preset cannot be chosen with --from"):
+        train(tiny_dataset, tmp_path / "m", preset=Preset.paper, base="any")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
@@ -382,6 +434,8 @@ def test_an_edited_plan_is_used(tiny_dataset: Path, trained: Path, tmp_path: Pat
         ({"patch": (15, 16, 16)}, "15×16×16 does not divide"),
         ({"sparsity": 1.0}, "--sparsity is 1.0; it must be"),
         ({"lr": 0.0}, "--lr"),
+        ({"level0_density": 0.0}, "--level0-density is 0.0"),
+        ({"level0_density": 1.5}, "--level0-density is 1.5"),
         ({"epochs": 0}, "--epochs"),
         ({"evolve_every": -1}, "--evolve-every"),
         ({"iterations_per_epoch": 0}, "--iterations-per-epoch"),

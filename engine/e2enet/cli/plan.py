@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 from e2enet.cli.app import Debug, Progress, ProgressStyle, run
+from e2enet.data.axes import parse_sizes
 from e2enet.events import Reporter
+from e2enet.training.run.presets import Preset, with_preset
 
 
 def register(app: typer.Typer) -> None:
@@ -20,12 +22,16 @@ def plan(
     dataset: Annotated[Path, typer.Argument(help="Dataset folder in nnU-Net's raw layout.")],
     output: Annotated[Path | None, typer.Option(help="Write the plan here as JSON.")] = None,
     memory: Annotated[float, typer.Option(help="GPU memory to plan for, in GB.")] = 12.0,
-    levels: Annotated[int | None, typer.Option(help="Levels of the network.")] = None,
-    patch: Annotated[
-        str | None, typer.Option(help="Patch in voxels, depth first, such as 64x128x128.")
+    preset: Annotated[
+        Preset | None,
+        typer.Option(help="Width and levels that are not given: paper is E2ENet as published."),
     ] = None,
+    levels: Annotated[int | None, typer.Option(help="Levels of the network.")] = None,
+    patch: Annotated[str | None, typer.Option(help="D,H,W in voxels, such as 40,56,40.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Patches in a batch.")] = None,
-    base_channels: Annotated[int, typer.Option(min=1, help="Width of the network.")] = 48,
+    base_channels: Annotated[
+        int | None, typer.Option(min=1, help="Channels at full resolution (default 48).")
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(min=0, help="Processes; 0 for none beside this one.")
     ] = None,
@@ -40,18 +46,19 @@ def plan(
     def work(reporter: Reporter) -> None:
         from e2enet.data.datasets.raw import read_dataset
         from e2enet.data.planning.fingerprint import fingerprint
-        from e2enet.data.planning.plan import make_plan, parse_patch
+        from e2enet.data.planning.plan import BASE_CHANNELS, make_plan
 
-        sizes = None if patch is None else parse_patch(patch)
+        sizes = None if patch is None else parse_sizes(patch, "--patch")
+        chosen = with_preset({"levels": levels, "base_channels": base_channels}, preset)
         data = read_dataset(dataset)
         made = make_plan(
             fingerprint(data, workers=workers, reporter=reporter),
             data,
             memory_gb=memory,
-            levels=levels,
+            levels=chosen["levels"],
             patch=sizes,
             batch_size=batch_size,
-            base_channels=base_channels,
+            base_channels=chosen["base_channels"] or BASE_CHANNELS,
         )
         if output is not None:
             made.save(output)

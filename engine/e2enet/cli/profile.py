@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from e2enet.cli.app import Debug, ProgressStyle, run
+from e2enet.data.axes import parse_sizes
 from e2enet.events import BadInput
+from e2enet.training.run.presets import Preset, with_preset
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from e2enet.dsff import Complexity
 
 _PAPER_PATCH = (64, 160, 160)
-_PAPER_LEVEL0_DENSITY = 0.2
+_SPARSITY = 0.8
 
 
 def register(app: typer.Typer) -> None:
@@ -29,9 +30,15 @@ def profile(
     model: Annotated[
         str | None, typer.Option(help="A model's name or path instead of the options below.")
     ] = None,
+    preset: Annotated[
+        Preset | None,
+        typer.Option(help="Values for what is not given: paper is E2ENet as published."),
+    ] = None,
     in_channels: Annotated[int, typer.Option(min=1, help="Channels of the image.")] = 1,
     classes: Annotated[int, typer.Option(min=1, help="Classes, background included.")] = 16,
-    base_channels: Annotated[int, typer.Option(min=1, help="Channels at full resolution.")] = 48,
+    base_channels: Annotated[
+        int | None, typer.Option(min=1, help="Channels at full resolution (default 48).")
+    ] = None,
     levels: Annotated[
         int | None, typer.Option(min=2, help="Levels with strides of 2x2x2; 6 by default.")
     ] = None,
@@ -43,35 +50,43 @@ def profile(
         typer.Option(help="Input voxels DxHxW; 64x160x160, or the model's patch, by default."),
     ] = None,
     sparsity: Annotated[
-        float, typer.Option(help="Feature sparsity S: the share of dead connections.")
-    ] = 0.8,
+        float | None,
+        typer.Option(help="Feature sparsity S: the share of dead connections (default 0.8)."),
+    ] = None,
     level0_density: Annotated[
-        str,
+        float | None,
         typer.Option(
-            help='Share of live connections in level 0: "paper" (0.2 at any S but 0), '
-            '"uniform" (1 - S as elsewhere) or a number.'
+            help="Live share of the fusion convolutions of level 0 (default 1 - S; paper 0.2)."
         ),
-    ] = "paper",
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     debug: Debug = False,
 ) -> None:
     """Count parameters and multiply-adds, dense and live, without running the network.
 
-    Without options it is the paper's network at S = 0.8.
+    Without options it is the paper's network at S = 0.8; its other sparsities want --preset paper.
     """
 
     def work(_: Any) -> None:
         if model is not None:
             counted, about = _of_model(model, patch)
         else:
+            from e2enet.data.planning.plan import BASE_CHANNELS
+
+            given = {
+                "base_channels": base_channels,
+                "sparsity": sparsity,
+                "level0_density": level0_density,
+            }
+            chosen = with_preset(given, preset)
             counted, about = _of_options(
                 in_channels=in_channels,
                 classes=classes,
-                base_channels=base_channels,
+                base_channels=chosen["base_channels"] or BASE_CHANNELS,
                 strides=_strides(strides, levels),
-                patch=_triple(patch, "--patch") if patch else _PAPER_PATCH,
-                sparsity=sparsity,
-                level0_density=_density(level0_density, sparsity),
+                patch=parse_sizes(patch, "--patch") if patch else _PAPER_PATCH,
+                sparsity=_SPARSITY if chosen["sparsity"] is None else chosen["sparsity"],
+                level0_density=chosen.get("level0_density"),
             )
         if as_json:
             typer.echo(json.dumps({**about, **counted.to_dict()}))
@@ -110,7 +125,7 @@ def _of_model(name: str, patch: str | None) -> tuple[Complexity, dict[str, Any]]
 
     bundle = Bundle.open(name)
     network, connections = bundle.load_network()
-    size = _triple(patch, "--patch") if patch else tuple(bundle.plan["patch"])
+    size = parse_sizes(patch, "--patch") if patch else tuple(bundle.plan["patch"])
     try:
         counted = complexity(network.lattice, size, connections.live_by_layer)  # type: ignore[arg-type]
     except ValueError as error:
@@ -123,37 +138,13 @@ def _of_model(name: str, patch: str | None) -> tuple[Complexity, dict[str, Any]]
 def _strides(text: str | None, levels: int | None) -> list[tuple[int, int, int]]:
     if text is None:
         return [(2, 2, 2)] * ((levels or 6) - 1)
-    strides = [_triple(part, "--strides") for part in text.split()]
+    strides = [parse_sizes(part, "--strides") for part in text.split()]
     if not strides or (levels is not None and levels != len(strides) + 1):
         raise BadInput(
             f"--strides {text!r} gives {len(strides) + 1} levels.",
             help="There is one stride fewer than levels; leave --levels out.",
         )
     return strides
-
-
-def _triple(text: str, option: str) -> tuple[int, int, int]:
-    numbers = re.fullmatch(r"(\d+)[x×,](\d+)[x×,](\d+)", text.strip())
-    if not numbers or min(int(n) for n in numbers.groups()) < 1:
-        raise BadInput(
-            f"{option} has {text!r} where three whole numbers are needed.",
-            help="Write them as 64x160x160: depth, height, width.",
-        )
-    depth, height, width = map(int, numbers.groups())
-    return depth, height, width
-
-
-def _density(text: str, sparsity: float) -> float | None:
-    if text == "uniform":
-        return None
-    if text == "paper":
-        return _PAPER_LEVEL0_DENSITY if sparsity else None
-    try:
-        return float(text)
-    except ValueError:
-        raise BadInput(
-            f"--level0-density is {text!r}.", help='Give "paper", "uniform" or a number.'
-        ) from None
 
 
 def _show(counted: Complexity, about: dict[str, Any]) -> None:

@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 from e2enet.cli.app import Debug, Progress, ProgressStyle, run
-from e2enet.events import BadInput, Reporter
+from e2enet.data.axes import parse_sizes
+from e2enet.events import Reporter
+from e2enet.training.run.presets import Preset
 
 
 def register(app: typer.Typer) -> None:
@@ -22,42 +24,64 @@ def train(
     base: Annotated[
         str | None, typer.Option("--from", help="Model to fine-tune, by name or path.")
     ] = None,
+    preset: Annotated[
+        Preset | None,
+        typer.Option(help="Values for what is not given: paper is E2ENet as published."),
+    ] = None,
     fold: Annotated[
         str | None,
-        typer.Option(help="0 … 4, all, or a fold of the dataset's splits_final.json. [default: 0]"),
+        typer.Option(help="0 … 4, all, or a fold of the dataset's splits_final.json (default 0)."),
     ] = None,
     sparsity: Annotated[
-        float | None, typer.Option(help="Feature sparsity S. [default: 0.8]")
+        float | None, typer.Option(help="Feature sparsity S (default 0.8).")
+    ] = None,
+    level0_density: Annotated[
+        float | None,
+        typer.Option(
+            help="Live share of the fusion convolutions of level 0 (default 1 - S; paper 0.2)."
+        ),
     ] = None,
     connection_group: Annotated[
         int | None,
         typer.Option(
-            help="Output maps that share their live inputs: 1 is the paper, 0 all of a layer. "
-            "[default: 1]",
-            show_default=False,
+            help="Output maps that share their live inputs: 1 is the paper, 0 all of a layer "
+            "(default 1)."
         ),
     ] = None,
     evolve_every: Annotated[
         int | None,
         typer.Option(
-            help="Iterations between evolutions, 0 for never. [default: min(1200, max(50, "
-            "total/50)); never with --from]",
+            help="Iterations between evolutions, 0 for never (default a 50th of the training, from "
+            "50 to 1200; never with --from)."
+        ),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Length (default 1000).")] = None,
+    iterations_per_epoch: Annotated[
+        int | None, typer.Option(help="Optimiser steps of an epoch (default 250).")
+    ] = None,
+    lr: Annotated[float | None, typer.Option(help="Initial learning rate (default 0.01).")] = None,
+    batch_dice: Annotated[
+        bool | None,
+        typer.Option(
+            "--batch-dice/--sample-dice",
+            help="The loss takes its Dice over the whole batch, or over each sample (default).",
             show_default=False,
         ),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="[default: 1000]")] = None,
-    iterations_per_epoch: Annotated[int | None, typer.Option(help="[default: 250]")] = None,
-    lr: Annotated[float | None, typer.Option(help="Initial rate. [default: 0.01]")] = None,
     base_channels: Annotated[
-        int | None, typer.Option(help="Channels at full resolution. [default: 48]")
+        int | None, typer.Option(help="Channels at full resolution (default the plan's, or 48).")
     ] = None,
-    levels: Annotated[int | None, typer.Option(help="Levels; planned by default.")] = None,
+    levels: Annotated[int | None, typer.Option(help="Levels (default planned).")] = None,
     shift_groups: Annotated[
-        int | None, typer.Option(help="Depth-shift groups. [default: 3]")
+        int | None, typer.Option(help="Depth-shift groups (default 3).")
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Planned by default.")] = None,
-    patch: Annotated[str | None, typer.Option(help="D,H,W in voxels; planned by default.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of everything random. [default: 0]")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Patches in a batch (default planned).")
+    ] = None,
+    patch: Annotated[
+        str | None, typer.Option(help="D,H,W in voxels, such as 40,56,40 (default planned).")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything random (default 0).")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in OUTPUT.run.")
@@ -79,6 +103,7 @@ def train(
     """
 
     def work(reporter: Reporter) -> None:
+        sizes = None if patch is None else parse_sizes(patch, "--patch")
         from e2enet.training.train import train as do
 
         done = do(
@@ -90,19 +115,22 @@ def train(
             resume=resume,
             device=device,
             workers=workers,
+            preset=preset,
             reporter=reporter,
             fold=fold,
             sparsity=sparsity,
+            level0_density=level0_density,
             connection_group=connection_group,
             evolve_every=evolve_every,
             epochs=epochs,
             iterations_per_epoch=iterations_per_epoch,
             lr=lr,
+            batch_dice=batch_dice,
             base_channels=base_channels,
             levels=levels,
             shift_groups=shift_groups,
             batch_size=batch_size,
-            patch=_triple(patch),
+            patch=sizes,
             seed=seed,
         )
         if progress is ProgressStyle.bar:
@@ -110,19 +138,3 @@ def train(
             typer.echo(f"{words}. Curves: {done.run / 'curves.png'}")
 
     run(work, progress=progress, debug=debug)
-
-
-def _triple(text: str | None) -> tuple[int, ...] | None:
-    if text is None:
-        return None
-    try:
-        values = tuple(int(part) for part in text.replace("x", ",").split(","))
-    except ValueError:
-        values = ()
-    if len(values) != 3:
-        raise BadInput(
-            f"--patch is {text!r}; it must be three whole numbers.",
-            help="Give depth, height and width, such as 40,56,40.",
-            code="bad-setting",
-        )
-    return values

@@ -31,6 +31,7 @@ from e2enet.training.run.export import Snapshot, export_bundle
 from e2enet.training.run.lock import locked
 from e2enet.training.run.metadata import load_metadata, merged
 from e2enet.training.run.preparation import Request, refuse_existing, started_before
+from e2enet.training.run.presets import Preset, with_preset
 from e2enet.training.run.settings import RUN, Run
 
 ZETA, FINE_TUNING_ZETA = 0.5, 0.1
@@ -64,6 +65,7 @@ def train(
     resume: bool = False,
     device: str = "auto",
     workers: int | None = None,
+    preset: Preset | None = None,
     reporter: Reporter | None = None,
     **given: Any,
 ) -> Trained:
@@ -79,6 +81,7 @@ def train(
         resume: go on in OUTPUT.run. Settings that are not given are as they were.
         device: auto, cpu, cuda, cuda:N or mps.
         workers: processes for reading and for patches; no effect on the result.
+        preset: values of the settings that are not given.
         reporter: gets progress ("fingerprint", "preprocessing", "training"), the metric "epoch"
             and the result.
         given: the settings of `Settings` by name; None means not given.
@@ -87,6 +90,12 @@ def train(
         BadInput: something given cannot be used; nothing that was there is overwritten.
     """
     reporter = reporter or Reporter()
+    if base is not None and preset is not None:
+        raise BadInput(
+            "--preset cannot be chosen with --from, which keeps the network of its model.",
+            help="Leave --preset out, or train without --from.",
+            code="bad-setting",
+        )
     chosen = choose_device(device)
     request = Request(
         output=Path(os.path.abspath(output)),
@@ -94,7 +103,7 @@ def train(
         source=Bundle.open(base) if base is not None else None,
         plan=plan,
         metadata=load_metadata(metadata) if metadata is not None else {},
-        given=given,
+        given=with_preset(given, preset),
         workers=workers,
         reporter=reporter,
     )
@@ -175,6 +184,7 @@ def _trainer(
         iterations_per_epoch=settings.iterations_per_epoch,
         validation_iterations=max(1, settings.iterations_per_epoch // 5),
         lr=settings.lr,
+        batch_dice=settings.batch_dice,
     )
     evolution = Evolution(
         connections,
@@ -224,7 +234,11 @@ def _network(run: Run, source: Bundle | None, reporter: Reporter) -> tuple[E2ENe
     if source is None:  # a new model, or one whose checkpoint replaces these masks
         settings = run.settings
         return network, Connections.random(
-            network, settings.sparsity, seed=seed, group=settings.connection_group
+            network,
+            settings.sparsity,
+            level0_density=settings.level0_density,
+            seed=seed,
+            group=settings.connection_group,
         )
     trained, connections = source.load_network()
     moved = transfer(trained, connections, network, seed=seed)

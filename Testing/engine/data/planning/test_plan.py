@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from e2enet.data.datasets.raw import Dataset, read_dataset
 from e2enet.data.planning.fingerprint import Fingerprint, fingerprint
-from e2enet.data.planning.plan import Plan, make_plan, parse_patch
+from e2enet.data.planning.plan import Plan, make_plan
 from e2enet.data.planning.topology import training_bytes
 from e2enet.events import BadInput
 from hypothesis import HealthCheck, given, settings
@@ -76,10 +76,6 @@ def test_overrides(described: Described) -> None:
     for wrong in ({"levels": 1}, {"levels": 12}, {"patch": (1, 2, 3)}, {"patch": (2, 2)}):
         with pytest.raises(BadInput):
             make_plan(*data, **wrong)
-    assert parse_patch("64x128X32") == (64, 128, 32)
-    for wrong in ("64", "axbxc", "0x1x2"):
-        with pytest.raises(BadInput):
-            parse_patch(wrong)
 
 
 @settings(
@@ -105,6 +101,19 @@ def test_any_dataset_gets_a_plan_that_holds(
         plan.patch, plan.strides, in_channels=1, num_classes=2, base_channels=48, batch_size=2
     )
     assert cost <= memory * 2**30
+
+
+def test_the_width_is_kept(described: Described) -> None:
+    data = described([(1, 1, 1)], [(36, 50, 35)])
+    plan = make_plan(*data, base_channels=16)
+    assert plan.base_channels == 16
+    record = plan.to_dict()
+    assert Plan.from_dict(record) == plan
+    del record["base_channels"]  # a plan that was written before
+    assert Plan.from_dict(record).base_channels is None
+    for wrong in (0, "16", 2.5):
+        with pytest.raises(BadInput, match="base_channels"):
+            Plan.from_dict({**record, "base_channels": wrong})
 
 
 def test_file_and_text(described: Described, tmp_path: Path) -> None:

@@ -43,6 +43,21 @@ def test_equals_monai() -> None:
     assert float(dice_ce(logits, target)) == pytest.approx(expected, abs=1e-5)
 
 
+def test_batch_dice_equals_the_definition_and_monai() -> None:
+    logits, target = example(2)
+    losses = pytest.importorskip("monai.losses", reason="MONAI is in the extra train")
+    other = losses.DiceCELoss(
+        include_background=False, softmax=True, to_onehot_y=True, batch=True,
+        smooth_nr=1e-5, smooth_dr=1e-5,
+    )  # fmt: skip
+    found = float(dice_ce(logits, target, batch_dice=True))
+    assert found == pytest.approx(float(other(logits, target[:, None])), abs=1e-5)
+    assert found != pytest.approx(float(dice_ce(logits, target)), abs=1e-4)
+    # As if the batch were one sample: samples lie one behind the other.
+    joined = logits.transpose(0, 1).flatten(1, 2)[None], target.flatten(0, 1)[None]
+    assert found == pytest.approx(slow_dice_ce(*joined), abs=1e-6)
+
+
 def test_a_perfect_answer_costs_nothing_also_where_a_label_is_missing() -> None:
     target = torch.zeros(1, 4, 4, 4, dtype=torch.long)
     target[0, :2] = 1  # label 2 does not occur

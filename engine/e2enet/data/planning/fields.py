@@ -11,7 +11,14 @@ from e2enet.data.planning.topology import divisor_of, padded
 from e2enet.events import BadInput
 
 NORMALISATIONS = ("zscore", "zscore-masked", "ct", "none")
-OPTIONAL = ("mirror_axes", "left_right_axis", "left_right_pairs", "robustness", "flat")
+OPTIONAL = (
+    "mirror_axes",
+    "left_right_axis",
+    "left_right_pairs",
+    "robustness",
+    "flat",
+    "base_channels",
+)
 
 
 def checked(record: Any, *, fields: Sequence[str], channel_fields: Sequence[str]) -> dict[str, Any]:
@@ -72,6 +79,9 @@ class _Reader:
         robustness = record.get("robustness", 0.0)
         if not self.is_number(robustness) or not 0 <= robustness <= 1:
             raise self.wrong("robustness", "a number from 0 to 1")
+        width = record.get("base_channels")
+        if width is not None and not self.is_whole(width, least=1):
+            raise self.wrong("base_channels", "a whole number of 1 or more")
         return {
             "spacing": spacing,
             "transpose": transpose,
@@ -84,6 +94,7 @@ class _Reader:
             "left_right_pairs": pairs,
             "flat": flat,
             "robustness": float(robustness),
+            "base_channels": width,
         }
 
     def triple(self, name: str, value: Any, kind: type) -> tuple:

@@ -31,9 +31,8 @@ class Fingerprint:
         spacings: (z, y, x) in mm, one a case.
         sizes: voxels after the crop (`cropping`), one a case.
         crop_share: median share of the voxels that the crop keeps.
-        intensities: per channel, over the foreground voxels of all cases: mean and std (of the
-            values clipped to the percentiles, so that a few outliers do not count), median, min,
-            max, percentile_00_5, percentile_99_5.
+        intensities: per channel, over the foreground voxels of all cases, in the image's unit:
+            mean, std, median, min, max, percentile_00_5, percentile_99_5; none of them clipped.
         foreground: {label value: share of all voxels}, background left out.
         cases: names, in the order of spacings and sizes.
     """
@@ -145,10 +144,9 @@ def _describe(dataset: Dataset, case: Case) -> dict[str, Any]:
 def _statistics(values: np.ndarray) -> dict[str, float]:
     values = values.astype(np.float64)
     low, high = np.percentile(values, [0.5, 99.5])
-    clipped = np.clip(values, low, high)
     return {
-        "mean": float(clipped.mean()),
-        "std": float(clipped.std()),
+        "mean": float(values.mean()),
+        "std": float(values.std()),
         "median": float(np.median(values)),
         "min": float(values.min()),
         "max": float(values.max()),

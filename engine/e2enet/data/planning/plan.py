@@ -34,6 +34,7 @@ from e2enet.events import BadInput
 from e2enet.files import output_errors, replacing
 
 ANISOTROPIC = 3.0
+BASE_CHANNELS = 48  # the paper's
 _MASK_BELOW = 0.75
 _SMALLEST_PLANE = 32  # what five halvings leave a voxel of
 
@@ -82,6 +83,8 @@ class Plan:
         robustness: 0 (nnU-Net's augmentation alone) … 1, how often training patches are changed to
             look like scans from elsewhere (`e2enet.data.patches.robustness`).
         flat: the images are single ones, not slices of volumes: their depth has no spacing.
+        base_channels: channels of the network's level 0, for which patch and batch were fitted into
+            memory; None in plans that were written without it.
     """
 
     spacing: tuple[float, float, float]
@@ -95,6 +98,7 @@ class Plan:
     left_right_pairs: tuple[tuple[int, int], ...] = ()
     robustness: float = 0.0
     flat: bool = False
+    base_channels: int | None = None
 
     @property
     def levels(self) -> int:
@@ -174,6 +178,7 @@ def make_plan(
     base_channels: int = 48,
     pyramid: Pyramid = "lattice",
     depth: int | None = None,
+    base_channels: int = BASE_CHANNELS,
 ) -> Plan:
     """Plan a dataset after nnU-Net's published rules.
 
@@ -276,6 +281,8 @@ def make_plan(
             patch[0] > 1 and all(one.normalisation.startswith("zscore") for one in channels)
         ),
         flat=bool(single.size),
+        robustness=float(all(one.normalisation.startswith("zscore") for one in channels)),
+        base_channels=base_channels,
     )
 
 
@@ -327,21 +334,6 @@ def _fit_patch(
             break
         patch = shrunk
     return three(int(n) for n in patch), strides
-
-
-def parse_patch(text: str) -> Triple:
-    """A patch written as "64x128x128" (or with commas), in the order D, H, W.
-
-    Raises:
-        BadInput: not three whole numbers of 2 or more.
-    """
-    try:
-        return _given_patch([int(part) for part in re.split(r"[x×,]", text.strip().lower())])
-    except ValueError:
-        raise BadInput(
-            f"{text} is no patch; write three sizes (D, H, W) such as 64x128x128.",
-            code="bad-plan",
-        ) from None
 
 
 def _given_patch(patch: Sequence[int]) -> Triple:

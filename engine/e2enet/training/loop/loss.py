@@ -15,36 +15,47 @@ from torch import Tensor
 SMOOTH = 1e-5
 
 
-def dice_ce(logits: Tensor, target: Tensor) -> Tensor:
+def dice_ce(logits: Tensor, target: Tensor, *, batch_dice: bool = False) -> Tensor:
     """1 - mean Dice over samples and foreground classes, plus cross-entropy.
 
     Args:
         logits: (B, classes, D, H, W).
         target: (B, D, H, W) class numbers, int64.
+        batch_dice: one Dice of each class over the voxels of the whole batch, as nnU-Net has it
+            for its low-resolution and 2D configurations; small structures that a sample lacks then
+            weigh less.
     """
     log_p = F.log_softmax(logits.float(), dim=1)
     cross_entropy = F.nll_loss(log_p, target)
     p = log_p.exp()[:, 1:]
     classes = torch.arange(1, logits.shape[1], device=target.device).view(1, -1, 1, 1, 1)
     truth = (target[:, None] == classes).to(p.dtype)
-    axes = (2, 3, 4)
+    axes = (0, 2, 3, 4) if batch_dice else (2, 3, 4)
     overlap = (p * truth).sum(axes)
     sizes = p.sum(axes) + truth.sum(axes)
     dice = (2 * overlap + SMOOTH) / (sizes + SMOOTH)
     return 1 - dice.mean() + cross_entropy
 
 
-def supervised_loss(outputs: Sequence[Tensor], target: Tensor, weights: Sequence[float]) -> Tensor:
+def supervised_loss(
+    outputs: Sequence[Tensor],
+    target: Tensor,
+    weights: Sequence[float],
+    *,
+    batch_dice: bool = False,
+) -> Tensor:
     """Weighted sum of the loss of each head against the target reduced to its size.
 
     Args:
         outputs: logits (B, classes, D_h, H_h, W_h), finest first.
         target: (B, D, H, W) class numbers at full resolution.
         weights: one a head.
+        batch_dice: as in `dice_ce`.
     """
     total = outputs[0].new_zeros((), dtype=torch.float32)
     for logits, weight in zip(outputs, weights, strict=True):
-        total = total + weight * dice_ce(logits, downsample(target, logits.shape[2:]))
+        small = downsample(target, logits.shape[2:])
+        total = total + weight * dice_ce(logits, small, batch_dice=batch_dice)
     return total
 
 

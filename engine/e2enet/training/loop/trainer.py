@@ -47,6 +47,7 @@ class Recipe:
         lr: initial learning rate of the poly schedule.
         momentum: of Nesterov SGD.
         clip: largest norm of the gradient.
+        batch_dice: as in `e2enet.training.loop.loss.dice_ce`.
     """
 
     epochs: int = 1000
@@ -56,6 +57,7 @@ class Recipe:
     momentum: float = 0.99
     weight_decay: float = 3e-5
     clip: float = 12.0
+    batch_dice: bool = False
 
     @property
     def total(self) -> int:
@@ -186,7 +188,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, dtype=torch.float16, enabled=self.mixed):
             outputs = self.network(image)
-        loss = supervised_loss(outputs, target, self.weights)
+        loss = supervised_loss(outputs, target, self.weights, batch_dice=self.recipe.batch_dice)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise BadInput(
@@ -257,7 +259,7 @@ class Trainer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state_dict` was taken. Raises BadInput for another recipe or network."""
-        if state["recipe"] != asdict(self.recipe):
+        if {**asdict(Recipe()), **state["recipe"]} != asdict(self.recipe):  # one may have been new
             raise BadInput(
                 f"The checkpoint {self.checkpoint} belongs to another training recipe.",
                 help="Resume with the settings the run was started with.",

@@ -174,8 +174,9 @@ def command_line(run: Run, output: Path) -> str:
         value = getattr(run.settings, one.name)
         kept = run.source and one.name == "connection_group"  # the base's, and not to be chosen
         if value != one.default and not kept:
-            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-            words += [option(one.name), text]
+            words.append(option(one.name))
+            if not isinstance(value, bool):
+                words.append(",".join(map(str, value)) if isinstance(value, tuple) else str(value))
     return shlex.join(words)
 
 

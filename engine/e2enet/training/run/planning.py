@@ -9,7 +9,7 @@ from typing import Any
 from e2enet.bundle import Bundle
 from e2enet.data.datasets.raw import Dataset
 from e2enet.data.planning.laterality import mirroring
-from e2enet.data.planning.plan import ChannelPlan, Plan, make_plan
+from e2enet.data.planning.plan import BASE_CHANNELS, ChannelPlan, Plan, make_plan
 from e2enet.events import BadInput, Reporter
 from e2enet.training.run.settings import Settings
 
@@ -37,7 +37,7 @@ def planned(
             levels=settings.levels,
             patch=settings.patch,
             batch_size=settings.batch_size,
-            base_channels=settings.base_channels,
+            base_channels=settings.base_channels or BASE_CHANNELS,
         )
     loaded = Plan.load(plan)
     if len(loaded.channels) != len(info.channel_names):
@@ -46,7 +46,7 @@ def planned(
             f"{len(info.channel_names)}.",
             code="channel-count",
         )
-    return _changed(loaded, settings)
+    return changed(loaded, settings)
 
 
 def tuned(
@@ -87,7 +87,7 @@ def tuned(
         left_right_axis=use.transpose.index(2) if pairs else None,
         left_right_pairs=pairs,
     )
-    return _changed(use, settings)
+    return changed(use, settings)
 
 
 def network_arguments(
@@ -98,7 +98,7 @@ def network_arguments(
         dict(source.model["network"]["arguments"])
         if source
         else {
-            "base_channels": settings.base_channels,
+            "base_channels": settings.base_channels or plan.base_channels or BASE_CHANNELS,
             "shift_groups": settings.shift_groups,
         }
     )
@@ -116,8 +116,12 @@ def _channels(info: Dataset, workers: int | None, reporter: Reporter) -> tuple[C
     return make_plan(fingerprint(info, workers=workers, reporter=reporter), info).channels
 
 
-def _changed(plan: Plan, settings: Settings) -> Plan:
-    """A given plan with the options of the command line; Plan.from_dict checks the result."""
+def changed(plan: Plan, settings: Settings) -> Plan:
+    """A given plan with the options of the command line.
+
+    Raises:
+        BadInput: the levels differ, or `Plan.from_dict` refuses the result.
+    """
     if settings.levels is not None and settings.levels != plan.levels:
         raise BadInput(
             f"--levels is {settings.levels}, but the plan has {plan.levels} levels.",
@@ -129,4 +133,6 @@ def _changed(plan: Plan, settings: Settings) -> Plan:
         record["patch"] = list(settings.patch)
     if settings.batch_size is not None:
         record["batch_size"] = settings.batch_size
+    if settings.base_channels is not None:
+        record["base_channels"] = settings.base_channels
     return Plan.from_dict(record)

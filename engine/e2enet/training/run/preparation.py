@@ -17,7 +17,7 @@ from e2enet.events import BadInput, Reporter
 from e2enet.training.loop.trainer import CHECKPOINT
 from e2enet.training.run.lock import locked
 from e2enet.training.run.metadata import with_files_kept, with_locator
-from e2enet.training.run.planning import network_arguments, planned, tuned
+from e2enet.training.run.planning import changed, network_arguments, planned, tuned
 from e2enet.training.run.settings import PLAN, RUN, Run, Settings, option
 
 
@@ -142,7 +142,7 @@ class Request:
                 code="needs-from",
             )
         use = Plan.load(self.folder / PLAN)
-        if self.plan is not None and Plan.load(self.plan) != use:
+        if self.plan is not None and changed(Plan.load(self.plan), run.settings) != use:
             raise BadInput(
                 f"--plan {self.plan} differs from the plan that the run in {self.folder} was "
                 "started with.",
@@ -171,7 +171,8 @@ def started_before(folder: Path) -> BadInput:
 
 
 def _refuse_what_is_kept(given: dict[str, Any], source: Bundle) -> None:
-    for name in ("sparsity", "connection_group", "base_channels", "shift_groups"):
+    kept = ("sparsity", "level0_density", "connection_group", "base_channels", "shift_groups")
+    for name in kept:
         if given.get(name) is not None:
             raise BadInput(
                 f"{option(name)} cannot be chosen with --from: {source.name} keeps its own.",

@@ -22,11 +22,14 @@ class Settings:
     Args:
         fold: "0" … "4", "all", or the number of a fold in the dataset's splits_final.json.
         sparsity: feature sparsity S; a fine-tuned model keeps its own.
+        level0_density: live share of the fusion convolutions of level 0 (the released code: 0.2);
+            None is 1 - S as everywhere.
         connection_group: output maps that share their live inputs; 1 is the paper, 0 joins all.
         evolve_every: iterations between evolutions; 0 never, None the default of the method.
         epochs, iterations_per_epoch: length.
         lr: initial learning rate.
-        base_channels: channels of level 0.
+        batch_dice: the loss's Dice over all samples of a batch as one, instead of each by itself.
+        base_channels: channels of level 0; None takes the plan's, or 48.
         levels: of the network, None plans them.
         shift_groups: depth-shift groups.
         batch_size, patch: None plans them.
@@ -35,12 +38,14 @@ class Settings:
 
     fold: str = "0"
     sparsity: float = 0.8
+    level0_density: float | None = None
     connection_group: int = 1
     evolve_every: int | None = None
     epochs: int = 1000
     iterations_per_epoch: int = 250
     lr: float = 0.01
-    base_channels: int = 48
+    batch_dice: bool = False
+    base_channels: int | None = None
     levels: int | None = None
     shift_groups: int = 3
     batch_size: int | None = None
@@ -63,7 +68,7 @@ class Settings:
         return settings
 
     def _check(self) -> None:
-        for name in ("epochs", "iterations_per_epoch", "base_channels", "shift_groups"):
+        for name in ("epochs", "iterations_per_epoch", "shift_groups"):
             self._demand(name, getattr(self, name) >= 1, "1 or more")
         self._demand("sparsity", 0 <= self.sparsity < 1, "at least 0 and below 1")
         self._demand("connection_group", self.connection_group >= 0, "0 (all) or more")
@@ -71,8 +76,11 @@ class Settings:
         self._demand("seed", 0 <= self.seed < 2**63, "0 or more")
         if self.evolve_every is not None:
             self._demand("evolve_every", self.evolve_every >= 0, "0 (never) or more")
-        if self.batch_size is not None:
-            self._demand("batch_size", self.batch_size >= 1, "1 or more")
+        if (density := self.level0_density) is not None:
+            self._demand("level0_density", 0 < density <= 1, "above 0 and at most 1")
+        for name in ("batch_size", "base_channels"):
+            if getattr(self, name) is not None:
+                self._demand(name, getattr(self, name) >= 1, "1 or more")
         if self.levels is not None:
             self._demand("levels", self.levels >= 2, "2 or more")
 
