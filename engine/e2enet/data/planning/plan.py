@@ -175,10 +175,9 @@ def make_plan(
     levels: int | None = None,
     patch: Sequence[int] | None = None,
     batch_size: int | None = None,
-    base_channels: int = 48,
+    base_channels: int = BASE_CHANNELS,
     pyramid: Pyramid = "lattice",
     depth: int | None = None,
-    base_channels: int = BASE_CHANNELS,
 ) -> Plan:
     """Plan a dataset after nnU-Net's published rules.
 
@@ -281,7 +280,6 @@ def make_plan(
             patch[0] > 1 and all(one.normalisation.startswith("zscore") for one in channels)
         ),
         flat=bool(single.size),
-        robustness=float(all(one.normalisation.startswith("zscore") for one in channels)),
         base_channels=base_channels,
     )
 
