@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -30,15 +32,15 @@ def folders(tmp_path):
 
 
 def run(*arguments):
-    return CliRunner().invoke(app, ["evaluate", *map(str, arguments)])
+    return CliRunner().invoke(app, ["evaluate", "--workers", "0", *map(str, arguments)])
 
 
 def test_json(folders):
     outcome = run(*folders, "--json")
     assert outcome.exit_code == 0
     found = json.loads(outcome.stdout)
-    assert found["mean"] == pytest.approx(2 / 3)
-    assert found["cases"]["a"]["labels"] == {"1": pytest.approx(2 / 3)}
+    assert found["mean"]["Dice"]["mean"] == pytest.approx(2 / 3)
+    assert found["cases"]["a"]["1"]["Dice"] == pytest.approx(2 / 3)
 
 
 def test_table(folders):
@@ -52,7 +54,7 @@ def test_events(folders):
     outcome = run(*folders, "--progress", "json")
     result = json.loads(outcome.stdout.splitlines()[-1])
     assert result["event"] == "result"
-    assert result["mean"] == pytest.approx(2 / 3)
+    assert result["mean"]["Dice"]["mean"] == pytest.approx(2 / 3)
 
 
 def test_a_missing_prediction_is_bad_input(folders):
@@ -62,3 +64,36 @@ def test_a_missing_prediction_is_bad_input(folders):
     error = json.loads(outcome.stdout.splitlines()[-1])
     assert error["code"] == "missing-prediction"
     assert "1 of 2 cases: a" in error["message"]
+
+
+def test_report_and_tolerances(folders, tmp_path):
+    outcome = run(*folders, "--report", tmp_path / "out", "--tolerance", 2, "--tolerance", "1=0.5")
+    assert outcome.exit_code == 0
+    assert "NSD at 0.5 mm" in outcome.stdout
+    record = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
+    assert record["definitions"]["tolerance_mm"] == {"1": 0.5}
+    assert (tmp_path / "out" / "report.html").is_file()
+
+
+@pytest.mark.parametrize("text", ["wide", "-1", "1=", "inf", "nan"])
+def test_a_tolerance_that_is_none(folders, text):
+    outcome = run(*folders, "--progress", "json", f"--tolerance={text}")
+    assert outcome.exit_code == 2
+    assert json.loads(outcome.stdout.splitlines()[-1])["code"] == "bad-setting"
+
+
+def test_an_existing_report_is_refused_before_anything_is_read(folders, tmp_path):
+    (tmp_path / "predictions" / "a.nii.gz").write_bytes(b"no image")
+    outcome = run(*folders, "--progress", "json", "--report", tmp_path)
+    assert outcome.exit_code == 2
+    assert json.loads(outcome.stdout.splitlines()[-1])["code"] == "output-exists"
+
+
+def test_evaluating_needs_no_torch(folders):
+    code = (
+        "import sys; sys.modules['torch'] = None; from e2enet.cli import main; "
+        f"sys.argv = ['e2enet', 'evaluate', {str(folders[0])!r}, {str(folders[1])!r}]; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "0.6667" in done.stdout

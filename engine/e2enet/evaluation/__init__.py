@@ -1,1 +1,1 @@
-"""How well label maps agree with references."""
+"""How well label maps agree with references, and what that says about models."""

@@ -50,7 +50,7 @@ from e2enet.data.images.naming import image_stem, is_image_name
 from e2enet.data.images.orientation import to_canonical
 from e2enet.data.images.volume import Volume, check_same_grid, read_label
 from e2enet.dsff import Connections
-from e2enet.evaluation.dice import dice, mean
+from e2enet.evaluation.metrics.overlap import dice, mean
 from e2enet.events import BadInput, Reporter
 from e2enet.explain.importance import first_layers, inputs_of
 from e2enet.explain.nodes import Node, lattice

@@ -1,0 +1,1 @@
+"""One structure in one case: how far prediction and reference agree."""

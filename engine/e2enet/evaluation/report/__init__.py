@@ -1,0 +1,1 @@
+"""What is written about an evaluation: tables for programs, a page for people."""
