@@ -101,7 +101,7 @@ class Explainer:
 
     def labels(self, case: OpenCase) -> list[Label]:
         """All labels that a segmentation of the case may hold."""
-        return result_labels(self.bundle, [job.region for job in case.jobs])
+        return result_labels([job.region for job in case.jobs])
 
     def segment(self, case: OpenCase, network: nn.Module | None = None) -> np.ndarray:
         """The label map (z, y, x) in canonical orientation, by the model or one round it."""
@@ -199,7 +199,7 @@ def find_label(text: str, case: OpenCase, bundle: Bundle) -> Label:
     Raises:
         BadInput: There is none; the message lists those there are.
     """
-    regional = result_labels(bundle, [job.region for job in case.jobs])
+    regional = result_labels([job.region for job in case.jobs])
     known = [*regional, *(one for one in bundle.labels if one not in regional)]
     text = text.strip()
     # A number is one of the segmentation's; a name may also be the model's own.

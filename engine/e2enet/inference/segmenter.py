@@ -130,7 +130,7 @@ class Segmenter:
         regions = [job.region for job in jobs]
         with clock("load"):
             predictor = self._predictor(heard)
-        labels = result_labels(self.bundle, regions)
+        labels = result_labels(regions)
         shape, highest = canonical_grid.shape, max(label.value for label in labels)
         canvas = np.zeros(shape, np.uint8 if highest <= 255 else np.int16)
         kept = None

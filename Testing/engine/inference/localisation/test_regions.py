@@ -143,7 +143,12 @@ def test_named_regions_replace_the_search(bundle, located, tmp_path):
     np.testing.assert_array_equal(both.label, expected)
     only = segment(path, bundle, roi=f"right:{roi(RIGHT)}")
     np.testing.assert_array_equal(only.label, np.where(expected > 2, expected, 0))
-    assert len(only.labels) == 4
+    # What was not looked at is not reported: 0 mL on the left would be a statement.
+    assert [(one.value, one.name) for one in only.labels] == [
+        (3, "Right sphere"), (4, "Right cube")
+    ]  # fmt: skip
+    assert [one["name"] for one in only.manifest["labels"]] == ["Right sphere", "Right cube"]
+    assert not [w for w in only.manifest["warnings"] if "Left" in w["message"]]
     assert not located
 
 

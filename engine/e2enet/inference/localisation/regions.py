@@ -102,15 +102,9 @@ def find_regions(
     return [_boxed(box, box.slices(grid), k, labels) for k, box in enumerate(boxes)]
 
 
-def result_labels(bundle: Bundle, regions: Sequence[Region]) -> list[Label]:
-    """All labels that the regions' label map may hold: of every box where boxes are named."""
-    labels = tuple(bundle.labels)
-    if any(region.name for region in regions):
-        boxes = Locator.from_dict(bundle.locator or {}, bundle.path).boxes
-        whole = (slice(0, 0),) * 3
-        named = [_boxed(box, whole, k, labels) for k, box in enumerate(boxes)]  # type: ignore[arg-type]
-        return [label for region in named for label in region.labels]
-    return list(labels)
+def result_labels(regions: Sequence[Region]) -> list[Label]:
+    """All labels that the regions' label map may hold; what was not looked at has none."""
+    return [label for region in regions for label in region.labels]
 
 
 def _names(bundle: Bundle) -> list[str]:
