@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import typer
 from e2enet import __version__
-from e2enet.cli.app import Debug, Progress, ProgressStyle, app, run
+from e2enet.cli.app import app
+from e2enet.cli.common import Debug, Progress, ProgressStyle, run
 from e2enet.events import BadInput, Cancelled, Reporter
 from typer.testing import CliRunner, Result
 
@@ -143,7 +144,7 @@ def test_the_module_runs_as_a_program_and_takes_unknown_options_for_bad_input() 
 def test_signals_cancel(number: signal.Signals) -> None:
     code = (
         "import time, typer\n"
-        "from e2enet.cli.app import ProgressStyle, run\n"
+        "from e2enet.cli.common import ProgressStyle, run\n"
         "def work(reporter):\n"
         "    reporter.progress('wait', 0, 1)\n"
         "    time.sleep(60)\n"
@@ -169,7 +170,7 @@ def test_signals_cancel(number: signal.Signals) -> None:
 def test_a_reader_that_goes_away_leaves_no_traceback() -> None:
     code = (
         "import typer\n"
-        "from e2enet.cli.app import ProgressStyle, run\n"
+        "from e2enet.cli.common import ProgressStyle, run\n"
         "def work(reporter):\n"
         "    for n in range(100_000):\n"
         "        reporter.progress('a', n, 100_000)\n"

@@ -191,6 +191,8 @@ def test_a_datasets_own_split_is_used_and_kept(own_split: Path, tmp_path: Path) 
     provenance = Bundle.open(tmp_path / "m").model["provenance"]
     assert provenance["metrics"]["of"] == "1 held-out case"
     assert provenance["data"]["cases"] == 2
+    split = {"train": provenance["data"]["training"], "val": provenance["data"]["held_out"]}
+    assert split == OWN_SPLIT[0]
 
 
 def test_a_run_from_before_splits_were_recorded(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from e2enet.cli.app import Debug, Progress, ProgressStyle, run
+from e2enet.cli.common import Debug, Progress, ProgressStyle, run
 from e2enet.events import Reporter
 
 if TYPE_CHECKING:

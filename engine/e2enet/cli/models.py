@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from e2enet.cli.app import Debug, ProgressStyle, run
+from e2enet.cli.common import Debug, ProgressStyle, run
 from e2enet.events import BadInput, Reporter
 
 

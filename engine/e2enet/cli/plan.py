@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from e2enet.cli.app import Debug, Progress, ProgressStyle, run
+from e2enet.cli.common import Debug, Progress, ProgressStyle, run
 from e2enet.data.axes import parse_sizes
 from e2enet.events import Reporter
 from e2enet.training.run.presets import Preset, with_preset

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from e2enet.cli.app import Debug, ProgressStyle, run
+from e2enet.cli.common import Debug, ProgressStyle, run
 from e2enet.data.axes import parse_sizes
 from e2enet.events import BadInput
 from e2enet.training.run.presets import Preset, with_preset

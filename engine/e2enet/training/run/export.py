@@ -221,7 +221,12 @@ def _provenance(run: Run, state: Snapshot, command: str, scores: Scores) -> dict
         "run_id": run.run_id,
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "command": command,
-        "data": {"dataset": run.dataset["name"], "cases": len(training)},
+        "data": {
+            "dataset": run.dataset["name"],
+            "cases": len(training),
+            "training": list(training),
+            "held_out": list(held_out),
+        },
         "fold": settings.fold,
         "epochs": len(state.rows),
         "iterations": state.iteration,
