@@ -61,7 +61,7 @@ def evaluate(
             from e2enet.evaluation.report.page import check_folder, write_report
 
             check_folder(report)
-        general, own = _tolerances(tolerance or [])
+        general, own = parse_tolerances(tolerance or [])
         found = compare(
             predictions,
             references,
@@ -85,7 +85,8 @@ def evaluate(
     run(work, progress=progress, debug=debug)
 
 
-def _tolerances(given: list[str]) -> tuple[float | None, dict[str, float]]:
+def parse_tolerances(given: list[str]) -> tuple[float | None, dict[str, float]]:
+    """The general tolerance, if one is given, and those of single labels, in mm."""
     general: float | None = None
     own: dict[str, float] = {}
     for text in given:

@@ -67,6 +67,16 @@ def test_the_tolerance_counts():
     assert values(moved, mask, tolerance=1.9)["NSD"] < 1
 
 
+def test_a_single_image_has_an_outline_and_no_thickness():
+    reference = box((1, 20, 20), (0, 1), (4, 14), (4, 14))
+    prediction = box((1, 20, 20), (0, 1), (6, 12), (6, 12))
+    found = values(prediction, reference, (5.0, 1.0, 1.0))
+    assert found["HD"] == found["MSSD"] == pytest.approx(math.hypot(2, 2), abs=1e-5)
+    assert found["NSD"] == 0  # nothing within 1 mm, though both fill the image's only slice
+    nothing = np.zeros_like(reference)
+    assert values(nothing, reference, (5.0, 1.0, 1.0))["HD"] == pytest.approx(math.hypot(20, 20))
+
+
 def test_neither_has_it():
     nothing = np.zeros(SHAPE, bool)
     measured = measure(nothing, nothing, (1, 1, 1), tolerance=1)

@@ -138,8 +138,8 @@ def measure(
         values |= _distances(ours, theirs, spacing, tolerance)
         values["LesionF1"] = lesion_f1(ours, theirs)
     elif predicted or wanted:
-        sides = np.multiply(prediction.shape, spacing)
-        diagonal = float(np.linalg.norm(sides))
+        sides = [n * step for n, step in zip(prediction.shape, spacing, strict=True) if n > 1]
+        diagonal = math.hypot(*sides)
         values |= {"NSD": 0.0, "LesionF1": 0.0}
         values |= dict.fromkeys(("HD95", "HD", "ASSD", "MSSD", "MAD"), diagonal)
     return Measured(counts, predicted, wanted, values)
@@ -180,5 +180,8 @@ def _box(prediction: np.ndarray, reference: np.ndarray) -> tuple[slice, ...]:
 def _touches(mask: np.ndarray) -> bool:
     """Whether a structure reaches the array's edge."""
     return any(
-        mask.take(end, axis).any() for axis in range(mask.ndim) for end in (0, mask.shape[axis] - 1)
+        mask.take(end, axis).any()
+        for axis, length in enumerate(mask.shape)
+        for end in (0, length - 1)
+        if length > 1
     )

@@ -57,7 +57,7 @@ def surface(mask: np.ndarray, *, edge: bool) -> np.ndarray:
     """The voxels of a structure that have a face in common with its outside.
 
     Args:
-        mask: (D, H, W) bool.
+        mask: (D, H, W) bool. An axis of length 1 has no outside: a single image has outlines.
         edge: whether what lies beyond the array is outside.
     """
     inner = mask.copy()
@@ -65,7 +65,7 @@ def surface(mask: np.ndarray, *, edge: bool) -> np.ndarray:
         here, there = _along(axis, slice(1, None)), _along(axis, slice(None, -1))
         inner[here] &= mask[there]
         inner[there] &= mask[here]
-        if edge:
+        if edge and mask.shape[axis] > 1:
             inner[_along(axis, slice(0, 1))] = False
             inner[_along(axis, slice(-1, None))] = False
     return mask & ~inner
