@@ -16,7 +16,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from e2enet.networks import Lattice, Layer
-from e2enet.networks.lattice import LayerKind
+
+_PARTS = {"up": "upward convolutions", "head": "heads"}
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class LayerCost:
 
     Attributes:
         name: Module path.
-        kind: "backbone", "fusion", "up" or "head".
+        kind: "backbone", "fusion", "up" or "head"; in other networks the part it belongs to.
         stage: Fusion stage, 0 for the backbone; a head has that of the node it reads.
         level: Resolution level of the output, 0 is full.
         size: Output (D, H, W).
@@ -34,7 +35,7 @@ class LayerCost:
     """
 
     name: str
-    kind: LayerKind
+    kind: str
     stage: int
     level: int
     size: tuple[int, int, int]
@@ -86,16 +87,18 @@ class Complexity:
 
     @property
     def parts(self) -> list[PartCost]:
-        """Backbone, each fusion stage, upward transposed convolutions, heads."""
-        stages = sorted({layer.stage for layer in self.layers if layer.kind == "fusion"})
-        groups = [("backbone", "backbone", 0)]
-        groups += [(f"fusion stage {stage}", "fusion", stage) for stage in stages]
-        parts = [
-            PartCost.of(name, [x for x in self.layers if x.kind == kind and x.stage == stage])
-            for name, kind, stage in groups
-        ]
-        for name, kind in (("upward convolutions", "up"), ("heads", "head")):
-            parts.append(PartCost.of(name, [x for x in self.layers if x.kind == kind]))
+        """Backbone or encoder, each fusion stage, upward transposed convolutions, heads …"""
+        groups: dict[str, list[LayerCost]] = {}
+        for layer in self.layers:
+            name = _PARTS.get(layer.kind, layer.kind)
+            if layer.kind == "fusion":
+                name = f"fusion stage {layer.stage}"
+            groups.setdefault(name, []).append(layer)
+        ups, heads = (groups.pop(_PARTS[kind], None) for kind in ("up", "head"))
+        parts = [PartCost.of(name, layers) for name, layers in groups.items()]
+        for kind, last in (("up", ups), ("head", heads)):
+            if last:
+                parts.append(PartCost.of(_PARTS[kind], last))
         return parts
 
     def to_dict(self) -> dict[str, Any]:

@@ -17,7 +17,13 @@ if TYPE_CHECKING:
     from e2enet.networks.e2enet import E2ENet, SparseLayer
 
 # Name of the class -> module it lies in.
-NETWORKS = {"E2ENet": "e2enet.networks.e2enet"}
+NETWORKS = {
+    "E2ENet": "e2enet.networks.e2enet",
+    "EncoderE2ENet": "e2enet.networks.encoder_e2enet",
+    "OmniaNet": "e2enet.networks.omnia",
+    "DSNet": "e2enet.networks.dsnet",
+    "DXNet": "e2enet.networks.dxnet",
+}
 
 # Name of a network that is a lattice -> what makes its graph of the network's arguments.
 LATTICES = {"E2ENet": Lattice}

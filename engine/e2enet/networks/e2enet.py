@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from e2enet.networks.lattice import Flow, Lattice, Layer, LayerKind, NodeId, Triple
+from e2enet.networks.lattice import Flow, Lattice, Layer, LayerKind, Node, NodeId, Triple
 from e2enet.networks.normalisation import InstanceNormLeakyReLU
+from e2enet.networks.segmentation import as_slices, as_volumes
 from e2enet.networks.shift import shift_concat
 
 
@@ -139,6 +140,7 @@ class E2ENet(nn.Module):
         base_channels: Channels of level 0; they double a level.
         max_channels: Upper bound of channels of a level.
         shift_groups: Depth-shift groups n; 3 shifts by -1, 0 and +1 slices.
+        norm_axes: "volume", or "slice" for a network that sees each slice alone (`Lattice`).
         deep_supervision: Return the logits of all heads, not only the finest.
 
     Example:
@@ -156,10 +158,11 @@ class E2ENet(nn.Module):
         max_channels: int = 320,
         shift_groups: int = 3,
         deep_supervision: bool = True,
+        norm_axes: str = "volume",
     ) -> None:
         super().__init__()
         self.lattice = Lattice(
-            in_channels, num_classes, strides, base_channels, max_channels, shift_groups
+            in_channels, num_classes, strides, base_channels, max_channels, shift_groups, norm_axes
         )
         self.arguments = self.lattice.arguments
         self.in_channels, self.num_classes = self.lattice.in_channels, self.lattice.num_classes
@@ -206,17 +209,27 @@ class E2ENet(nn.Module):
             ValueError: The input has another number of axes or channels, or does not divide.
         """
         self.lattice.check_image(image.shape)
+        batch = len(image)
+        if self.lattice.by_slice:
+            image = as_slices(image).unsqueeze(2)
         maps: dict[NodeId | None, Tensor] = {None: image}
+        del image  # the maps alone hold what is freed once it is read
         logits: dict[int, Tensor] = {}
         for node in self.lattice.nodes:
-            flows = [self._read(flow, maps) for flow in node.flows]
-            for block in self.blocks(*node.id):
-                flows = [block(flows)]  # the list alone holds what is freed once it is read
-            maps[node.id] = flows.pop()
+            maps[node.id] = self.maps_of(node, maps)
             if node.head:
                 logits[node.level] = self.heads[node.level](maps[node.id])
         outputs = [logits[head] for head in range(self.num_heads)]
+        if self.lattice.by_slice:
+            outputs = [as_volumes(y.squeeze(2), batch) for y in outputs]
         return outputs if self.deep_supervision else outputs[0]
+
+    def maps_of(self, node: Node, maps: dict[NodeId | None, Tensor]) -> Tensor:
+        """The maps (B, C, D, H, W) of a node from those that it reads."""
+        flows = [self._read(flow, maps) for flow in node.flows]
+        for block in self.blocks(*node.id):
+            flows = [block(flows)]
+        return flows.pop()
 
     def _read(self, flow: Flow, maps: dict[NodeId | None, Tensor]) -> Tensor:
         """What comes over a flow; takes its source out of the maps if nobody reads it again."""

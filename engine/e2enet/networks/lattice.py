@@ -207,6 +207,9 @@ class Lattice:
         base_channels: Channels of level 0; they double a level.
         max_channels: Upper bound of channels of a level.
         shift_groups: Depth-shift groups n; 3 shifts by -1, 0 and +1 slices, 1 not at all.
+        norm_axes: "volume" takes the statistics of instance norm over D, H and W, "slice" over H
+            and W. The latter goes with strides of (1, s, s) and the shift off: the network then
+            sees each slice alone.
 
     Attributes:
         arguments: What it was made of, for JSON.
@@ -215,6 +218,7 @@ class Lattice:
         channels: Of each level.
         divisor: The product of the strides: what an image's size must divide by, (D, H, W).
         num_heads: Heads for deep supervision: at most four, on the finest last nodes.
+        by_slice: Whether the network sees each slice alone.
 
     Raises:
         ValueError: An argument is impossible.
@@ -235,6 +239,7 @@ class Lattice:
         base_channels: int = 48,
         max_channels: int = 320,
         shift_groups: int = 3,
+        norm_axes: str = "volume",
     ) -> None:
         self.strides = tuple(_triple(stride) for stride in strides)
         if not self.strides:
@@ -248,6 +253,16 @@ class Lattice:
         ):
             if int(value) < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1.")
+        if norm_axes not in ("volume", "slice"):
+            raise ValueError(f'norm_axes is {norm_axes!r}; it must be "volume" or "slice".')
+        self.by_slice = norm_axes == "slice"
+        deep = shift_groups > 1 or any(stride[0] > 1 for stride in self.strides)
+        if self.by_slice and deep:
+            raise ValueError(
+                'norm_axes "slice" goes with strides of (1, s, s) and shift_groups 1, but the '
+                f"strides are {[list(stride) for stride in self.strides]} and shift_groups is "
+                f"{shift_groups}."
+            )
         self.arguments: dict[str, Any] = {
             "in_channels": int(in_channels),
             "num_classes": int(num_classes),
@@ -255,6 +270,7 @@ class Lattice:
             "base_channels": int(base_channels),
             "max_channels": int(max_channels),
             "shift_groups": int(shift_groups),
+            **({"norm_axes": "slice"} if self.by_slice else {}),
         }
         self.in_channels, self.num_classes = int(in_channels), int(num_classes)
         self.shift_groups = int(shift_groups)

@@ -15,6 +15,7 @@ from e2enet.networks import E2ENet
 from e2enet.networks.e2enet import UpConv
 from e2enet.networks.lattice import Flow, Layer, Node, NodeId, chunk_shifts
 from e2enet.networks.normalisation import InstanceNormLeakyReLU
+from e2enet.networks.segmentation import as_slices, as_volumes
 from e2enet.networks.shift import moved_slices
 from e2enet.runtime.plans.liveness import live_connections, maps_read
 from e2enet.runtime.plans.weights import arrays_of
@@ -82,6 +83,9 @@ class GroupedPlan:
 
     def __call__(self, image: Tensor) -> Tensor:
         self._lattice.check_image(image.shape)
+        if self._lattice.by_slice and image.shape[2] > 1:
+            slices = self(as_slices(image).unsqueeze(2))
+            return as_volumes(slices.squeeze(2), len(image))
         kind, half = self._device.type, self._half
         with (
             torch.inference_mode(),

@@ -101,6 +101,11 @@ class SparsePlan:
             ValueError: The network does not take an image of this shape.
         """
         self.lattice.check_image(image.shape)
+        batch, channels, depth, height, width = image.shape
+        if self.lattice.by_slice and depth > 1:
+            slices = image.transpose(0, 2, 1, 3, 4).reshape(-1, channels, 1, height, width)
+            apart = self(slices).reshape(batch, depth, -1, height, width)
+            return np.ascontiguousarray(apart.transpose(0, 2, 1, 3, 4))
         samples = np.ascontiguousarray(image, np.float32)
         logits = np.empty((len(image), self.lattice.num_classes, *image.shape[2:]), np.float32)
         for sample, out in zip(samples, logits, strict=True):
