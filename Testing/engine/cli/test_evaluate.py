@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from e2enet.bundle.archive import pack
 from e2enet.cli.app import app
+from e2enet.inference.batch import segment_folder
 from typer.testing import CliRunner
 
 
@@ -97,3 +100,33 @@ def test_evaluating_needs_no_torch(folders):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "0.6667" in done.stdout
+
+
+def test_results_of_its_own_predictions_go_into_a_model(tiny_bundle, tiny_dataset, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(tiny_bundle, model)
+    predictions, references = tmp_path / "predictions", tiny_dataset / "labelsTs"
+    segment_folder(tiny_dataset / "imagesTs", model, output=predictions, device="cpu")
+    outcome = run(predictions, references, "--into", model, "--json")
+    assert outcome.exit_code == 0, outcome.output
+    means = json.loads(outcome.stdout)["mean_by_label"]
+    (entry,) = json.loads((model / "model.json").read_text(encoding="utf-8"))["results"]
+    assert entry["references"] == "Dataset900_Tiny/labelsTs"
+    assert entry["cases"] == ["tiny_006", "tiny_007"]
+    for label, metrics in means.items():
+        for metric, interval in metrics.items():
+            assert entry["mean_by_label"][label][metric] == pytest.approx(
+                interval["mean"], abs=1e-6
+            )
+    assert f"{means['sphere']['Dice']['mean']:.3f}" in (model / "README.md").read_text()
+    # Predictions of nobody knows what are not its results.
+    outcome = run(references, references, "--into", model, "--progress", "json")
+    assert outcome.exit_code == 2
+    assert json.loads(outcome.stdout.splitlines()[-1])["code"] == "no-manifest"
+
+
+def test_results_do_not_go_into_a_zip(folders, tiny_bundle, tmp_path):
+    pack(tiny_bundle, tmp_path / "tiny.zip")
+    outcome = run(*folders, "--into", tmp_path / "tiny.zip", "--progress", "json")
+    assert outcome.exit_code == 2
+    assert json.loads(outcome.stdout.splitlines()[-1])["code"] == "zipped-model"

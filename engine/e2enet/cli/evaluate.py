@@ -39,6 +39,14 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    into: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Also write the means into this model's model.json and README. The predictions "
+            "have to be its own, with the manifests that e2enet segment leaves beside them.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     workers: Annotated[
         int | None, typer.Option(help="Processes, one a core by default; each holds one case.")
@@ -61,6 +69,10 @@ def evaluate(
             from e2enet.evaluation.report.page import check_folder, write_report
 
             check_folder(report)
+        if into is not None:
+            from e2enet.evaluation.record import open_to_record, record_evaluation
+
+            bundle = open_to_record(into)
         general, own = parse_tolerances(tolerance or [])
         found = compare(
             predictions,
@@ -72,6 +84,8 @@ def evaluate(
         )
         if report is not None:
             write_report(report, found, reporter)
+        if into is not None:
+            record_evaluation(bundle, found, references)
         getattr(reporter, "close", lambda: None)()
         record = to_dict(found)
         reporter.result(**record)
@@ -81,6 +95,8 @@ def evaluate(
             _print_tables(found)
             if report is not None:
                 typer.echo(f"Report: {report / 'report.html'}")
+            if into is not None:
+                typer.echo(f"Results: {bundle.path / 'README.md'}")
 
     run(work, progress=progress, debug=debug)
 

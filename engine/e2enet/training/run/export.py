@@ -262,7 +262,6 @@ def _readme(model: dict[str, Any], command: str) -> str:
     about = "".join(
         f"{title}: {model[key]}\n\n"
         for title, key in (
-            ("Results", "results"),
             ("Licence", "licence"),
             ("Data", "attribution"),
             ("Please cite", "citation"),

@@ -18,8 +18,8 @@ from e2enet.events import BadInput, Reporter
 from e2enet.inference.localisation.locator import Locator
 
 FILES = "files"
-# What the training itself knows better than any file.
-_OWN = ("schema_version", "network", "connection_group", "plan", "provenance")
+# What the engine knows better than any file: the training, and `e2enet evaluate --into`.
+_OWN = ("schema_version", "network", "connection_group", "plan", "provenance", "results")
 
 Metadata = dict[str, Any]
 
@@ -28,11 +28,11 @@ def load_metadata(path: str | os.PathLike[str]) -> Metadata:
     """What model.json should say beside what the training knows.
 
     A JSON object in the form of model.json with any of its fields (name, title, modality, anatomy,
-    results, licence, citation, locator …); entries of "labels" are merged by value. "files" names
+    licence, citation, locator …); entries of "labels" are merged by value. "files" names
     further files for the bundle: {name in the bundle: path relative to the JSON file}.
 
     Raises:
-        BadInput: not readable, or a field that the training writes.
+        BadInput: not readable, or a field that the engine writes.
     """
     path = Path(path)
     try:
@@ -54,7 +54,7 @@ def load_metadata(path: str | os.PathLike[str]) -> Metadata:
     for name in _OWN:
         if name in record:
             raise BadInput(
-                f'--metadata {path} holds "{name}", which the training writes.',
+                f'--metadata {path} holds "{name}", which the engine writes.',
                 help="Take it out.",
                 code="bad-metadata",
             )
