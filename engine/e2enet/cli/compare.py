@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from e2enet.cli.app import Debug, Progress, ProgressStyle, run
+from e2enet.cli.common import Debug, Progress, ProgressStyle, run
 from e2enet.cli.evaluate import parse_tolerances
 from e2enet.events import Reporter
 
