@@ -139,8 +139,9 @@ def training_step(subject: Subject) -> Callable[[Tensor, Tensor], Any]:
     """One optimiser step on (B, C, D, H, W) and (B, D, H, W): E2ENet's is the trainer's own."""
     from e2enet.data.patches.sampling import PatchSampler
     from e2enet.training.loop.loss import supervised_loss
+    from e2enet.training.loop.recipe import Recipe
     from e2enet.training.loop.schedules import supervision_weights
-    from e2enet.training.loop.trainer import Recipe, Trainer
+    from e2enet.training.loop.trainer import Trainer
 
     recipe = Recipe()
     if not subject.of_others:

@@ -31,7 +31,17 @@ class BadInput(Exception):
 
 
 class Cancelled(Exception):
-    """The person or the parent process asked to stop."""
+    """The person or the parent process asked to stop.
+
+    Args:
+        message: One sentence.
+        help: How to go on.
+    """
+
+    def __init__(self, message: str = "Cancelled.", *, help: str = "") -> None:
+        super().__init__(f"{message} {help}".strip())
+        self.message = message
+        self.help = help
 
 
 class Reporter:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import sys
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -11,6 +15,7 @@ from pathlib import Path
 import pytest
 from e2enet.bundle import Bundle
 from e2enet.cli.app import app
+from e2enet.training.loop.checkpoint import load_checkpoint
 from e2enet.training.run.settings import Settings, option
 from typer.testing import CliRunner
 
@@ -76,6 +81,38 @@ def test_help_shows_every_default() -> None:
             assert "(default " in line, line
         else:
             assert f"(default {field.default})" in line, line
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="os.kill sends no SIGINT there")
+def test_ctrl_c_saves_first(tiny_dataset: Path, tmp_path: Path) -> None:
+    output = tmp_path / "m"
+    words = [tiny_dataset, "--output", output, *SMALL, "--patch", "16,16,16", "--epochs", "10000"]
+
+    def press() -> None:
+        while not (tmp_path / "m.run" / "metrics.csv").exists():
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=press, daemon=True).start()
+    status, text = call(*words, "--progress", "json")
+    assert status == 130
+    error = json.loads(text.splitlines()[-1])
+    assert (error["event"], error["code"]) == ("error", "cancelled")
+    iteration = int(error["message"].split("iteration ")[1].split()[0])
+    assert load_checkpoint(tmp_path / "m.run" / "checkpoint.safetensors")["iteration"] == iteration
+    assert "--resume" in error["help"]
+
+
+def test_without_its_extra_nothing_is_left_behind(
+    tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "monai", None)
+    status, text = call(tiny_dataset, "--output", tmp_path / "m", *SMALL, "--progress", "json")
+    assert status == 2
+    error = json.loads(text)
+    assert error["code"] == "missing-extra"
+    assert "e2enet[train]" in error["help"]
+    assert not list(tmp_path.iterdir())
 
 
 def test_bad_input_is_one_sentence(tmp_path: Path) -> None:

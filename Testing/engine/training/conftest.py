@@ -14,7 +14,8 @@ from e2enet.data.preprocessing.store import PreprocessedCase
 from e2enet.dsff import Connections, Evolution
 from e2enet.events import Reporter
 from e2enet.networks import E2ENet
-from e2enet.training.loop.trainer import Recipe, Trainer
+from e2enet.training.loop.recipe import Recipe
+from e2enet.training.loop.trainer import Trainer
 
 PATCH = (8, 8, 8)
 

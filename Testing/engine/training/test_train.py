@@ -15,6 +15,7 @@ import torch
 from e2enet.bundle import Bundle
 from e2enet.data.planning.plan import Plan
 from e2enet.events import BadInput
+from e2enet.inference.segmenter import segment
 from e2enet.training.run.presets import Preset, with_preset
 from e2enet.training.run.settings import Settings
 from e2enet.training.train import Trained, train
@@ -338,12 +339,37 @@ def test_fine_tuning_on_other_channels_and_labels_says_what_starts_anew(
     assert plan.left_right_pairs == ((1, 2),)
 
 
+def swap(array: np.ndarray) -> np.ndarray:
+    return np.array([0, 2, 1], np.uint8)[array.astype(np.uint8)]
+
+
+def test_labels_that_changed_values_are_taken_over_by_name(
+    tiny_dataset: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    dataset = tmp_path / "Dataset902_Swapped"
+    shutil.copytree(tiny_dataset, dataset)
+    for path in (dataset / "labelsTr").iterdir():
+        change(path, swap)
+    edit_json(dataset / "dataset.json", labels={"background": 0, "Cube": 1, "sphere": 2})
+    recorder = Recorder()
+    fine(dataset, tmp_path / "m", tiny_bundle, lr=1e-7, reporter=recorder)
+    (said,) = [text for code, text in recorder.of("warning") if code == "labels-matched"]
+    assert said == "Taken over from tiny: Cube (there cube), sphere."
+    image = sorted((tiny_dataset / "imagesTs").iterdir())[0]
+    before, after = (segment(image, path, device="cpu") for path in (tiny_bundle, tmp_path / "m"))
+    assert all(label.voxels > 100 for label in before.labels)  # random weights, but all labels
+    assert (swap(after.label) == before.label).mean() > 0.999
+    assert [label.color for label in after.labels] == [(128, 174, 128), (216, 101, 79)]
+    assert Bundle.open(tmp_path / "m").model["licence"] == "CC0-1.0"
+
+
 def test_fine_tuning_goes_on_without_the_bundle(
     tiny_dataset: Path, tiny_bundle: Path, tmp_path: Path
 ) -> None:
     class Impatient(Recorder):
         def warning(self, code: str, message: str) -> None:
-            (tmp_path / "m.run" / "control").write_text("pause")
+            if code == "no-held-out-cases":  # the run's folder is there by then
+                (tmp_path / "m.run" / "control").write_text("pause")
 
     source = tmp_path / "source"
     shutil.copytree(tiny_bundle, source)

@@ -58,9 +58,10 @@ def run(work: Callable[[Reporter], Any], *, progress: ProgressStyle, debug: bool
         status = EXIT_BAD_INPUT
         reporter.error(error.code, error.message, error.help)
         _trace(debug)
-    except (Cancelled, KeyboardInterrupt):
+    except (Cancelled, KeyboardInterrupt) as error:
         status = EXIT_CANCELLED
-        reporter.error("cancelled", "Cancelled.")
+        said = error if isinstance(error, Cancelled) else Cancelled()
+        reporter.error("cancelled", said.message, said.help)
     except BrokenPipeError:  # the reader of our events has gone
         status = EXIT_FAILURE
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for the interpreter's own last flush

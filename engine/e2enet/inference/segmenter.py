@@ -123,6 +123,12 @@ class Segmenter:
             outputs.check(case.paths)
         heard = Recorder(self._reporter)
         clock = Clock()
+        if so_far := (self.bundle.model.get("provenance") or {}).get("unfinished"):
+            heard.warning(
+                "unfinished-model",
+                f"The training of {self.bundle.name} is not finished: this is its state after "
+                f"epoch {so_far['epoch']} of {so_far['epochs']}.",
+            )
         opened = open_case(case, self.bundle, roi=roi, reporter=heard, clock=clock)
         if outputs:
             outputs.check_grid(opened.grid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -27,21 +28,38 @@ class Transfer:
 
 @torch.no_grad()
 def transfer(
-    source: nn.Module, source_connections: Connections, target: nn.Module, *, seed: int
+    source: nn.Module,
+    source_connections: Connections,
+    target: nn.Module,
+    *,
+    classes: Mapping[int, int],
+    seed: int,
 ) -> Transfer:
     """Copy every tensor whose name and shape fit, and the masks of the layers that fit.
 
-    A sparse layer that does not fit keeps its fresh weights and draws as many live connections as
-    the density of the source asks for, so that S stays.
+    Heads (classes, C, 1, 1, 1) are taken over class by class; a new class keeps its fresh weights.
+    Where none but the background is matched the heads stay fresh altogether. A sparse layer that
+    does not fit keeps its fresh weights and draws as many live connections as the density of the
+    source asks for, so that S stays.
 
     Args:
         source, source_connections: the trained network.
         target: a fresh one; changed in place.
+        classes: {class of the target: class of the source that is the same structure}.
         seed: of the draw for layers that do not fit.
     """
     old, new = source.state_dict(), target.state_dict()
-    kept = [name for name, t in new.items() if name in old and old[name].shape == t.shape]
-    target.load_state_dict({**new, **{name: old[name] for name in kept}})
+    taken_over = {}
+    for name, fresh_tensor in new.items():
+        if name.startswith("heads."):
+            if set(classes) - {0} and name in old and old[name].shape[1:] == fresh_tensor.shape[1:]:
+                taken_over[name] = fresh_tensor.clone()
+                for own, other in classes.items():
+                    taken_over[name][own] = old[name][other]
+        elif name in old and old[name].shape == fresh_tensor.shape:
+            taken_over[name] = old[name]
+    kept = list(taken_over)
+    target.load_state_dict({**new, **taken_over})
     connections = Connections.random(
         target,  # type: ignore[arg-type]
         max(0.0, 1 - source_connections.density),

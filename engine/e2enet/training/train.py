@@ -7,6 +7,7 @@ ends the process at the next iteration with everything saved; `resume=True` goes
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -21,13 +22,16 @@ from e2enet.data.patches.sampling import VALIDATION, PatchSampler
 from e2enet.data.planning.plan import Plan
 from e2enet.data.preprocessing.store import PreprocessedDataset
 from e2enet.dsff import Connections, Evolution
-from e2enet.events import BadInput, Reporter
+from e2enet.events import BadInput, Cancelled, Reporter
 from e2enet.inference.device import choose_device
 from e2enet.networks import E2ENet
 from e2enet.training.finetune import transfer
-from e2enet.training.loop.trainer import CHECKPOINT, CONTROL, Recipe, Trainer
+from e2enet.training.loop.interruption import saved_first
+from e2enet.training.loop.recipe import Recipe
+from e2enet.training.loop.trainer import CHECKPOINT, CONTROL, Trainer
 from e2enet.training.loop.validation import mean_dice, validate_cases
 from e2enet.training.run.export import Snapshot, export_bundle
+from e2enet.training.run.labels import match_labels
 from e2enet.training.run.lock import locked
 from e2enet.training.run.metadata import load_metadata, merged
 from e2enet.training.run.preparation import Request, refuse_existing, started_before
@@ -88,8 +92,10 @@ def train(
 
     Raises:
         BadInput: something given cannot be used; nothing that was there is overwritten.
+        Cancelled: SIGINT or SIGTERM came while the network trained; the run was saved first.
     """
     reporter = reporter or Reporter()
+    _check_extra()
     if base is not None and preset is not None:
         raise BadInput(
             "--preset cannot be chosen with --from, which keeps the network of its model.",
@@ -109,6 +115,20 @@ def train(
     )
     with ExitStack() as lock:
         return _carried_out(request, lock, resume=resume, device=chosen)
+
+
+def _check_extra() -> None:
+    """Raise BadInput without the extra for training, before anything is written."""
+    try:
+        found = importlib.util.find_spec("monai") is not None
+    except ValueError:  # something stands in its place
+        found = False
+    if not found:
+        raise BadInput(
+            "Training needs MONAI, which is not installed.",
+            help="Install it with: pip install 'e2enet[train]'.",
+            code="missing-extra",
+        )
 
 
 def _carried_out(
@@ -139,7 +159,14 @@ def _carried_out(
     trainer = _trainer(
         run, cases, use, request.source, device=device, workers=workers, reporter=reporter
     )
-    state = trainer.run()
+    with saved_first(trainer):
+        state = trainer.run()
+    if state == "interrupted":
+        raise Cancelled(
+            f"Stopped after iteration {trainer.iteration} of {trainer.recipe.total}; everything is "
+            f"saved in {run.folder}.",
+            help="Go on with the same command and --resume.",
+        )
     dice = trainer.rows[-1]["dice"] if trainer.rows else {}
     if state != "finished":
         return _tell(Trained(state, run.folder, None, dice), reporter)
@@ -154,7 +181,7 @@ def _carried_out(
     export_bundle(
         request.output,
         run=run,
-        state=Snapshot.of(trainer, use),
+        state=Snapshot.of(trainer),
         plan=use,
         metadata=merged(run.metadata, request.metadata),
         scores=scores,
@@ -241,7 +268,8 @@ def _network(run: Run, source: Bundle | None, reporter: Reporter) -> tuple[E2ENe
             group=settings.connection_group,
         )
     trained, connections = source.load_network()
-    moved = transfer(trained, connections, network, seed=seed)
+    match = match_labels(run.dataset["labels"], run.metadata.get("labels", []), source.labels)
+    moved = transfer(trained, connections, network, classes=match.classes, seed=seed)
     if moved.reinitialised:
         reporter.warning(
             "re-initialised",

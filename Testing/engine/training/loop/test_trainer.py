@@ -122,14 +122,121 @@ def test_training_leaves_the_global_random_state_alone(make_trainer: Make) -> No
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_loss_that_is_no_number_stops_with_a_sentence(make_trainer: Make) -> None:
-    trainer = make_trainer()
-    with torch.no_grad():
-        trainer.network.heads[0].weight.fill_(math.nan)
-    with pytest.raises(BadInput, match="no longer a number at iteration 0") as caught:
-        trainer.run()
+def spoiled(trainer: Trainer, *iterations: int) -> Trainer:
+    """The trainer, given images that are no numbers at some iterations."""
+    step = trainer.step
+
+    def stepping(image: torch.Tensor, label: torch.Tensor, epoch: int) -> float:
+        if trainer.iteration in iterations:
+            image = torch.full_like(image, math.nan)
+        return step(image, label, epoch)
+
+    trainer.step = stepping  # type: ignore[method-assign]
+    return trainer
+
+
+def test_a_step_whose_loss_is_not_finite_is_left_out(
+    make_trainer: Make, recorder: Recorder
+) -> None:
+    trainer = spoiled(make_trainer(reporter=recorder, period=0), 5, 6)
+    kept: list[dict[str, Any]] = []
+    step = trainer.step
+
+    def watched(image: torch.Tensor, label: torch.Tensor, epoch: int) -> float:
+        if trainer.iteration in (5, 7):  # before the two, and after them
+            state = trainer.state_dict()
+            kept.append({key: state[key] for key in ("network", "momentum", "masks")})
+            kept[-1] = {k: {n: t.clone() for n, t in v.items()} for k, v in kept[-1].items()}
+        return step(image, label, epoch)
+
+    trainer.step = watched  # type: ignore[method-assign]
+    assert trainer.run() == "finished"
+    assert_same(*kept)
+    assert [row["left_out"] for row in trainer.rows] == [0, 2, 0, 0]
+    assert all(math.isfinite(row["loss"]) for row in trainer.rows)
+    assert [code for code, _ in recorder.of("warning")] == ["step-left-out"]
+    assert "iteration 6 " in recorder.of("warning")[0][1]
+
+
+def test_a_gradient_that_is_not_finite_is_left_out(make_trainer: Make) -> None:
+    trainer = make_trainer(epochs=1, iterations_per_epoch=2)
+    weight = trainer.network.heads[0].weight
+    hook = weight.register_hook(lambda grad: torch.full_like(grad, math.inf))
+    before = weight.detach().clone()
+    trainer.run()
+    hook.remove()
+    assert torch.equal(weight, before)
+    assert trainer.rows[0]["left_out"] == 2
+    assert math.isnan(trainer.rows[0]["loss"])
+
+
+def test_ten_in_a_row_end_the_run_and_resuming_goes_another_way(make_trainer: Make) -> None:
+    bad = range(6, 16)
+    with pytest.raises(BadInput, match=r"10 times in a row.* iteration 16") as caught:
+        spoiled(make_trainer("run"), *bad).run()
     assert caught.value.code == "diverged"
-    assert "--lr" in caught.value.help
+    assert "after iteration 12 " in caught.value.help
+    again = make_trainer("run")
+    again.restore()
+    assert (again.iteration, again.setbacks, again.left_out_in_a_row) == (12, 1, 0)
+    assert not again.optimizer.state
+    key = (1, 0, 0)
+    assert not torch.equal(again._patches()[key][0], again.training[key][0])
+    assert again.run() == "finished"
+    calm = make_trainer("calm")
+    calm.run()
+    assert again.rows[-1]["lr"] == pytest.approx(calm.rows[-1]["lr"] / 2)
+    # A second end counts on, and a pause after it changes nothing.
+    with pytest.raises(BadInput, match="in a row"):
+        spoiled(_restored(make_trainer("other"), setbacks=1), *range(10)).run()
+    assert _restored(make_trainer("other")).setbacks == 2
+
+
+def _restored(trainer: Trainer, *, setbacks: int | None = None) -> Trainer:
+    if setbacks is None:
+        trainer.restore()
+    else:
+        trainer.setbacks = setbacks
+    return trainer
+
+
+def test_nine_in_a_row_across_a_pause_and_one_more(make_trainer: Make) -> None:
+    first = spoiled(make_trainer("run"), *range(1, 11))
+    _order_at(first, 6, "pause")
+    assert first.run() == "paused"
+    second = spoiled(make_trainer("run"), *range(1, 11))
+    second.restore()
+    assert second.left_out_in_a_row == 5
+    with pytest.raises(BadInput, match="iteration 11"):
+        second.run()
+
+
+def test_a_checkpoint_from_before_steps_were_left_out(make_trainer: Make) -> None:
+    trainer = make_trainer()
+    state = trainer.state_dict()
+    for name in ("left_out", "left_out_in_a_row", "setbacks"):
+        del state[name]
+    del state["recipe"]["batch_dice"]
+    trainer.load_state_dict(state)
+    assert (trainer.left_out, trainer.setbacks) == (0, 0)
+
+
+def test_an_interrupted_run_is_saved(make_trainer: Make, finished: dict[str, Any]) -> None:
+    first = make_trainer("run")
+    step = first.step
+
+    def interrupted(*args: Any) -> float:
+        if first.iteration == 5:
+            first.interrupt()
+        return step(*args)
+
+    first.step = interrupted  # type: ignore[method-assign]
+    assert first.run() == "interrupted"
+    second = make_trainer("run")
+    second.restore()
+    assert second.iteration == 6
+    assert second.run() == "finished"
+    assert_same(load_checkpoint(second.checkpoint), finished)
 
 
 def test_a_checkpoint_of_another_recipe_or_network_is_refused(make_trainer: Make) -> None:

@@ -9,11 +9,22 @@ from typing import Any
 
 import pytest
 from e2enet.bundle import Bundle
+from e2enet.data.planning.plan import Plan
+from e2enet.data.preprocessing.store import PreprocessedCase
 from e2enet.events import BadInput
 from e2enet.inference.localisation.locator import Locator
-from e2enet.training.run.metadata import load_metadata, merged, with_files_kept, with_locator
+from e2enet.training.run.labels import match_labels
+from e2enet.training.run.metadata import (
+    inherited,
+    load_metadata,
+    merged,
+    volumes_ml,
+    with_files_kept,
+    with_locator,
+)
 from e2enet.training.train import train
 
+from ...conftest import tiny_model
 from ..conftest import Recorder
 
 LOCATOR = {
@@ -75,12 +86,11 @@ def test_a_fine_tuned_model_finds_its_region_too(
 
 def test_which_labels_keep_the_locator(locating: Path) -> None:
     source, recorder = Bundle.open(locating), Recorder()
-    for labels in (["sphere", "cube"], ["Cube"]):
-        kept = with_locator({"anatomy": "Made shapes"}, source, labels, recorder)
-        assert kept["locator"] == LOCATOR
-        assert set(kept["files"]) == {"locator/template.nii.gz", "locator/NOTICE"}
+    kept = with_locator({"anatomy": "Made shapes"}, source, [], recorder)
+    assert kept["locator"] == LOCATOR
+    assert set(kept["files"]) == {"locator/template.nii.gz", "locator/NOTICE"}
     assert recorder.events == []
-    assert with_locator({}, source, ["cube", "cone"], recorder) == {}
+    assert with_locator({}, source, ["cone"], recorder) == {}
     ((code, text),) = recorder.of("warning")
     assert code == "no-locator"
     assert "where its cone may lie" in text
@@ -89,7 +99,7 @@ def test_which_labels_keep_the_locator(locating: Path) -> None:
 @pytest.mark.parametrize("said", [{"locator": None}, {"anatomy": "Liver"}])
 def test_a_person_knows_better(locating: Path, said: dict[str, Any]) -> None:
     recorder = Recorder()
-    assert with_locator(said, Bundle.open(locating), ["sphere"], recorder) == said
+    assert with_locator(said, Bundle.open(locating), [], recorder) == said
     assert recorder.events == []
 
 
@@ -124,8 +134,46 @@ def test_metadata_that_are_given_again(tmp_path: Path) -> None:
     now = {"title": "New", "files": {"b": "/elsewhere/b"}}
     assert merged(before, now) == {
         "title": "New", "licence": "CC0-1.0", "files": {"a": "files/a", "b": "/elsewhere/b"},
+        "labels": [],
     }  # fmt: skip
-    assert merged({}, {}) == {"files": {}}
+    assert merged({}, {}) == {"files": {}, "labels": []}
+    labels = [{"value": 1, "color": [1, 2, 3]}, {"value": 2, "name": "b"}]
+    now = {"labels": [{"value": 2, "color": [4, 5, 6]}]}
+    assert merged({"labels": labels}, now)["labels"] == [
+        labels[0], {"value": 2, "name": "b", "color": [4, 5, 6]},
+    ]  # fmt: skip
+
+
+def test_licence_and_citation_are_the_bases_unless_somebody_says_so(tiny_bundle: Path) -> None:
+    source, recorder = Bundle.open(tiny_bundle), Recorder()
+    source.model["citation"] = "Somebody, 2020"
+    labels = {"background": 0, "cube": 1, "cone": 2}
+    match = match_labels(labels, [], source.labels)
+    found = inherited({"title": "T"}, source, match, labels, recorder)
+    assert (found["licence"], found["citation"]) == ("CC0-1.0", "Somebody, 2020")
+    assert "attribution" not in found
+    (cube,) = found["labels"]
+    assert (cube["value"], cube["color"]) == (1, [128, 174, 128])
+    assert cube["terminology"] == source.labels[1].terminology
+    assert recorder.events == []
+    own = {"licence": "MIT", "labels": [{"value": 1, "color": [9, 9, 9]}]}
+    found = inherited(own, source, match, labels, recorder)
+    assert (found["licence"], found["citation"]) == ("MIT", "Somebody, 2020")
+    assert found["labels"][0]["color"] == [9, 9, 9]
+    ((code, text),) = recorder.of("warning")
+    assert code == "licence-replaced"
+    assert "CC0-1.0" in text
+    assert "MIT" in text
+
+
+def test_a_range_of_few_cases_is_none(tmp_path: Path) -> None:
+    plan = Plan.from_dict(tiny_model()["plan"])
+    cases = [
+        PreprocessedCase(f"c{n}", tmp_path, (9, 9, 9), 1, counts, (1, 1, 1))
+        for n, counts in enumerate([{1: 1000 + k, 2: 50} for k in range(9)] + [{1: 500}])
+    ]
+    assert volumes_ml(cases, plan) == {"1": [0.5, 1.008]}
+    assert volumes_ml(cases[:9], plan) == {}
 
 
 @pytest.mark.parametrize(

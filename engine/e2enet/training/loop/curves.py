@@ -25,7 +25,7 @@ def write_curves(
     Args:
         folder: where to.
         rows: one an epoch: epoch, iteration, loss, lr, dice {label: value}, mean_dice, zeta, live,
-            seconds.
+            left_out (steps whose loss was not finite), seconds.
         history: of the evolution; each entry with a turnover is marked in the picture.
         picture: off writes the CSV only.
     """
@@ -43,7 +43,8 @@ def _csv(rows: Sequence[dict[str, Any]]) -> str:
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow([*plain, *(f"dice {name}" for name in labels)])
     for row in rows:
-        writer.writerow([*(row[key] for key in plain), *(row["dice"].get(n) for n in labels)])
+        # A run that began with an earlier version has rows without the newest columns.
+        writer.writerow([*(row.get(key) for key in plain), *(row["dice"].get(n) for n in labels)])
     return stream.getvalue()
 
 

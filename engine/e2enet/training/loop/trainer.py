@@ -9,9 +9,10 @@ needs neither SimpleITK nor MONAI.
 from __future__ import annotations
 
 import math
+import signal
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,42 +28,17 @@ from e2enet.runtime.execution import kernels_work
 from e2enet.training.loop.checkpoint import load_checkpoint, save_checkpoint
 from e2enet.training.loop.curves import write_curves
 from e2enet.training.loop.loss import hard_counts, supervised_loss
+from e2enet.training.loop.recipe import Recipe
 from e2enet.training.loop.schedules import poly_lr, supervision_weights
 
 CHECKPOINT = "checkpoint.safetensors"
 CONTROL = "control"
 _REPORT_EVERY_S = 0.5
 _DRAW_EVERY_S = 20.0
+_PATIENCE = 10  # steps without a finite loss, one after the other, that end the run
+_SETBACK = 0.5  # of the learning rate, each time that the run ended so
 
-Outcome = Literal["finished", "paused", "stopped"]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How long and how hard to train; the released recipe by default.
-
-    Args:
-        epochs: of `iterations_per_epoch` optimiser steps each.
-        validation_iterations: batches of the online Dice after each epoch.
-        lr: initial learning rate of the poly schedule.
-        momentum: of Nesterov SGD.
-        clip: largest norm of the gradient.
-        batch_dice: as in `e2enet.training.loop.loss.dice_ce`.
-    """
-
-    epochs: int = 1000
-    iterations_per_epoch: int = 250
-    validation_iterations: int = 50
-    lr: float = 0.01
-    momentum: float = 0.99
-    weight_decay: float = 3e-5
-    clip: float = 12.0
-    batch_dice: bool = False
-
-    @property
-    def total(self) -> int:
-        """Optimiser steps of the whole training."""
-        return self.epochs * self.iterations_per_epoch
+Outcome = Literal["finished", "paused", "stopped", "interrupted"]
 
 
 class Trainer:
@@ -124,6 +100,10 @@ class Trainer:
         self.iteration = 0
         self.losses: list[float] = []  # of the epoch under way
         self.rows: list[dict[str, Any]] = []  # one a finished epoch
+        self.left_out = 0  # steps of the epoch under way whose loss or gradient was not finite
+        self.left_out_in_a_row = 0
+        self.setbacks = 0  # how often the run has diverged and begun again at a checkpoint
+        self._interrupted = False
         self._seconds = 0.0  # of the epoch under way, before a pause
         self._reported = 0.0
         self._drawn = -_DRAW_EVERY_S
@@ -135,11 +115,19 @@ class Trainer:
     def checkpoint(self) -> Path:
         return self.folder / CHECKPOINT
 
+    def interrupt(self) -> None:
+        """Let `run` save and return after the step under way; a signal handler may call this."""
+        self._interrupted = True
+
     def run(self) -> Outcome:
-        """Train from where the state stands to the end, or until the control file says otherwise.
+        """Train from where the state stands to the end, or until it is told to stop.
+
+        Returns:
+            "finished"; "paused" or "stopped" as the control file said; "interrupted" after
+            `interrupt`. Whatever it is, the checkpoint holds the state.
 
         Raises:
-            BadInput: the loss is no longer a number, or a checkpoint cannot be written.
+            BadInput: the loss stays infinite or no number, or a checkpoint cannot be written.
         """
         recipe, total = self.recipe, self.recipe.total
         if not self.evolution.history:
@@ -148,7 +136,7 @@ class Trainer:
             self.save()
         batches = iter(
             self._loader(
-                self.training,
+                self._patches(),
                 first=self.iteration,
                 total=total,
                 per_epoch=recipe.iterations_per_epoch,
@@ -176,13 +164,20 @@ class Trainer:
     def step(self, image: Tensor, label: Tensor, epoch: int) -> float:
         """One optimiser step on a batch; returns the loss.
 
+        Where the loss or a gradient is not finite the step is left out: weights and momentum stay,
+        and the loss that is returned is no number. (In mixed precision the gradient scaler does so
+        for the gradients.)
+
         Args:
             image: (B, C, D, H, W) float32.
             label: (B, D, H, W) whole numbers.
             epoch: counted from 0, sets the learning rate.
+
+        Raises:
+            BadInput: ten steps in a row were left out.
         """
         for group in self.optimizer.param_groups:
-            group["lr"] = poly_lr(self.recipe.lr, epoch, self.recipe.epochs)
+            group["lr"] = self._lr(epoch)
         image = image.to(self.device, non_blocking=True)
         target = label.to(self.device, non_blocking=True).long()
         self.optimizer.zero_grad(set_to_none=True)
@@ -190,20 +185,57 @@ class Trainer:
             outputs = self.network(image)
         loss = supervised_loss(outputs, target, self.weights, batch_dice=self.recipe.batch_dice)
         value = float(loss.detach())
-        if not math.isfinite(value):
-            raise BadInput(
-                f"The loss is no longer a number at iteration {self.iteration} "
-                f"(epoch {epoch + 1}).",
-                help="Train anew with a smaller --lr, and look at the images for odd intensities.",
-                code="diverged",
-            )
-        self.scaler.scale(loss).backward()
-        self.scaler.unscale_(self.optimizer)
-        nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+        if math.isfinite(value) and self._descend(loss):
+            self.left_out_in_a_row = 0
+        else:
+            value = math.nan
+            self._leave_out()
         self.evolution.step(self.optimizer)
         return value
+
+    def _descend(self, loss: Tensor) -> bool:
+        """Change the weights; False leaves them, because a gradient is not finite."""
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
+        if not self.mixed and not math.isfinite(float(norm)):
+            return False
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return True
+
+    def _leave_out(self) -> None:
+        self.left_out += 1
+        self.left_out_in_a_row += 1
+        if self.left_out_in_a_row == 1:
+            self.reporter.warning(
+                "step-left-out",
+                f"The loss or a gradient of iteration {self.iteration + 1} is not finite; the step "
+                "is left out.",
+            )
+        if self.left_out_in_a_row < _PATIENCE:
+            return
+        # The same patches at the same rate would lead to the same end: `--resume` begins again at
+        # the last checkpoint, but with neither.
+        state = load_checkpoint(self.checkpoint)
+        state.update(setbacks=self.setbacks + 1, left_out_in_a_row=0, momentum={})
+        save_checkpoint(self.checkpoint, state)
+        raise BadInput(
+            f"The loss was not finite {_PATIENCE} times in a row, the last time at iteration "
+            f"{self.iteration + 1}.",
+            help=f"--resume goes on after iteration {state['iteration']} with half the learning "
+            "rate and other patches. If it comes to this end again, look at the images for odd "
+            "intensities, or train anew with a smaller --lr.",
+            code="diverged",
+        )
+
+    def _lr(self, epoch: int) -> float:
+        rate = poly_lr(self.recipe.lr, epoch, self.recipe.epochs)
+        return rate * _SETBACK**self.setbacks
+
+    def _patches(self) -> PatchSampler:
+        """The training's patches: others after each setback."""
+        return replace(self.training, seed=self.training.seed + (self.setbacks << 64))
 
     @torch.no_grad()
     def validate(self) -> dict[str, float | None]:
@@ -253,6 +285,9 @@ class Trainer:
             "momentum": momentum,
             "scaler": self.scaler.state_dict() if self.mixed else {},
             "losses": self.losses,
+            "left_out": self.left_out,
+            "left_out_in_a_row": self.left_out_in_a_row,
+            "setbacks": self.setbacks,
             "seconds": self._seconds,
             "rows": self.rows,
         }
@@ -283,25 +318,30 @@ class Trainer:
             self.scaler.load_state_dict(state["scaler"])
         self.iteration = int(state["iteration"])
         self.losses = [float(v) for v in state["losses"]]
+        self.left_out = int(state.get("left_out", 0))  # there was a time without these three
+        self.left_out_in_a_row = int(state.get("left_out_in_a_row", 0))
+        self.setbacks = int(state.get("setbacks", 0))
         self._seconds = float(state["seconds"])
         self.rows = list(state["rows"])
 
     def _finish_epoch(self, epoch: int, seconds: float) -> None:
         dice = self.validate()
         known = [value for value in dice.values() if value is not None]
+        losses = [loss for loss in self.losses if math.isfinite(loss)]
         row = {
             "epoch": epoch + 1,
             "iteration": self.iteration,
-            "loss": math.fsum(self.losses) / len(self.losses),
-            "lr": poly_lr(self.recipe.lr, epoch, self.recipe.epochs),
+            "loss": math.fsum(losses) / len(losses) if losses else math.nan,
+            "lr": self._lr(epoch),
             "dice": dice,
             "mean_dice": sum(known) / len(known) if known else None,
             "zeta": self.evolution.zeta,
             "live": self.connections.live,
+            "left_out": self.left_out,
             "seconds": round(seconds, 2),
         }
         self.rows.append(row)
-        self.losses, self._seconds = [], 0.0
+        self.losses, self.left_out, self._seconds = [], 0, 0.0
         if self.iteration == self.recipe.total:
             self.evolution.record()
         self.save()
@@ -320,7 +360,9 @@ class Trainer:
         self.reporter.metric("epoch", **row)
 
     def _order(self) -> Outcome | None:
-        """What the control file asks for; it is taken away once it is read."""
+        """What somebody asks for; a control file is taken away once it is read."""
+        if self._interrupted:
+            return "interrupted"
         path = self.folder / CONTROL
         try:
             word = path.read_text(encoding="utf-8").strip().lower()
@@ -343,6 +385,7 @@ class Trainer:
             batch_sampler=keys,  # type: ignore[arg-type]
             num_workers=workers,
             persistent_workers=workers > 0,
+            worker_init_fn=_leave_signals_to_the_parent,
             pin_memory=self.mixed,
             generator=torch.Generator(),  # else torch's global random state would be advanced
         )
@@ -352,3 +395,9 @@ class Trainer:
         if now - self._reported >= _REPORT_EVERY_S or self.iteration == total:
             self._reported = now
             self.reporter.progress("training", self.iteration, total)
+
+
+def _leave_signals_to_the_parent(worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal, but the step under way needs its patches."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import datetime
-import math
 import platform
 import shlex
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +39,6 @@ class Snapshot:
         history: of the evolution.
         rows: one a finished epoch.
         iteration: optimiser steps so far.
-        usual_ml: smallest and largest volume of each label among the training cases, where they
-            are at hand.
     """
 
     network: E2ENet
@@ -49,10 +46,9 @@ class Snapshot:
     history: list[dict[str, Any]]
     rows: list[dict[str, Any]]
     iteration: int
-    usual_ml: dict[int, list[float]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, trainer: Trainer, plan: Plan) -> Snapshot:
+    def of(cls, trainer: Trainer) -> Snapshot:
         """The state of a trainer."""
         return cls(
             trainer.network,  # type: ignore[arg-type]
@@ -60,7 +56,6 @@ class Snapshot:
             trainer.evolution.history,
             trainer.rows,
             trainer.iteration,
-            _usual_ml(trainer, plan),
         )
 
     @classmethod
@@ -96,8 +91,7 @@ def export_run(folder: Path, output: Path) -> Bundle:
     """Write the bundle of a run's last checkpoint, also while the run goes on.
 
     A training that has not come to its end is marked in model.json: provenance has "unfinished":
-    {"epoch": finished epochs, "epochs": of the whole training}. The volumes that are usual among
-    the training cases are not known here and stay out.
+    {"epoch": finished epochs, "epochs": of the whole training}, and `segment` says so.
 
     Args:
         folder: OUTPUT.run, the run's folder.
@@ -142,7 +136,9 @@ def export_bundle(
         "name": output.name,
         "title": output.name,
         "plan": plan.to_dict(),
-        "labels": _labels(run.dataset["labels"], metadata.get("labels", []), state.usual_ml),
+        "labels": _labels(
+            run.dataset["labels"], metadata.get("labels", []), run.dataset.get("volumes_ml", {})
+        ),
         "channels": [{"name": name} for name in run.dataset["channels"]],
         "modality": "CT" if any(c.normalisation == "ct" for c in plan.channels) else "",
         "anatomy": "",
@@ -180,18 +176,8 @@ def command_line(run: Run, output: Path) -> str:
     return shlex.join(words)
 
 
-def _usual_ml(trainer: Trainer, plan: Plan) -> dict[int, list[float]]:
-    """Smallest and largest volume of each label among the training cases that have it, in mL."""
-    voxel_ml = math.prod(plan.spacing) / 1000
-    volumes: dict[int, list[float]] = {}
-    for case in trainer.training.cases:
-        for value, voxels in case.foreground.items():
-            volumes.setdefault(value, []).append(round(voxels * voxel_ml, 3))
-    return {value: [min(found), max(found)] for value, found in volumes.items()}
-
-
 def _labels(
-    names: dict[str, int], metadata: list[dict[str, Any]], usual_ml: dict[int, list[float]]
+    names: dict[str, int], metadata: list[dict[str, Any]], volumes_ml: dict[str, list[float]]
 ) -> list[dict[str, Any]]:
     known = {entry["value"]: entry for entry in metadata}
     labels = []
@@ -202,7 +188,7 @@ def _labels(
                 "name": name,
                 "color": list(PALETTE[(value - 1) % len(PALETTE)]),
                 "terminology": {},
-                **({"usual_ml": usual_ml[value]} if value in usual_ml else {}),
+                **({"usual_ml": volumes_ml[str(value)]} if str(value) in volumes_ml else {}),
             }
             labels.append({**entry, **known.get(value, {})})
     return labels

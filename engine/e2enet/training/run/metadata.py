@@ -7,17 +7,23 @@ person's folder nor the base has to be there at the end.
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from e2enet.bundle import Bundle
+from e2enet.data.planning.plan import Plan
+from e2enet.data.preprocessing.store import PreprocessedCase
 from e2enet.events import BadInput, Reporter
 from e2enet.inference.localisation.locator import Locator
+from e2enet.training.run.labels import LabelMatch
 
 FILES = "files"
+_HANDED_ON = ("licence", "citation", "attribution")
+_ENOUGH_CASES = 10
 # What the engine knows better than any file: the training, and `e2enet evaluate --into`.
 _OWN = ("schema_version", "network", "connection_group", "plan", "provenance", "results")
 
@@ -73,20 +79,76 @@ def load_metadata(path: str | os.PathLike[str]) -> Metadata:
     return {**record, FILES: files}
 
 
+def inherited(
+    metadata: Metadata,
+    source: Bundle,
+    match: LabelMatch,
+    labels: Mapping[str, int],
+    reporter: Reporter,
+) -> Metadata:
+    """Add what a fine-tuned model has from its base.
+
+    Licence, citation and attribution hold for whatever is made of the base; other ones are taken,
+    and a warning says so. Labels that are the base's keep its colours and codes.
+
+    Args:
+        metadata: of `load_metadata`, or empty; what it holds is kept.
+        source: the base.
+        match: which labels are the base's.
+        labels: {name: value} of the new model.
+        reporter: gets the warning "licence-replaced".
+    """
+    found = dict(metadata)
+    for name in _HANDED_ON:
+        before = source.model.get(name)
+        if not before:
+            continue
+        if metadata.get(name, before) != before:
+            reporter.warning(
+                "licence-replaced",
+                f"The {name} of {source.name} ({before}) is replaced by that of --metadata "
+                f"({metadata[name] or 'none'}).",
+            )
+        found.setdefault(name, before)
+    own = {entry["value"]: entry for entry in metadata.get("labels", [])}
+    for name, label in match.matched.items():
+        of_base = {"color": list(label.color), "terminology": label.terminology}
+        own[labels[name]] = {"value": labels[name], **of_base, **own.get(labels[name], {})}
+    return {**found, "labels": list(own.values())}
+
+
+def volumes_ml(cases: Sequence[PreprocessedCase], plan: Plan) -> dict[str, list[float]]:
+    """Smallest and largest volume of each label in mL, of labels that enough cases have.
+
+    Of n cases' range the next case is outside with a probability of 2 / (n + 1): a range of few
+    cases is none.
+    """
+    voxel_ml = math.prod(plan.spacing) / 1000
+    volumes: dict[int, list[float]] = {}
+    for case in cases:
+        for value, voxels in case.foreground.items():
+            volumes.setdefault(value, []).append(round(voxels * voxel_ml, 3))
+    return {
+        str(value): [min(found), max(found)]
+        for value, found in sorted(volumes.items())
+        if len(found) >= _ENOUGH_CASES
+    }
+
+
 def with_locator(
-    metadata: Metadata, source: Bundle, labels: Iterable[str], reporter: Reporter
+    metadata: Metadata, source: Bundle, new: Sequence[str], reporter: Reporter
 ) -> Metadata:
     """Add the locator of the bundle that is fine-tuned, where it still fits.
 
-    It does when every label of the new model is one of the bundle's by name (large and small
-    letters do not matter): then what is looked for lies in the same boxes. A new label may lie
-    anywhere, so one is enough to leave the locator out, and a warning says so. Metadata that name
-    another anatomy, or a locator of their own (null for none), are followed without a word.
+    It does when every label of the new model is one of the bundle's (`match_labels`): then what is
+    looked for lies in the same boxes. A new label may lie anywhere, so one is enough to leave the
+    locator out, and a warning says so. Metadata that name another anatomy, or a locator of their
+    own (null for none), are followed without a word.
 
     Args:
         metadata: of `load_metadata`, or empty.
         source: the bundle that is fine-tuned.
-        labels: names of the new model's labels, without the background.
+        new: names of the labels that the bundle does not know.
         reporter: gets the warning "no-locator".
 
     Raises:
@@ -97,8 +159,6 @@ def with_locator(
         return metadata
     if metadata.get("anatomy", anatomy) != anatomy:
         return metadata
-    known = {label.name.casefold() for label in source.labels}
-    new = [name for name in labels if name.casefold() not in known]
     if new:
         reporter.warning(
             "no-locator",
@@ -136,5 +196,13 @@ def with_files_kept(metadata: Metadata, folder: Path) -> Metadata:
 
 
 def merged(before: Metadata, now: Metadata) -> Metadata:
-    """What a run was started with, changed by what is given when it goes on."""
-    return {**before, **now, FILES: {**before.get(FILES, {}), **now.get(FILES, {})}}
+    """What a run was started with, changed by what is given when it goes on; labels by value."""
+    labels = {entry["value"]: entry for entry in before.get("labels", [])}
+    for entry in now.get("labels", []):
+        labels[entry["value"]] = {**labels.get(entry["value"], {}), **entry}
+    return {
+        **before,
+        **now,
+        "labels": list(labels.values()),
+        FILES: {**before.get(FILES, {}), **now.get(FILES, {})},
+    }

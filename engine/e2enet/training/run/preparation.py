@@ -15,8 +15,9 @@ from e2enet.data.planning.plan import Plan
 from e2enet.data.preprocessing.store import PreprocessedDataset
 from e2enet.events import BadInput, Reporter
 from e2enet.training.loop.trainer import CHECKPOINT
+from e2enet.training.run.labels import match_labels
 from e2enet.training.run.lock import locked
-from e2enet.training.run.metadata import with_files_kept, with_locator
+from e2enet.training.run.metadata import inherited, volumes_ml, with_files_kept, with_locator
 from e2enet.training.run.planning import changed, network_arguments, planned, tuned
 from e2enet.training.run.settings import PLAN, RUN, Run, Settings, option
 
@@ -100,8 +101,10 @@ class Request:
             )
         metadata = self.metadata
         if self.source:
-            labels = [name for name, value in self.info.labels.items() if value]
-            metadata = with_locator(metadata, self.source, labels, self.reporter)
+            match = match_labels(self.info.labels, metadata.get("labels", []), self.source.labels)
+            self.reporter.warning("labels-matched", match.sentence(self.source.name))
+            metadata = inherited(metadata, self.source, match, self.info.labels, self.reporter)
+            metadata = with_locator(metadata, self.source, match.new, self.reporter)
         _make(self.folder)
         lock.enter_context(locked(self.folder))
         if (self.folder / RUN).exists():  # another process was faster
@@ -114,6 +117,7 @@ class Request:
             dataset={
                 **self.dataset,
                 "split": {"train": list(training), "val": list(held_out)},
+                "volumes_ml": volumes_ml([cases[name] for name in training], use),
             },
             source=self.origin,
             metadata=with_files_kept(metadata, self.folder),
