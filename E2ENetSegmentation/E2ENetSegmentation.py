@@ -94,6 +94,7 @@ class E2ENetSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
 
     def setup(self):
         ScriptedLoadableModuleWidget.setup(self)
+        from E2ENetSegmentationLib.advanced.panel import EnginePanel
         from E2ENetSegmentationLib.engine.dependencies import Dependencies
         from E2ENetSegmentationLib.fusion.panel import FusionPanel
         from E2ENetSegmentationLib.models.panel import ModelsPanel
@@ -111,6 +112,7 @@ class E2ENetSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
             "FineTuneTab": _("Fine-tune"),
             "ModelsTab": _("Models"),
             "FusionTab": _("Fusion"),
+            "AdvancedTab": _("Advanced"),
         }
         self.tabs = {}
         for name, title in titles.items():
@@ -126,7 +128,8 @@ class E2ENetSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
             self.tabs["FineTuneTab"], core, self.host, needs, self.onModelsChanged
         )
         self.fusion = FusionPanel(self.tabs["FusionTab"], core, self.host, needs)
-        self.panels = [self.segment, self.fineTune, self.models, self.fusion]
+        self.engine = EnginePanel(self.tabs["AdvancedTab"], core, self.host, needs)
+        self.panels = [self.segment, self.fineTune, self.models, self.fusion, self.engine]
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
@@ -241,13 +244,12 @@ class E2ENetSegmentationTest(ScriptedLoadableModuleTest):
 
     def test_SegmentSample(self):
         import SampleData
-        from E2ENetSegmentationLib.engine import paths
         from E2ENetSegmentationLib.engine.dependencies import SEGMENT, Dependencies
         from E2ENetSegmentationLib.mrml import samples
 
         folder = pathlib.Path(__file__).parent / "Resources"
         missing = Dependencies(folder, None).missing(SEGMENT)
-        if missing and not paths.usesOwnInterpreter():
+        if missing:
             self.delayDisplay(f"Left out, these packages are not installed: {', '.join(missing)}")
             return
         samples.register()

@@ -18,6 +18,24 @@ class FakeTimer:
         self.active = False
 
 
+class FakeProgress:
+    """The window of an installation: Cancel is clicked once `patience` looks are over."""
+
+    def __init__(self, title, patience) -> None:
+        self.title, self.shown, self.open, self._left = title, [], True, patience
+
+    def show(self, text, percent):
+        self.shown.append((text, percent))
+
+    @property
+    def cancelled(self):
+        self._left -= 1
+        return self._left < 0
+
+    def close(self):
+        self.open = False
+
+
 class FakeHost:
     """Same methods as `E2ENetSegmentationLib.ui.host.SlicerHost`."""
 
@@ -30,6 +48,8 @@ class FakeHost:
         self.shown = []
         self.jumps = []
         self.charts = []
+        self.windows = []
+        self.patience = 10**9
 
     def timer(self, milliseconds, callback):
         self.timers.append(FakeTimer(callback))
@@ -59,6 +79,10 @@ class FakeHost:
     def confirm(self, text):
         self.asked.append(text)
         return self.answers.pop(0) if self.answers else False
+
+    def progress(self, title):
+        self.windows.append(FakeProgress(title, self.patience))
+        return self.windows[-1]
 
     def openFile(self, title, pattern):
         return self.answers.pop(0) if self.answers else ""

@@ -137,3 +137,34 @@ def left_behind(tmp_path, monkeypatch):
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     return lambda: sorted(os.listdir(folder))
+
+
+@pytest.fixture
+def ours(tmp_path, monkeypatch):
+    """The engine's packages are ours to look after, in a folder that is empty yet."""
+    monkeypatch.delenv("E2ENET_PYTHON")
+    for name in ("XDG_DATA_HOME", "LOCALAPPDATA"):
+        monkeypatch.setenv(name, str(tmp_path / "data"))
+    monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
+    from E2ENetSegmentationLib.engine.python import interpreter
+
+    return interpreter.current()
+
+
+@pytest.fixture
+def asks(tmp_path, ours):
+    """Dependencies that small wheels satisfy, with a host that answers."""
+    from E2ENetSegmentationLib.engine.dependencies import Dependencies
+    from harness.host import FakeHost
+    from harness.wheels import wheel
+
+    resources, wheels = tmp_path / "resources", tmp_path / "wheels"
+    resources.mkdir()
+    wheel(wheels, "lesson", "1.2", "import helper\n", ["helper>=1"])
+    wheel(wheels, "helper", "1.0", "")
+    wheel(wheels, "heavy", "3.0", "")
+    (resources / "requirements.txt").write_text("# a comment\nlesson>=1.1\n")
+    (resources / "requirements-torch.txt").write_text("heavy\n")
+    host = FakeHost()
+    host.settings["wheelsFolder"] = str(wheels)
+    return Dependencies(resources, host)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import slicer
 from E2ENetSegmentationLib.core import Core
-from E2ENetSegmentationLib.engine import paths
+from E2ENetSegmentationLib.engine.python import interpreter
 from E2ENetSegmentationLib.refusal import Refused
 from harness.made import add_volume, phantom
 from harness.tabs import SegmentTab
@@ -27,7 +27,7 @@ def learned(tiny_dataset, tmp_path_factory):
         [*command, *TRAINING.split(), "--progress", "json"],
         capture_output=True,
         text=True,
-        env=paths.childEnvironment(),
+        env=interpreter.current().environment(),
     )
     assert done.returncode == 0, done.stdout[-500:] + done.stderr[-2000:]
     return bundle

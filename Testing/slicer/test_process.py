@@ -1,18 +1,21 @@
 """The engine's process: read in pieces, ended as a whole, gone with its parent."""
 
+import os
 import subprocess
 import sys
 import time
 
 import pytest
 from E2ENetSegmentationLib.engine import paths
+from E2ENetSegmentationLib.engine.alive import isAlive
 from E2ENetSegmentationLib.engine.events import (
     EventReader,
     durationText,
     progressPercent,
     progressText,
 )
-from E2ENetSegmentationLib.engine.process import EngineProcess, isAlive
+from E2ENetSegmentationLib.engine.process import EngineProcess
+from E2ENetSegmentationLib.engine.python import interpreter
 from E2ENetSegmentationLib.refusal import Refused
 
 CHILD = paths.LIB / "engine" / "child.py"
@@ -68,18 +71,7 @@ def test_cancel_ends_the_whole_tree(tmp_path):
     wait(lambda: found.extend(process.poll()) or found)
     grandchild = found[0]["pid"]
     process.kill()
-    wait(lambda: not alive(grandchild))
-
-
-def alive(pid):
-    """A killed grandchild whose new parent does not reap it still has a number."""
-    if not isAlive(pid):
-        return False
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8") as stream:
-            return stream.read().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
+    wait(lambda: not isAlive(grandchild))
 
 
 def test_program_that_does_not_exist(tmp_path):
@@ -105,18 +97,18 @@ def test_engine_ends_with_its_parent(sleepy_engine):
     """A parent that dies without a word breaks the pipe; the engine ends itself."""
     parent = (
         "import subprocess, sys, time\n"
-        f"p = subprocess.Popen([sys.executable, {str(CHILD)!r}, 'verb'], stdin=subprocess.PIPE,"
-        " stdout=subprocess.PIPE, start_new_session=True, text=True)\n"
+        f"p = subprocess.Popen([sys.executable, {str(CHILD)!r}, 'e2enet', 'verb'],"
+        " stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, text=True)\n"
         "print(p.stdout.readline(), flush=True)\ntime.sleep(600)"
     )
     process = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True)
     pid, arguments = process.stdout.readline().split(" ", 1)
     assert arguments.strip() == "['verb']"
-    assert alive(int(pid))
+    assert isAlive(int(pid))
     process.kill()
     process.wait()
     process.stdout.close()
-    wait(lambda: not alive(int(pid)))
+    wait(lambda: not isAlive(int(pid)))
 
 
 def test_launcher_hides_the_lib(sleepy_engine):
@@ -125,16 +117,25 @@ def test_launcher_hides_the_lib(sleepy_engine):
         "import importlib.util as u\nprint([n for n in ('roi', 'volumes') if u.find_spec(n)])\n"
     )
     process = subprocess.Popen(
-        [sys.executable, str(CHILD)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, str(CHILD), "e2enet"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout.read().strip() == "[]"
     process.communicate()
 
 
 def test_environment_of_the_engine(monkeypatch):
+    """The engine alone with a Python of the user's; its packages as well with Slicer's."""
     monkeypatch.setenv("PYTHONPATH", "/slicer/own")
-    environment = paths.childEnvironment()
+    environment = interpreter.current().environment()
     assert environment["PYTHONPATH"] == str(paths.engineFolder())
     monkeypatch.delenv("E2ENET_PYTHON")
-    environment = paths.childEnvironment()
-    assert environment["PYTHONPATH"].endswith("/slicer/own")
+    python = interpreter.current()
+    environment = python.environment()
+    assert environment["PYTHONPATH"].split(os.pathsep) == [
+        str(paths.engineFolder()),
+        str(python.packages),
+    ]
+    assert environment["E2ENET_PATH"] == environment["PYTHONPATH"]

@@ -6,6 +6,7 @@ import SimpleITK as sitk
 import slicer
 from E2ENetSegmentationLib.core import Core
 from E2ENetSegmentationLib.engine import paths
+from E2ENetSegmentationLib.engine.python import interpreter
 from E2ENetSegmentationLib.mrml import segmentations, volumes
 from E2ENetSegmentationLib.refusal import Refused
 from harness.made import add_volume, axes, phantom
@@ -276,4 +277,4 @@ def test_missing_engine(scene, models, monkeypatch, left_behind):
 def test_interpreter_that_is_none(monkeypatch):
     monkeypatch.setenv("E2ENET_PYTHON", "/no/such/python")
     with pytest.raises(Refused, match="is no program"):
-        paths.pythonExecutable()
+        interpreter.current()

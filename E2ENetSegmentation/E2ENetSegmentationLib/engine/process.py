@@ -7,15 +7,15 @@ leaves a log when something went wrong.
 
 import atexit
 import contextlib
-import os
-import signal
 import subprocess
-import sys
 import weakref
 from pathlib import Path
 
 from E2ENetSegmentationLib.engine import paths
+from E2ENetSegmentationLib.engine.alive import startOf
 from E2ENetSegmentationLib.engine.events import EventReader
+from E2ENetSegmentationLib.engine.python import interpreter
+from E2ENetSegmentationLib.engine.tree import newTree
 from E2ENetSegmentationLib.i18n import tr as _
 from E2ENetSegmentationLib.refusal import Refused
 
@@ -23,9 +23,9 @@ _running: "weakref.WeakSet[EngineProcess]" = weakref.WeakSet()
 
 
 def engineCommand(arguments) -> list:
-    """`python child.py VERB …` with the interpreter that is to be used."""
+    """`python child.py e2enet VERB …` with the interpreter that is to be used."""
     paths.engineFolder()  # refuses in a sentence, before a process says it in a traceback
-    return [paths.pythonExecutable(), str(paths.LIB / "engine" / "child.py"), *map(str, arguments)]
+    return interpreter.current().command("e2enet", *arguments)
 
 
 class EngineProcess:
@@ -44,6 +44,7 @@ class EngineProcess:
         self.exitCode = None
         self.lines = []  # what is no event: warnings of libraries, tracebacks
         self._process = None
+        self._tree = None
         self._reader = EventReader()
         self._files = [self.folder / "engine-events.txt", self.folder / "engine-messages.txt"]
         self._positions = [0, 0]
@@ -54,22 +55,18 @@ class EngineProcess:
         Raises:
             Refused: The program cannot be started.
         """
-        options = {}
-        if os.name == "nt":
-            options["creationflags"] = subprocess.CREATE_NO_WINDOW
-        else:
-            options["start_new_session"] = True  # a process group of its own, ended as a whole
         try:
+            self._tree = newTree()
             with self._files[0].open("wb") as events, self._files[1].open("wb") as messages:
                 self._process = subprocess.Popen(
                     self.command,
-                    stdin=subprocess.PIPE,
                     stdout=events,
                     stderr=messages,
                     cwd=str(self.folder),
-                    env=self.environment or paths.childEnvironment(),
-                    **options,
+                    env=self.environment or interpreter.current().environment(),
+                    **self._tree.options(),
                 )
+            self._tree.adopt(self._process)
         except OSError as error:
             raise Refused(
                 _("The engine cannot be started: {reason}.").format(
@@ -86,6 +83,11 @@ class EngineProcess:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def started(self) -> str:
+        """When it started, in the system's own words; with the number it names one process."""
+        return startOf(self._process.pid)
+
     def poll(self) -> list:
         """Events since the last call; sets `exitCode` once the process has ended."""
         ended = self._process.poll() if self.running else None
@@ -98,7 +100,7 @@ class EngineProcess:
         """End the process and everything it started; returns when it is gone."""
         if not self.running:
             return
-        self._endTree()
+        self._tree.end()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=10)
         self._close(self._process.returncode if self._process.returncode is not None else -1)
@@ -107,20 +109,11 @@ class EngineProcess:
         self.exitCode = code
         _running.discard(self)
         if code != 0:
-            self._endTree()  # a killed engine may leave workers
-        with contextlib.suppress(OSError):
-            self._process.stdin.close()
-
-    def _endTree(self) -> None:
-        if os.name == "nt":
-            subprocess.run(
-                ["taskkill", "/F", "/T", "/PID", str(self._process.pid)],
-                capture_output=True,
-                creationflags=subprocess.CREATE_NO_WINDOW,
-            )
-        else:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+            self._tree.end()  # a killed engine may leave workers
+        self._tree.close()
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
 
     def _read(self) -> list:
         events = []
@@ -148,22 +141,3 @@ def endAll() -> None:
     """End every engine that still runs; also called when the module is torn down."""
     for process in list(_running):
         process.kill()
-
-
-def isAlive(pid: int) -> bool:
-    """Whether a process of that number exists (used to find trainings that were cut off)."""
-    if sys.platform == "win32":
-        listing = subprocess.run(
-            ["tasklist", "/FI", f"PID eq {pid}", "/NH"],
-            capture_output=True,
-            text=True,
-            creationflags=subprocess.CREATE_NO_WINDOW,
-        ).stdout
-        return str(pid) in listing
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -1,12 +1,14 @@
 """A run of the engine with its outcome in words: done, refused, cancelled, ended from outside."""
 
-from E2ENetSegmentationLib.engine import paths
 from E2ENetSegmentationLib.engine.process import EngineProcess, engineCommand
+from E2ENetSegmentationLib.engine.python import interpreter
 from E2ENetSegmentationLib.engine.temporary import diskFull, isFull
 from E2ENetSegmentationLib.i18n import tr as _
 from E2ENetSegmentationLib.refusal import Cancelled, Refused
 
 ENGINE_CANCELLED = 130
+# How the last line of a traceback begins when a package is missing or lacks a library.
+UNUSABLE = ("ModuleNotFoundError:", "ImportError:", "OSError: [WinError")
 
 
 class EngineRun:
@@ -40,6 +42,11 @@ class EngineRun:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def started(self) -> str:
+        """When its process started, in the system's own words."""
+        return self._process.started
 
     def start(self) -> None:
         self._process = self._makeProcess(engineCommand(self.arguments), self.folder)
@@ -82,15 +89,13 @@ class EngineRun:
                 str(self._error.get("help", "")),
                 str(self._error.get("code", "")),
             )
-        lacking = next((line for line in self.lines if "No module named" in line), "")
-        if lacking:
+        broken = next((line for line in self.lines if line.startswith(UNUSABLE)), "")
+        if broken:
             return Refused(
-                _("The engine lacks a Python package: {line}.").format(
-                    line=lacking.split(":", 1)[-1].strip()
+                _("A Python package of the engine cannot be used: {line}.").format(
+                    line=broken.split(":", 1)[-1].strip().rstrip(".")
                 ),
-                _("Install it with the button that the next click on Segment offers.")
-                if not paths.usesOwnInterpreter()
-                else _("Install it into the interpreter that E2ENET_PYTHON names."),
+                interpreter.current().remedy,
                 "dependency",
             )
         try:

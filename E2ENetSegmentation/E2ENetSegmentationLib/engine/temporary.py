@@ -7,7 +7,7 @@ from pathlib import Path
 
 import slicer
 
-from E2ENetSegmentationLib.engine.process import isAlive
+from E2ENetSegmentationLib.engine.alive import isAlive
 from E2ENetSegmentationLib.i18n import tr as _
 from E2ENetSegmentationLib.refusal import Refused
 

@@ -1,5 +1,6 @@
 """The Fusion tab: where and at which scale a model took its evidence, as overlay and plot."""
 
+from E2ENetSegmentationLib.engine.dependencies import TRAIN
 from E2ENetSegmentationLib.fusion import view
 from E2ENetSegmentationLib.fusion.maps import SHARE, FusionMaps
 from E2ENetSegmentationLib.fusion.nodes import (
@@ -23,6 +24,8 @@ from E2ENetSegmentationLib.ui.run_panel import RunPanel
 
 class FusionPanel(RunPanel):
     """See the module's documentation, and `RunPanel` for the arguments."""
+
+    purpose = TRAIN  # importance asks for gradients
 
     def __init__(self, ui, core, host, dependencies) -> None:
         super().__init__(ui, core, host, dependencies)

@@ -1,5 +1,6 @@
 """The Segment tab: choose, click, watch; decides everything, touches widgets as PythonQt allows."""
 
+from E2ENetSegmentationLib.engine import devices
 from E2ENetSegmentationLib.i18n import tr as _
 from E2ENetSegmentationLib.mrml import roi
 from E2ENetSegmentationLib.refusal import Refused
@@ -15,9 +16,8 @@ class SegmentPanel(RunPanel):
     def __init__(self, ui, core, host, dependencies) -> None:
         super().__init__(ui, core, host, dependencies)
         self.result = None
-        names = [name for name, _value in self._devices]
-        wanted = {value: name for name, value in self._devices}.get(host.setting("device"), "")
-        fillCombo(ui.deviceComboBox, names, wanted)
+        self._showDevices()
+        devices.whenKnown(host, self._showDevices)
         self.refreshModels()
         self._connect()
         self.update()
@@ -37,6 +37,11 @@ class SegmentPanel(RunPanel):
         for name in ("mirroring", "standardNames", "show3D"):
             box = getattr(ui, name + "CheckBox")
             box.connect("toggled(bool)", lambda on, name=name: self.host.setSetting(name, int(on)))
+
+    def _showDevices(self) -> None:
+        names = [name for name, _value in self._devices]
+        wanted = {value: name for name, value in self._devices}.get(self.host.setting("device"), "")
+        fillCombo(self.ui.deviceComboBox, names, wanted)
 
     # State
 

@@ -47,8 +47,9 @@ class FineTunePanel(WatchPanel):
         self.plot = None
         self._unfinished = []
         self._fillingForm = False
-        self._devices = devices.devices()
-        fillCombo(ui.trainDeviceComboBox, [name for name, _value in self._devices])
+        self._devices = []
+        self._showDevices()
+        devices.whenKnown(host, self._showDevices)
         fillCombo(
             ui.sourceComboBox,
             [_("Volumes and segmentations of the scene"), _("A dataset folder (nnU-Net layout)")],
@@ -61,6 +62,12 @@ class FineTunePanel(WatchPanel):
         self._fillEffort()
         self.findUnfinished()
         self.update()
+
+    def _showDevices(self) -> None:
+        """List the devices again; a graphics card may be found late."""
+        chosen = self.ui.trainDeviceComboBox.currentText
+        self._devices = devices.devices()
+        fillCombo(self.ui.trainDeviceComboBox, [name for name, _value in self._devices], chosen)
 
     def _connect(self) -> None:
         ui = self.ui

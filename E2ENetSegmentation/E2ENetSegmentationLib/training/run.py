@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from E2ENetSegmentationLib.engine import paths
-from E2ENetSegmentationLib.engine.process import isAlive
+from E2ENetSegmentationLib.engine.alive import isAlive
 from E2ENetSegmentationLib.engine.run import EngineRun
 from E2ENetSegmentationLib.i18n import tr as _
 from E2ENetSegmentationLib.models.store import folderName
@@ -81,7 +81,9 @@ class Training:
             training = cls(folder, TrainParameters(**chosen), record["title"])
             training.titles = dict(record["titles"])
             training.state = record["state"]
-            if training.state == RUNNING and not isAlive(int(record.get("pid") or 0)):
+            if training.state == RUNNING and not isAlive(
+                int(record.get("pid") or 0), str(record.get("started") or "")
+            ):
                 training.state = PAUSED  # cut off: its checkpoint is there
             training.rows = list(record.get("rows", []))
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -252,6 +254,7 @@ class Training:
             "state": state,
             "titles": self.titles,
             "pid": self._engine.pid if self.running else None,
+            "started": self._engine.started if self.running else "",  # numbers are used again
             "parameters": asdict(self.parameters),
             "rows": self.rows,
         }

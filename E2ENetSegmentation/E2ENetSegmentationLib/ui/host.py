@@ -41,6 +41,10 @@ class SlicerHost:
     def confirm(self, text: str) -> bool:
         return bool(slicer.util.confirmOkCancelDisplay(text))
 
+    def progress(self, title: str):
+        """A window above Slicer's with show(text, percent), `cancelled` and close()."""
+        return _ProgressWindow(title)
+
     def openFile(self, title: str, pattern: str) -> str:
         import qt
 
@@ -188,3 +192,28 @@ class SlicerHost:
     def showPlot(self, chartNode) -> None:
         """A layout with a plot view that shows the chart."""
         slicer.modules.plots.logic().ShowChartInLayout(chartNode)
+
+
+class _ProgressWindow:
+    """A bar with Cancel; while it is open nothing else can be clicked."""
+
+    def __init__(self, title: str) -> None:
+        import qt
+
+        self._dialog = slicer.util.createProgressDialog(
+            windowTitle=title, labelText=title, value=0, maximum=100
+        )
+        self._dialog.windowModality = qt.Qt.ApplicationModal
+        self._dialog.autoClose = False
+        self._dialog.autoReset = False
+
+    def show(self, text: str, percent: int) -> None:
+        self._dialog.labelText = text
+        self._dialog.value = percent
+
+    @property
+    def cancelled(self) -> bool:
+        return bool(self._dialog.wasCanceled)
+
+    def close(self) -> None:
+        self._dialog.close()

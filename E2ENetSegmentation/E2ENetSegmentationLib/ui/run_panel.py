@@ -14,6 +14,8 @@ class RunPanel(WatchPanel):
         dependencies: `Dependencies`; asked before the first run.
     """
 
+    purpose = SEGMENT  # which packages a run needs
+
     def __init__(self, ui, core, host, dependencies) -> None:
         super().__init__(ui, core, host)
         self.statusLabel, self.logText = ui.statusLabel, ui.logText
@@ -21,7 +23,6 @@ class RunPanel(WatchPanel):
         self.dependencies = dependencies
         self.parameters = None
         self._selectors = []
-        self._devices = devices.devices()
         self._requests = []  # that wait for their turn
         self._done = []  # results of those that had it
         ui.modelComboBox.connect("currentIndexChanged(int)", self.onModelChanged)
@@ -93,6 +94,10 @@ class RunPanel(WatchPanel):
     # The run
 
     @property
+    def _devices(self) -> list:
+        return devices.devices()
+
+    @property
     def device(self) -> str:
         """What was chosen in the tab Segment, if this computer (still) has it."""
         chosen = self.host.setting("device", "auto")
@@ -111,7 +116,7 @@ class RunPanel(WatchPanel):
         """Run one request after the other."""
         if self.running:
             return
-        self.dependencies.ensure(SEGMENT)
+        self.dependencies.ensure(self.purpose, self.device)
         self._requests, self._done = list(requests), []
         self._next()
 

@@ -1,0 +1,1 @@
+"""What a person rarely needs: the engine's Python and its packages."""
