@@ -46,12 +46,15 @@ set(Slicer_USE_FILE "${CMAKE_CURRENT_LIST_DIR}/use.cmake")
 set(Slicer_EXTENSION_GENERATE_CONFIG "${CMAKE_CURRENT_LIST_DIR}/nothing.cmake")
 set(Slicer_EXTENSION_CPACK "${CMAKE_CURRENT_LIST_DIR}/nothing.cmake")
 set(Slicer_INSTALL_QTSCRIPTEDMODULES_LIB_DIR "lib/Slicer-5.10/qt-scripted-modules")
+set(Slicer_QTSCRIPTEDMODULES_LIB_DIR "lib/Slicer-5.10/qt-scripted-modules")
 """
 STUB_USE = """
 macro(slicerMacroBuildScriptedModule)
   cmake_parse_arguments(MY "WITH_GENERIC_TESTS" "NAME" "SCRIPTS;RESOURCES" ${ARGN})
   foreach(file ${MY_SCRIPTS} ${MY_RESOURCES})
     get_filename_component(folder "${file}" DIRECTORY)
+    configure_file("${file}" "${CMAKE_BINARY_DIR}/${Slicer_QTSCRIPTEDMODULES_LIB_DIR}/${file}"
+                   COPYONLY)
     install(FILES "${file}"
             DESTINATION "${Slicer_INSTALL_QTSCRIPTEDMODULES_LIB_DIR}/${folder}")
   endforeach()
@@ -62,8 +65,8 @@ endmacro()
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory):
-    """The extension configured and installed by CMake, over a stand-in of Slicer's macros."""
+def package(tmp_path_factory):
+    """The extension configured, built and installed by CMake, over stand-ins of Slicer's macros."""
     beside = Path(sys.executable).parent
     cmake = shutil.which("cmake", path=f"{beside}{os.pathsep}{os.environ.get('PATH', '')}")
     if cmake is None:
@@ -84,12 +87,19 @@ def installed(tmp_path_factory):
     command += [f"-DCMAKE_INSTALL_PREFIX={base / 'installed'}", "-DBUILD_TESTING=ON"]
     done = subprocess.run([*map(str, command)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    subprocess.run([cmake, "--install", base / "build"], check=True, capture_output=True)
-    return base / "installed" / "lib" / "Slicer-5.10" / "qt-scripted-modules"
+    for step in (["--build", base / "build"], ["--install", base / "build"]):
+        subprocess.run([cmake, *step], check=True, capture_output=True)
+    return base
 
 
-def test_installed_package_is_complete(installed):
-    tree = set(files_of(installed))
+@pytest.fixture(params=["build", "installed"])
+def tree(package, request):
+    """The module's folder in the build tree, and as it is installed."""
+    return package / request.param / "lib" / "Slicer-5.10" / "qt-scripted-modules"
+
+
+def test_package_is_complete(tree):
+    found = set(files_of(tree))
     expected = {path.relative_to(MODULE).as_posix() for path in LIB}
     expected |= {f"Resources/{name}" for name in files_of(MODULE / "Resources")}
     engine = REPOSITORY / "engine"
@@ -98,20 +108,23 @@ def test_installed_package_is_complete(installed):
         expected |= {
             f"Resources/{folder}/{name}" for name in files_of(REPOSITORY / "Resources" / folder)
         }
-    expected |= {"E2ENetSegmentation.py", "E2ENetSegmentationEngine/LICENSE"}
-    assert tree == expected
+    expected |= {"E2ENetSegmentation.py"}
+    expected |= {
+        f"E2ENetSegmentationEngine/{name}" for name in ("LICENSE", "README.md", "pyproject.toml")
+    }
+    assert found == expected
 
 
-def test_installed_module_finds_engine_models_and_sample(installed):
-    """From the installed tree alone, with nothing of the source tree in sight."""
+def test_module_finds_engine_models_and_sample(tree):
+    """From the tree alone, with nothing of the sources in sight."""
     code = (
-        f"import sys; sys.path[:0] = [{str(installed)!r}]\n"
+        f"import sys; sys.path[:0] = [{str(tree)!r}]\n"
         "from E2ENetSegmentationLib.engine import paths\n"
         "from E2ENetSegmentationLib.mrml import samples\n"
         "from E2ENetSegmentationLib.models.store import ModelStore\n"
-        f"assert str(paths.engineFolder()) == {str(installed / 'E2ENetSegmentationEngine')!r}\n"
+        f"assert str(paths.engineFolder()) == {str(tree / 'E2ENetSegmentationEngine')!r}\n"
         "import e2enet.bundle as b\n"
-        f"assert b.__file__.startswith({str(installed)!r}), b.__file__\n"
+        f"assert b.__file__.startswith({str(tree)!r}), b.__file__\n"
         "assert (paths.extensionResources() / 'Samples' / samples.HEAD_FILE).is_file()\n"
         "print([m.name for m in ModelStore().models()])"
     )
@@ -125,9 +138,35 @@ def test_installed_module_finds_engine_models_and_sample(installed):
     assert all(name in done.stdout for name in shipped)
 
 
-def test_extension_depends_on_pytorch():
+def setting(name):
     text = (REPOSITORY / "CMakeLists.txt").read_text(encoding="utf-8")
-    assert 'set(EXTENSION_DEPENDS "PyTorch")' in text
+    return re.search(rf'set\({name} "([^"]*)"', text)[1]
+
+
+def test_extension_needs_no_other():
+    assert setting("EXTENSION_DEPENDS") == "NA"
+    entry = json.loads((REPOSITORY / "E2ENetSegmentation.json").read_text(encoding="utf-8"))
+    assert entry["build_dependencies"] == []
+
+
+def test_repository_can_be_found():
+    """What the Extensions Index asks for: a name that begins with Slicer, the same everywhere."""
+    entry = json.loads((REPOSITORY / "E2ENetSegmentation.json").read_text(encoding="utf-8"))
+    url = entry["scm_url"].removesuffix(".git")
+    assert url.rsplit("/", 1)[1].startswith("Slicer")
+    assert setting("EXTENSION_HOMEPAGE") == url
+    raw = url.replace("github.com", "raw.githubusercontent.com") + "/main/"
+    for name in ("EXTENSION_ICONURL", "EXTENSION_SCREENSHOTURLS"):
+        assert setting(name).startswith(raw)
+        assert (REPOSITORY / setting(name).removeprefix(raw)).is_file()
+
+
+def test_description_is_for_everybody():
+    """No word of the trade, and what the shipped models ask of a person."""
+    text = setting("EXTENSION_DESCRIPTION")
+    assert not re.search(r"spars|fusion|tensor|network whose", text, re.IGNORECASE)
+    for path in (REPOSITORY / "Resources/Models").glob("*/model.json"):
+        assert json.loads(path.read_text(encoding="utf-8"))["licence"] in text
 
 
 def test_catalogue_entry_keeps_the_schema():
@@ -146,7 +185,6 @@ def test_catalogue_entry_keeps_the_schema():
         "enabled",
         "tier",
     }
-    assert entry["build_dependencies"] == ["PyTorch"]
     assert 1 <= entry["tier"] <= 5
 
 

@@ -19,6 +19,8 @@ from E2ENetSegmentationLib.refusal import Cancelled, Refused
 
 __all__ = ["SEGMENT", "TRAIN", "Dependencies"]
 SECONDS_BETWEEN_LOOKS = 0.05
+# Downloads as they were in November 2026 for Python 3.12; PyTorch differs by system.
+SEGMENT_BYTES, TORCH_BYTES, CUDA_BYTES = 140 * 10**6, 220 * 10**6, 2900 * 10**6
 
 
 class Dependencies:
@@ -51,11 +53,18 @@ class Dependencies:
         """What is installed, or what to install when nothing is."""
         return TRAIN if not self.missing(TRAIN) else SEGMENT
 
-    def size(self, purpose: str) -> str:
-        """What a purpose takes to download, roughly and in words."""
+    def expected(self, purpose: str) -> int:
+        """Bytes that a purpose takes to download, roughly."""
         if purpose == SEGMENT:
-            return _("about 120 MB")
-        return _("about 3 GB") if devices.hasNvidia() else _("about 350 MB")
+            return SEGMENT_BYTES
+        return SEGMENT_BYTES + (CUDA_BYTES if devices.hasNvidia() else TORCH_BYTES)
+
+    def size(self, purpose: str) -> str:
+        """The same in words."""
+        size = self.expected(purpose)
+        if size < 10**9:
+            return _("about {n} MB").format(n=round(size / 10**7) * 10)
+        return _("about {n} GB").format(n=round(size / 10**9))
 
     def installation(self, purpose: str, onProgress=None) -> Installation:
         """The installation of all that a purpose needs, not started.
@@ -80,6 +89,7 @@ class Dependencies:
         return Installation(
             python,
             requirements(self.folder, purpose),
+            expected=self.expected(purpose),
             wheels=self.host.setting("wheelsFolder"),
             extraIndex=index,
             onProgress=onProgress,

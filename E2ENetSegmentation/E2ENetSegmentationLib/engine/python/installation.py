@@ -28,6 +28,7 @@ class Installation:
     Args:
         interpreter: `Interpreter` with a folder for packages.
         lines: Requirement lines, all that is wanted.
+        expected: Bytes to download, roughly.
         wheels: A folder of wheel files to use in place of the network; a path or "".
         extraIndex: An index beside the one pip is set up for.
         onProgress: Called with a line for a person and the percentage of the whole.
@@ -36,10 +37,10 @@ class Installation:
         seen: `Seen`, once it is done.
     """
 
-    def __init__(self, interpreter, lines, *, wheels="", extraIndex="", onProgress=None) -> None:
+    def __init__(self, interpreter, lines, *, expected, wheels="", extraIndex="", onProgress=None):
         self.seen = None
         self._interpreter, self._wanted = interpreter, list(lines)
-        self._wheels, self._extraIndex = wheels, extraIndex
+        self._expected, self._wheels, self._extraIndex = expected, wheels, extraIndex
         self._onProgress = onProgress or (lambda text, percent: None)
         self._scratch, self._step, self._next = None, None, None
         self._lines = []  # of the steps that are over
@@ -130,8 +131,9 @@ class Installation:
             self._interpreter.environment(()), self._scratch / "temporary"
         )
         command = self._interpreter.command("pip", *arguments)
-        step = _Pip(command, self._scratch, environment, self._onProgress)
-        self._begin(step, self._try)
+        process = EngineProcess(command, self._scratch, environment)
+        said = pip.Progress(self._expected)
+        self._begin(_Pip(process, said, self._onProgress), self._try)
 
     def _try(self, _pip) -> None:
         """What was installed has to run before it replaces anything."""
@@ -161,10 +163,9 @@ class Installation:
 class _Pip:
     """pip's process as a step."""
 
-    def __init__(self, command, folder, environment, onProgress) -> None:
-        self._process = EngineProcess(command, folder, environment)
-        self._said, self._read = pip.Progress(), 0
-        self._onProgress = onProgress
+    def __init__(self, process, said, onProgress) -> None:
+        self._process, self._said, self._onProgress = process, said, onProgress
+        self._read = 0
 
     @property
     def lines(self) -> list:

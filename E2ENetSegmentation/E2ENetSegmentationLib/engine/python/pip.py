@@ -9,7 +9,7 @@ RAW_PROGRESS = (24, 1)  # pip that can say its progress in numbers
 CUDA_WHEELS = "https://download.pytorch.org/whl/cu126"
 CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
 NUMBERS = "Progress "  # lines of the raw progress
-FILE = r"(?:Downloading|Using cached|Processing) (\S+\.whl)(?!\.)( \([^)]*\))?"
+FILE = r"(?:Downloading|Using cached|Processing) (\S+\.whl)(?!\.)( \([\d.]+ [kMG]?B\))?"
 
 
 def arguments(lines, target, version: str, *, wheels: str = "", extraIndex: str = "") -> list:
@@ -55,37 +55,45 @@ def torchIndex(system: str, hasNvidia: bool) -> str:
 class Progress:
     """Reads what pip says.
 
+    Args:
+        expected: Bytes that all files have, roughly; pip itself does not know before the end.
+
     Attributes:
-        text: What it does, such as "Downloading numba-0.62.1 (3.8 MB), 4 of 17: 40 %".
-        percent: How far the whole is, counted in files.
+        text: What it does, such as "Downloading numba-0.62.1 (3.8 MB): 40 %".
+        percent: How far the whole is.
         error: Its first complaint.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, expected: int) -> None:
         self.text, self.percent, self.error = "", 0, ""
-        self._names, self._files, self._share = set(), 0, 0.0
+        self._expected, self._before, self._size = expected, 0.0, 0.0
         self._file = ""
 
     def feed(self, line: str) -> None:
         """Take one line of pip's output."""
-        line = line.strip()
+        line, share = line.strip(), 1.0
         if match := re.match(r"Progress (\d+) of (\d+)$", line):
-            self._share = int(match[1]) / max(1, int(match[2]))
+            share = int(match[1]) / max(1, int(match[2]))
             if self._file:
-                self.text = f"{self._file}: {self._share:.0%}"
+                self.text = f"{self._file}: {share:.0%}"
         elif match := re.match(r"Collecting ([A-Za-z0-9._-]+)", line):
-            self._names.add(match[1].lower())
             self.text = _("Finding {name}").format(name=match[1])
         elif match := re.match(FILE, line):
-            self._files, self._share = self._files + 1, 0.0
-            self.text = self._file = _("Downloading {name}, {n} of {total}").format(
-                name="-".join(os.path.basename(match[1]).split("-")[:2]) + (match[2] or ""),
-                n=self._files,
-                total=max(self._files, len(self._names)),
-            )
+            name = "-".join(os.path.basename(match[1]).split("-")[:2])
+            self.text = self._file = _("Downloading {name}").format(name=name + (match[2] or ""))
+            self._before, self._size = self._before + self._size, _bytes(match[2] or "")
+            share = 0.0 if line.startswith("Downloading") else 1.0
         elif line.startswith("Installing collected packages"):
-            self.text, self._files, self._share = _("Unpacking"), len(self._names), 1.0
+            self.text, self._before = _("Unpacking"), float(self._expected)
         elif line.startswith("ERROR:"):
             self.error = self.error or line[len("ERROR:") :].strip()
-        done = max(0, self._files - 1) + (self._share if self._files else 0)
-        self.percent = max(self.percent, min(90, int(90 * done / max(1, len(self._names)))))
+        else:
+            return
+        done = (self._before + share * self._size) / self._expected
+        self.percent = max(self.percent, min(90, int(90 * done)))
+
+
+def _bytes(text: str) -> float:
+    """What pip writes of a size, such as " (52.8 MB)"."""
+    match = re.search(r"([\d.]+) ([kMG]?)B", text)
+    return float(match[1]) * {"": 1, "k": 1e3, "M": 1e6, "G": 1e9}[match[2]] if match else 0.0
