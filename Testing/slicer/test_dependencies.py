@@ -336,7 +336,9 @@ def test_installation_needs_pip(ours, tmp_path):
 
     venv.create(tmp_path / "bare", with_pip=False)
     program = tmp_path / "bare" / ("Scripts" if os.name == "nt" else "bin") / "python"
-    run = Installation(interpreter.Interpreter(str(program), interpreter.CHOSEN, "any"), ["numpy"], expected=1)
+    run = Installation(
+        interpreter.Interpreter(str(program), interpreter.CHOSEN, "any"), ["numpy"], expected=1
+    )
     with pytest.raises(Refused, match="has no pip"):
         finish(run)
 

@@ -158,7 +158,7 @@ def test_nothing_else_stays_in_the_scene(scene, models):
     ("mode", "sentence"),
     [
         ("crash", "stopped unexpectedly"),
-        ("lacking", "lacks a Python package"),
+        ("lacking", "package of the engine cannot be used"),
         ("nothing", "cannot be read"),
         ("othergrid", "does not lie on the grid"),
         ("otherlabel", "labels that the model does not name: 7"),

@@ -19,8 +19,8 @@ from E2ENetSegmentationLib.refusal import Cancelled, Refused
 
 __all__ = ["SEGMENT", "TRAIN", "Dependencies"]
 SECONDS_BETWEEN_LOOKS = 0.05
-# Downloads as they were in November 2026 for Python 3.12; PyTorch differs by system.
-SEGMENT_BYTES, TORCH_BYTES, CUDA_BYTES = 140 * 10**6, 220 * 10**6, 2900 * 10**6
+# Downloads as measured in November 2026 on Linux; PyTorch differs by system.
+SEGMENT_BYTES, TORCH_BYTES, CUDA_BYTES = 165 * 10**6, 220 * 10**6, 2900 * 10**6
 
 
 class Dependencies:

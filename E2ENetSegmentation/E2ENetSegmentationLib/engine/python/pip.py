@@ -24,7 +24,13 @@ def arguments(lines, target, version: str, *, wheels: str = "", extraIndex: str 
     """
     numbers = tuple(int(n) for n in re.findall(r"\d+", version)[:2])
     words = ["install", "--target", str(target), "--no-user", "--only-binary", ":all:"]
-    words += ["--no-input", "--no-warn-conflicts", "--disable-pip-version-check", "--no-color"]
+    words += [
+        "--no-input",
+        "--no-compile",
+        "--no-warn-conflicts",
+        "--disable-pip-version-check",
+        "--no-color",
+    ]
     words += ["--progress-bar", "raw" if numbers >= RAW_PROGRESS else "off"]
     if wheels:
         words += ["--no-index", "--find-links", str(wheels)]
