@@ -17,7 +17,8 @@ from e2enet.data.images.volume import Grid, Volume
 from e2enet.data.planning.plan import Plan
 from e2enet.data.preprocessing.cases import prepare
 from e2enet.events import BadInput, Reporter
-from e2enet.inference import segment
+from e2enet.inference import Result, segment
+from e2enet.inference.case.result import Outputs
 from e2enet.inference.sliding_window.predictor import Predictor
 
 TURN = (0.8, -0.6, 0.0, 0.6, 0.8, 0.0, 0.0, 0.0, 1.0)
@@ -166,20 +167,31 @@ def test_volumes_labels_and_manifest(image, tmp_path, tiny_bundle):
     ]
 
 
-def test_a_volume_far_from_the_training_cases_is_doubted(image, tiny_bundle):
+def test_a_volume_far_from_the_training_cases_is_doubted(image, tiny_bundle, tmp_path):
     """The found volume itself is usual; a thousand times as much would have been."""
     found = segment(image, tiny_bundle)
     measured = next(label for label in found.labels if label.voxels)
 
-    def warnings(low: float, high: float) -> list[str]:
+    def result(low: float, high: float) -> Result:
         bundle = Bundle.open(tiny_bundle)
         entry = next(e for e in bundle.model["labels"] if e["value"] == measured.value)
         entry["usual_ml"] = [low * measured.volume_ml, high * measured.volume_ml]
-        return [w["message"] for w in segment(image, bundle).manifest["warnings"]]
+        return segment(image, bundle, output=tmp_path / "out.nii.gz")
 
-    assert not warnings(0.9, 1.1)
-    (sentence,) = warnings(900, 1100)
-    assert measured.name in sentence
+    usual = result(0.9, 1.1)
+    assert usual.manifest["doubtful"] is False
+    assert not usual.manifest["doubts"]
+    assert not usual.manifest["warnings"]
+    doubted = result(900, 1100)
+    (warning,) = doubted.manifest["warnings"]
+    assert warning["code"] == "doubtful-result"
+    assert measured.name in warning["message"]
+    assert doubted.manifest["doubtful"] is True
+    assert doubted.manifest["doubts"][0]["labels"] == (measured.value,)
+    event = doubted.describe(Outputs.of(tmp_path / "out.nii.gz"))
+    assert event["doubtful"] is True
+    marked = [label["value"] for label in event["labels"] if label["doubtful"]]
+    assert marked == [measured.value]
 
 
 def test_probabilities_are_those_behind_the_labels(tmp_path, tiny_bundle):

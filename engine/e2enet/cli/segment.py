@@ -128,7 +128,8 @@ def _say(labels: Sequence[Any], outputs: Any, progress: ProgressStyle) -> None:
     table = Table("Label", "Structure", "Volume (mL)")
     table.columns[2].justify = "right"
     for label in labels:
-        table.add_row(str(label.value), label.name, f"{label.volume_ml:.2f}")
+        doubt = " (doubtful)" if label.doubtful else ""
+        table.add_row(str(label.value), label.name + doubt, f"{label.volume_ml:.2f}")
     console = Console()
     console.print(table)
     console.print(f"{outputs.segmentation}", highlight=False, soft_wrap=True)

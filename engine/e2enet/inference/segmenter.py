@@ -19,6 +19,7 @@ from e2enet.data.images.volume import Grid
 from e2enet.data.planning.plan import Plan
 from e2enet.events import BadInput, Reporter
 from e2enet.inference.case.components import keep_largest
+from e2enet.inference.case.doubt import find_doubts, sentence
 from e2enet.inference.case.inputs import InputCase, find_case
 from e2enet.inference.case.loading import Clock, open_case
 from e2enet.inference.case.manifest import make_manifest
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from e2enet.inference.sliding_window.predictor import Predictor, Runtime
 
 PathLike = str | os.PathLike[str]
-_UNUSUAL = 1.5  # times beyond the range of the training cases
 _PROBABILITY_BUDGET = 256 * 2**20  # bytes; larger ones go to a temporary file
 
 
@@ -146,14 +146,28 @@ class Segmenter:
             predict_labels(jobs, predictor, canvas, labels=labels, kept=kept, reporter=heard)
         jobs.clear()  # the prepared image is no longer needed
         counts = _counts(canvas, highest)
-        found = [_measured(label, int(counts[label.value]), grid) for label in labels]
-        if any(label.voxels for label in found):
-            for label, measured in zip(labels, found, strict=True):
-                _doubt(label, measured, heard)
+        volumes = {label.value: int(counts[label.value]) * grid.voxel_ml for label in labels}
+        doubts = []
+        if any(counts[1:]):
+            doubts = find_doubts(
+                canvas,
+                canonical_grid,
+                labels=labels,
+                volumes_ml=volumes,
+                regions=regions,
+                pairs=self.plan.left_right_pairs,
+            )
         else:
             heard.warning(
                 "nothing-found", f"None of the model's structures was found in {case.name}."
             )
+        if doubts:
+            heard.warning("doubtful-result", sentence(doubts), first=True)
+        doubted = {value for doubt in doubts for value in doubt.labels}
+        found = [
+            _measured(label, int(counts[label.value]), grid, doubtful=label.value in doubted)
+            for label in labels
+        ]
         manifest = make_manifest(
             case=case,
             bundle=self.bundle,
@@ -170,6 +184,7 @@ class Segmenter:
             regions=[region.to_dict(canonical_grid) for region in regions],
             labels=[label.to_dict() for label in found],
             warnings=heard.warnings,
+            doubts=doubts,
             hashes=opened.hashes,
         )
         clock.fill(manifest, started)
@@ -228,8 +243,9 @@ class Recorder(Reporter):
     def progress(self, stage: str, done: int, total: int) -> None:
         self._reporter.progress(stage, done, total)
 
-    def warning(self, code: str, message: str) -> None:
-        self.warnings.append({"code": code, "message": message})
+    def warning(self, code: str, message: str, *, first: bool = False) -> None:
+        """Pass a warning on; `first` puts it before those of the manifest that came earlier."""
+        self.warnings.insert(0 if first else len(self.warnings), {"code": code, "message": message})
         self._reporter.warning(code, message)
 
 
@@ -304,20 +320,13 @@ def _counts(canvas: np.ndarray, highest: int) -> np.ndarray:
     return counts
 
 
-def _doubt(label: Label, measured: LabelVolume, reporter: Reporter) -> None:
-    """Warn of a volume far from any the model was trained on: it can fail without a word."""
-    if label.usual_ml is None:
-        return
-    low, high = label.usual_ml
-    if not low / _UNUSUAL <= measured.volume_ml <= high * _UNUSUAL:
-        reporter.warning(
-            "unusual-volume",
-            f"{label.name} measures {measured.volume_ml:.2f} mL; in the training cases it was "
-            f"{low:.2f} to {high:.2f} mL. Look at the result before you use it.",
-        )
-
-
-def _measured(label: Label, voxels: int, grid: Grid) -> LabelVolume:
+def _measured(label: Label, voxels: int, grid: Grid, *, doubtful: bool) -> LabelVolume:
     return LabelVolume(
-        label.value, label.name, label.color, label.terminology, voxels * grid.voxel_ml, voxels
+        label.value,
+        label.name,
+        label.color,
+        label.terminology,
+        voxels * grid.voxel_ml,
+        voxels,
+        doubtful,
     )

@@ -18,6 +18,7 @@ from e2enet.data.preprocessing.cases import check_depth
 from e2enet.events import BadInput, Reporter
 from e2enet.inference.case.inputs import InputCase
 from e2enet.inference.case.manifest import InputHashes
+from e2enet.inference.case.modality import check_modality
 from e2enet.inference.localisation.regions import Job, find_regions, prepare_region
 from e2enet.inference.localisation.roi import parse_roi
 
@@ -92,6 +93,7 @@ def open_case(
     with clock("read"):
         reporter.progress("read", 0, 1)
         volumes, grid, undo = _read(case, reporter)
+        check_modality(volumes, bundle)
         reporter.progress("read", 1, 1)
     check_depth(volumes[0], plan)
     threading.Thread(target=_load_runtime).start()

@@ -7,6 +7,7 @@ import os
 import platform
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from e2enet import __version__
 from e2enet.bundle import Bundle
 from e2enet.data.images.volume import Grid
 from e2enet.files import sha256
+from e2enet.inference.case.doubt import Doubt
 from e2enet.inference.case.inputs import InputCase
 
 if TYPE_CHECKING:
@@ -65,6 +67,7 @@ def make_manifest(
     regions: list[dict[str, Any]],
     labels: list[dict[str, Any]],
     warnings: list[dict[str, str]],
+    doubts: Sequence[Doubt],
     hashes: InputHashes,
 ) -> dict[str, Any]:
     """The manifest of one case, ready for JSON; times are filled in by the caller."""
@@ -106,5 +109,7 @@ def make_manifest(
         },
         "regions": regions,
         "labels": labels,
+        "doubtful": bool(doubts),
+        "doubts": [asdict(doubt) for doubt in doubts],
         "warnings": warnings,
     }

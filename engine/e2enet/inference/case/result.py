@@ -25,7 +25,7 @@ from e2enet.files import output_errors, scratch_folder
 
 @dataclass(frozen=True)
 class LabelVolume:
-    """One structure of a result: what the bundle says about it, and how large it is."""
+    """One structure of a result: what the bundle says, how large it is, and whether to doubt it."""
 
     value: int
     name: str
@@ -33,6 +33,7 @@ class LabelVolume:
     terminology: dict[str, Any]
     volume_ml: float
     voxels: int
+    doubtful: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -42,6 +43,7 @@ class LabelVolume:
             "terminology": self.terminology,
             "volume_ml": round(self.volume_ml, 6),
             "voxels": self.voxels,
+            "doubtful": self.doubtful,
         }
 
 
@@ -173,6 +175,7 @@ class Result:
             "volumes": os.fspath(outputs.volumes),
             "manifest": os.fspath(outputs.manifest),
             "labels": [label.to_dict() for label in self.labels],
+            "doubtful": self.manifest["doubtful"],
             "device": self.manifest["device"]["used"],
             "seconds": self.manifest["seconds"],
             "regions": self.manifest["regions"],

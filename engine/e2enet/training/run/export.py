@@ -20,6 +20,7 @@ from e2enet.networks import E2ENet
 from e2enet.training.loop.checkpoint import load_checkpoint
 from e2enet.training.loop.trainer import CHECKPOINT, Trainer
 from e2enet.training.loop.validation import Scores, mean_dice
+from e2enet.training.run.card import model_card
 from e2enet.training.run.preparation import refuse_existing
 from e2enet.training.run.settings import PLAN, RUN, Run, Settings, option
 
@@ -156,7 +157,7 @@ def export_bundle(
         connections=state.connections,
         model=model,
         history=history,
-        readme=_readme(model, command),
+        readme=model_card(model, metadata.get("files") or {}),
         extra={name: run.folder / p for name, p in (metadata.get("files") or {}).items()},
     )
 
@@ -235,51 +236,3 @@ def _provenance(run: Run, state: Snapshot, command: str, scores: Scores) -> dict
             "python": platform.python_version(),
         },
     }
-
-
-def _readme(model: dict[str, Any], command: str) -> str:
-    provenance = model["provenance"]
-    channels = ", ".join(channel["name"] for channel in model["channels"])
-    rows = "\n".join(
-        f"| {label['value']} | {label['name']} | "
-        f"{_dice(provenance['metrics']['dice'].get(label['name']))} |"
-        for label in model["labels"]
-    )
-    about = "".join(
-        f"{title}: {model[key]}\n\n"
-        for title, key in (
-            ("Licence", "licence"),
-            ("Data", "attribution"),
-            ("Please cite", "citation"),
-        )
-        if model.get(key)
-    )
-    note = ""
-    if so_far := provenance.get("unfinished"):
-        note = f"**Unfinished**: after epoch {so_far['epoch']} of {so_far['epochs']}.\n\n"
-    return (
-        f"""# {model["title"]}
-
-{note}An E2ENet model (feature sparsity {provenance["sparsity"]:g}) for {channels}, trained on \
-{provenance["data"]["cases"]} cases of {provenance["data"]["dataset"]} in \
-{provenance["iterations"]} iterations.
-
-| value | label | Dice ({provenance["metrics"]["of"]}) |
-| --- | --- | --- |
-{rows}
-
-Segment an image with it:
-
-    e2enet segment IMAGE --model {model["name"]} --output segmentation.nii.gz
-
-Made by:
-
-    {command}
-
-{about}""".rstrip()
-        + "\n"
-    )
-
-
-def _dice(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
