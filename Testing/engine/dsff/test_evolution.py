@@ -320,3 +320,24 @@ def test_history_can_be_stored_as_json() -> None:
 )
 def test_default_period(total: int, period: int) -> None:
     assert default_period(total) == period
+
+
+def test_moments_of_adam_restart_as_momentum_does() -> None:
+    torch.manual_seed(0)
+    network = Tiny(3, 5, 4)
+    connections = Connections.random(network, 0.5, seed=0)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=0.01)
+    for layer in connections.layers.values():
+        layer.weight.grad = torch.ones_like(layer.weight)
+    optimizer.step()
+    connections.apply(optimizer)
+    before = connections.state_dict()
+    Evolution(connections, total_iterations=9, period=1, zeta_start=0.5, seed=0).evolve(optimizer)
+    for name, layer in connections.layers.items():
+        after, old = connections.masks[name], before[name]
+        state = optimizer.state[layer.weight]
+        for moments in (state["exp_avg"], state["exp_avg_sq"]):
+            assert not moments[after & ~old].any()
+            assert not moments[~after].any()
+            assert moments[after & old].any()
+        assert state["step"] == 1  # a count of steps is none of a weight's moments

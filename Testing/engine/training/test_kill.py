@@ -78,7 +78,7 @@ def test_killed_at_random_moments(tiny_dataset: Path, tmp_path: Path, period: st
         for path in (calm, stormy)
     )
     assert one["iteration"] == 60
-    assert one["momentum"].keys() <= one["network"].keys()
+    assert one["optimizer"].keys() <= one["network"].keys()
     assert_same(other, one, f"killed after {moments}")
     assert metrics(stormy) == metrics(calm)
     for name in ("weights.safetensors", "evolution.json"):

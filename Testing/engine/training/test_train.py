@@ -462,6 +462,7 @@ def test_the_preset_fills_in_what_is_not_given(tmp_path: Path, tiny_dataset: Pat
         ({"patch": (15, 16, 16)}, "15×16×16 does not divide"),
         ({"sparsity": 1.0}, "--sparsity is 1.0; it must be"),
         ({"lr": 0.0}, "--lr"),
+        ({"optimizer": "lbfgs"}, "--optimizer is lbfgs; it must be sgd or adamw"),
         ({"level0_density": 0.0}, "--level0-density is 0.0"),
         ({"level0_density": 1.5}, "--level0-density is 1.5"),
         ({"epochs": 0}, "--epochs"),

@@ -59,7 +59,14 @@ def train(
     iterations_per_epoch: Annotated[
         int | None, typer.Option(help="Optimiser steps of an epoch (default 250).")
     ] = None,
-    lr: Annotated[float | None, typer.Option(help="Initial learning rate (default 0.01).")] = None,
+    optimizer: Annotated[
+        str | None,
+        typer.Option(help="sgd, or adamw for short trainings of many structures (default sgd)."),
+    ] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option(help="Initial learning rate (default 0.01; 0.002 with adamw)."),
+    ] = None,
     batch_dice: Annotated[
         bool | None,
         typer.Option(
@@ -124,6 +131,7 @@ def train(
             evolve_every=evolve_every,
             epochs=epochs,
             iterations_per_epoch=iterations_per_epoch,
+            optimizer=optimizer,
             lr=lr,
             batch_dice=batch_dice,
             base_channels=base_channels,

@@ -134,14 +134,13 @@ class Connections:
 
     @torch.no_grad()
     def apply(self, optimizer: torch.optim.Optimizer | None = None) -> None:
-        """Zero dead weights and their momentum; gradients are left alone."""
+        """Zero dead weights and what the optimiser keeps of them; gradients are left alone."""
         for name, mask in self.masks.items():
             weight = self.layers[name].weight
             dead = ~_broadcast(mask, weight)
             weight.masked_fill_(dead, 0)
-            momentum = momentum_of(optimizer, weight)
-            if momentum is not None:
-                momentum.masked_fill_(dead, 0)
+            for moments in moments_of(optimizer, weight):
+                moments.masked_fill_(dead, 0)
 
     @torch.no_grad()
     def kernel_l1(self, name: str) -> Tensor:
@@ -220,11 +219,15 @@ class Connections:
             mask.copy_(masks[name])
 
 
-def momentum_of(optimizer: torch.optim.Optimizer | None, weight: Tensor) -> Tensor | None:
-    """The momentum buffer of a weight, None before the first step or without an optimiser."""
+def moments_of(optimizer: torch.optim.Optimizer | None, weight: Tensor) -> list[Tensor]:
+    """What an optimiser keeps for each element of a weight: SGD's momentum, Adam's two moments.
+
+    Empty before the first step or without an optimiser. Counts of steps are not among them.
+    """
     if optimizer is None or weight not in optimizer.state:
-        return None
-    return optimizer.state[weight].get("momentum_buffer")
+        return []
+    state = optimizer.state[weight].values()
+    return [v for v in state if isinstance(v, Tensor) and v.shape == weight.shape]
 
 
 def _size(group: int, outputs: int) -> int:

@@ -103,7 +103,7 @@ class Evolution:
         """Prune and grow now.
 
         Args:
-            optimizer: Its momentum restarts for connections that are new.
+            optimizer: Its momentum, or Adam's moments, restart for connections that are new.
             draw: Chooses what grows; at random from the own generator by default.
         """
         changed = 0

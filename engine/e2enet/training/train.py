@@ -211,6 +211,7 @@ def _trainer(
         iterations_per_epoch=settings.iterations_per_epoch,
         validation_iterations=max(1, settings.iterations_per_epoch // 5),
         lr=settings.lr,
+        optimizer=settings.optimizer,
         batch_dice=settings.batch_dice,
     )
     evolution = Evolution(

@@ -95,6 +95,37 @@ def test_a_pause_at_any_iteration_changes_nothing(
     assert_same(load_checkpoint(second.checkpoint), finished)
 
 
+def test_adamw_learns_and_goes_on_after_a_pause_as_if_it_had_not_stopped(
+    make_trainer: Make,
+) -> None:
+    recipe = {"optimizer": "adamw", "lr": 0.005, "warmup": 4}
+    whole = make_trainer("whole", **recipe)
+    whole.run()
+    assert whole.rows[-1]["loss"] < 0.8 * whole.rows[0]["loss"]
+    weight = next(iter(whole.connections.layers.values())).weight
+    dead = ~next(iter(whole.connections.masks.values()))
+    moments = whole.optimizer.state[weight]
+    assert dead.any()
+    for name in ("exp_avg", "exp_avg_sq"):
+        assert not moments[name][dead].any()
+        assert moments[name][~dead].any()
+
+    first = make_trainer("paused", **recipe)
+    _order_at(first, 5, "pause")
+    first.run()
+    second = make_trainer("paused", **recipe)
+    second.restore()
+    second.run()
+    assert_same(load_checkpoint(second.checkpoint), load_checkpoint(whole.checkpoint))
+
+
+def test_the_optimiser_belongs_to_the_recipe(make_trainer: Make) -> None:
+    make_trainer("one", epochs=1).run()
+    other = make_trainer("one", epochs=1, optimizer="adamw")
+    with pytest.raises(BadInput, match="another training recipe"):
+        other.restore()
+
+
 def test_stop_is_told_from_pause(make_trainer: Make) -> None:
     trainer = make_trainer()
     _order_at(trainer, 2, "stop")

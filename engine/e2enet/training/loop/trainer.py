@@ -28,8 +28,13 @@ from e2enet.runtime.execution import kernels_work
 from e2enet.training.loop.checkpoint import load_checkpoint, save_checkpoint
 from e2enet.training.loop.curves import write_curves
 from e2enet.training.loop.loss import hard_counts, supervised_loss
+from e2enet.training.loop.optimizer import (
+    load_optimizer_state,
+    make_optimizer,
+    optimizer_state,
+)
 from e2enet.training.loop.recipe import Recipe
-from e2enet.training.loop.schedules import poly_lr, supervision_weights
+from e2enet.training.loop.schedules import poly_lr, supervision_weights, warm_up
 
 CHECKPOINT = "checkpoint.safetensors"
 CONTROL = "control"
@@ -87,13 +92,7 @@ class Trainer:
         self.folder = folder
         self.workers = workers
         self.reporter = reporter or Reporter()
-        self.optimizer = torch.optim.SGD(
-            network.parameters(),
-            lr=recipe.lr,
-            momentum=recipe.momentum,
-            nesterov=True,
-            weight_decay=recipe.weight_decay,
-        )
+        self.optimizer = make_optimizer(network, recipe)
         self.mixed = self.device.type == "cuda"
         self.scaler = torch.amp.GradScaler("cuda", enabled=self.mixed)
         self.weights = supervision_weights(network.num_heads)  # type: ignore[arg-type]
@@ -178,6 +177,8 @@ class Trainer:
         """
         for group in self.optimizer.param_groups:
             group["lr"] = self._lr(epoch)
+            if self.recipe.optimizer == "adamw":
+                group["lr"] *= warm_up(self.iteration, self.recipe.warmup)
         image = image.to(self.device, non_blocking=True)
         target = label.to(self.device, non_blocking=True).long()
         self.optimizer.zero_grad(set_to_none=True)
@@ -271,18 +272,13 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the rest of the run depends on."""
-        momentum = {}
-        for name, parameter in self.network.named_parameters():
-            buffer = self.optimizer.state.get(parameter, {}).get("momentum_buffer")
-            if buffer is not None:
-                momentum[name] = buffer
         return {
             "iteration": self.iteration,
             "recipe": asdict(self.recipe),
             "network": dict(self.network.state_dict()),
             "masks": self.connections.state_dict(),
             "evolution": self.evolution.state_dict(),
-            "momentum": momentum,
+            "optimizer": optimizer_state(self.optimizer, self.network),
             "scaler": self.scaler.state_dict() if self.mixed else {},
             "losses": self.losses,
             "left_out": self.left_out,
@@ -310,10 +306,7 @@ class Trainer:
                 code="other-settings",
             ) from error
         self.evolution.load_state_dict(state["evolution"])
-        for name, parameter in self.network.named_parameters():
-            if name in state["momentum"]:
-                buffer = state["momentum"][name].to(self.device)
-                self.optimizer.state[parameter]["momentum_buffer"] = buffer
+        load_optimizer_state(self.optimizer, self.network, state["optimizer"], self.device)
         if self.mixed and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
         self.iteration = int(state["iteration"])

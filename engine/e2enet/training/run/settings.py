@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from e2enet.events import BadInput
 from e2enet.files import write_atomic
+from e2enet.training.loop.schedules import LEARNING_RATES, OptimizerName
 
 RUN, PLAN = "run.json", "plan.json"
 
@@ -27,7 +28,8 @@ class Settings:
         connection_group: output maps that share their live inputs; 1 is the paper, 0 joins all.
         evolve_every: iterations between evolutions; 0 never, None the default of the method.
         epochs, iterations_per_epoch: length.
-        lr: initial learning rate.
+        optimizer: "sgd", the released recipe, or "adamw".
+        lr: initial learning rate; that of the optimiser (`LEARNING_RATES`) unless it is given.
         batch_dice: the loss's Dice over all samples of a batch as one, instead of each by itself.
         base_channels: channels of level 0; None takes the plan's, or 48.
         levels: of the network, None plans them.
@@ -43,7 +45,8 @@ class Settings:
     evolve_every: int | None = None
     epochs: int = 1000
     iterations_per_epoch: int = 250
-    lr: float = 0.01
+    optimizer: OptimizerName = "sgd"
+    lr: float = LEARNING_RATES["sgd"]
     batch_dice: bool = False
     base_channels: int | None = None
     levels: int | None = None
@@ -65,6 +68,8 @@ class Settings:
             raise TypeError(f"unknown settings: {', '.join(sorted(unknown))}")
         settings = cls(**{name: v for name, v in given.items() if v is not None})
         settings._check()
+        if given.get("lr") is None:
+            settings = replace(settings, lr=LEARNING_RATES[settings.optimizer])
         return settings
 
     def _check(self) -> None:
@@ -72,6 +77,7 @@ class Settings:
             self._demand(name, getattr(self, name) >= 1, "1 or more")
         self._demand("sparsity", 0 <= self.sparsity < 1, "at least 0 and below 1")
         self._demand("connection_group", self.connection_group >= 0, "0 (all) or more")
+        self._demand("optimizer", self.optimizer in LEARNING_RATES, "sgd or adamw")
         self._demand("lr", 0 < self.lr < float("inf"), "more than 0")
         self._demand("seed", 0 <= self.seed < 2**63, "0 or more")
         if self.evolve_every is not None:
