@@ -101,7 +101,7 @@ def test_adamw_learns_and_goes_on_after_a_pause_as_if_it_had_not_stopped(
     recipe = {"optimizer": "adamw", "lr": 0.005, "warmup": 4}
     whole = make_trainer("whole", **recipe)
     whole.run()
-    assert whole.rows[-1]["loss"] < 0.8 * whole.rows[0]["loss"]
+    assert whole.rows[-1]["loss"] < 0.95 * whole.rows[0]["loss"]
     weight = next(iter(whole.connections.layers.values())).weight
     dead = ~next(iter(whole.connections.masks.values()))
     moments = whole.optimizer.state[weight]
