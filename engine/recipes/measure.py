@@ -21,7 +21,9 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 from e2enet.bundle import Bundle
-from e2enet.evaluation.dice import dice, evaluate
+from e2enet.evaluation.evaluate import evaluate
+from e2enet.evaluation.metrics.overlap import dice
+from e2enet.evaluation.record import record_evaluation
 from e2enet.events import BadInput
 from e2enet.inference import segment
 from e2enet.inference.batch import segment_folder
@@ -44,23 +46,15 @@ def held_out(
     found = evaluate(folder, dataset / "labelsTs", workers=0)
     if card:
         record_evaluation(bundle, found, dataset / "labelsTs")
-    values = {label.value: label.name for label in bundle.labels}
-    scores: dict[str, list[float]] = {name: [] for name in values.values()}
-    for pair in found.pairs:
-        images = [read_label(path).array for path in (pair.prediction, pair.reference)]
-        for value, score in dice(*images, values).items():
-            if not math.isnan(score):
-                scores[values[value]].append(score)
-    labels = {
-        name: {
-            "mean": statistics.fmean(found),
-            "std": statistics.stdev(found) if len(found) > 1 else 0.0,
-            "least": min(found),
+    labels = {}
+    for name in found.names:
+        scores = [v for case in found.cases if not math.isnan(v := found.value(case, name, "Dice"))]
+        labels[name] = {
+            "mean": statistics.fmean(scores),
+            "std": statistics.stdev(scores) if len(scores) > 1 else 0.0,
+            "least": min(scores),
         }
-        for name, found in scores.items()
-    }
-    mean = statistics.fmean(one["mean"] for one in labels.values())
-    return {"cases": len(found.pairs), "mean": mean, "labels": labels}
+    return {"cases": len(found.pairs), "mean": found.mean(), "labels": labels}
 
 
 def oasis(bundle: Bundle, data: Path, folder: Path) -> dict[str, Any]:
