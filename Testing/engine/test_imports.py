@@ -28,7 +28,7 @@ ROWS = (
     ("networks",),
     ("data",),
     ("files",),
-    ("events", "folders", "__init__"),
+    ("events", "extras", "folders", "__init__"),
 )
 # What the Slicer panel reads before anything is installed.
 STANDARD_LIBRARY_ONLY = (

@@ -125,3 +125,20 @@ def test_shipped_models_come_out_of_a_source_distribution(
 def test_the_licence_travels_with_the_engine() -> None:
     ours, engines = REPOSITORY / "LICENSE", REPOSITORY / "engine" / "LICENSE"
     assert ours.read_bytes() == engines.read_bytes()
+
+
+def test_every_file_that_the_engines_readme_names_is_there() -> None:
+    text = (REPOSITORY / "engine" / "README.md").read_text(encoding="utf-8")
+    package = REPOSITORY / "engine" / "e2enet"
+    rooms = re.search(r"\| room \| holds \|.*?\n\n", text, re.DOTALL)
+    steps = re.search(r"\| step \| file \|.*", text.split("## The sparse")[0], re.DOTALL)
+    assert rooms
+    assert steps
+    for line in (rooms[0] + steps[0]).splitlines():
+        folders = [package]  # a name alone is one beside those before it
+        for name in re.findall(r"`([a-z_/]+(?:\.py|/))`", line):
+            path = next((f / name for f in folders if (f / name).exists()), None)
+            assert path, f"{name} in {line}"
+            folders.append(path.parent if path.is_file() else path)
+    listed = set(re.findall(r"`([a-z_]+)/`", rooms[0]))
+    assert {path.name for path in package.iterdir() if (path / "__init__.py").is_file()} <= listed

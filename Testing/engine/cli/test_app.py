@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -191,3 +192,30 @@ def test_a_reader_that_goes_away_leaves_no_traceback() -> None:
     child.stderr.close()
     assert child.wait(timeout=60) == 1
     assert errors == ""
+
+
+LONG = "n" * 300
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("segment", LONG, "--model", "tiny", "--output", "o.nii.gz"),
+        ("evaluate", LONG, LONG),
+        ("export", LONG, "o"),
+        ("plan", LONG),
+        ("train", LONG, "--output", "o"),
+        ("profile", "--model", LONG),
+        ("explain", "--model", "tiny", "--output", LONG),
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_name_that_is_too_long_is_bad_input_in_every_verb(
+    words: tuple[str, ...], tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("E2ENET_MODELS", str(tiny_bundle.parent))
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 2, result.output
+    assert "Traceback" not in result.output
+    assert list(tmp_path.iterdir()) == []

@@ -129,6 +129,7 @@ def test_a_negative_region_is_no_option(tmp_path, tiny_bundle):
         ({"--device": "cuda:77"}, "no-device"),
         ({"--roi": "500,500,500,510,510,510"}, "roi-outside"),
         ({"--roi": "what"}, "bad-roi"),
+        ({"--output": f"{'n' * 248}.nii.gz"}, "name-too-long"),
         ({"--output": "out.jpg"}, "output-format"),
     ],
 )

@@ -22,6 +22,8 @@ from e2enet.data.images.volume import WRITABLE, Grid, write_image, write_label
 from e2enet.events import BadInput
 from e2enet.files import output_errors, scratch_folder
 
+_NAME_BYTES = 255  # of a name, in every usual file system
+
 
 @dataclass(frozen=True)
 class LabelVolume:
@@ -100,6 +102,14 @@ class Outputs:
                     help="Choose another name; the input is never overwritten.",
                     code="output-is-input",
                 )
+        longest = max((self.volumes, self.manifest, self.probabilities), key=_name_bytes)
+        if _name_bytes(longest) > _NAME_BYTES:
+            raise BadInput(
+                f"The name {self.segmentation.name} is too long: {longest.name} beside it could "
+                "not be written.",
+                help=f"Leave {_name_bytes(longest) - _NAME_BYTES} characters out.",
+                code="name-too-long",
+            )
         parent = next(p for p in self.segmentation.absolute().parents if p.exists())
         if not parent.is_dir() or not os.access(parent, os.W_OK):
             raise BadInput(
@@ -202,6 +212,10 @@ class Result:
         folder.mkdir()
         for label in self.labels:
             write_image(folder / _probability_name(label), self.probability(label.value), self.grid)
+
+
+def _name_bytes(path: Path) -> int:
+    return len(os.fsencode(path.name))
 
 
 def _probability_name(label: LabelVolume) -> str:
