@@ -43,6 +43,8 @@ def name_of(path: Path) -> str:
 
 
 MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+# The package's own door leads to the rooms, but only when somebody goes through it.
+DOOR = "e2enet"
 
 
 def imports(path: Path) -> list[tuple[int, str]]:
@@ -69,6 +71,7 @@ def test_rooms_import_one_way() -> None:
     wrong = [
         f"{path.relative_to(PACKAGE)}:{line} imports {target}"
         for module, path in MODULES.items()
+        if module != DOOR
         for line, target in imports(path)
         if room(target) != room(module) and row[room(target)] <= row[room(module)]
     ]
@@ -79,6 +82,7 @@ def test_files_import_in_no_circle() -> None:
     graph = {
         module: {target for _, target in imports(path)} - {module}
         for module, path in MODULES.items()
+        if module != DOOR
     }
     # Found by their files, without an import that could be read here.
     graph["e2enet.cli.app"] |= {name for name in MODULES if re.match(r"e2enet\.cli\..+", name)}

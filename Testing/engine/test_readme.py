@@ -117,6 +117,7 @@ def test_shipped_models_come_out_of_a_source_distribution(
     site = install(next(tmp_path.glob("e2enet-*[0-9]")), tmp_path / "site")
     names = {path.name for path in (REPOSITORY / "Resources" / "Models").iterdir()}
     for folder in (installed, site):
+        assert (folder / "e2enet" / "py.typed").is_file()
         assert {path.name for path in (folder / "e2enet" / "models").iterdir()} == names
     listed = json.loads(run(["e2enet", "models", "--json"], site, tmp_path))["models"]
     assert {model["name"] for model in listed} == names

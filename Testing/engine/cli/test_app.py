@@ -219,3 +219,35 @@ def test_a_name_that_is_too_long_is_bad_input_in_every_verb(
     assert result.exit_code == 2, result.output
     assert "Traceback" not in result.output
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("shell", "words", "answer"),
+    [
+        ("bash", {"COMP_WORDS": "e2enet segment a.nii --model ti", "COMP_CWORD": "4"}, "tiny"),
+        ("zsh", {"_TYPER_COMPLETE_ARGS": "e2enet expl"}, "explain"),
+        (
+            "fish",
+            {
+                "_TYPER_COMPLETE_ARGS": "e2enet segment a.nii --model ti",
+                "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+            },
+            "tiny",
+        ),
+    ],
+)
+def test_shells_complete_verbs_and_models(
+    shell: str, words: dict[str, str], answer: str, tiny_bundle: Path
+) -> None:
+    models = {"E2ENET_MODELS": str(tiny_bundle.parent)}
+
+    def ask(instruction: str) -> str:
+        variables = {**os.environ, **models, **words, "_E2ENET_COMPLETE": f"{instruction}_{shell}"}
+        done = subprocess.run(
+            [sys.executable, "-c", "from e2enet.cli.app import app; app(prog_name='e2enet')"],
+            env=variables, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        return done.stdout
+
+    assert answer in ask("complete")
+    assert "_E2ENET_COMPLETE" in ask("source")  # what --install-completion puts into the shell

@@ -56,7 +56,7 @@ def test_where_nothing_can_be_written(tiny_dataset: Path, tmp_path: Path) -> Non
     (tmp_path / "file").touch()
     before = sorted(tmp_path.iterdir())
     for output, why in (
-        (tmp_path / "file" / "b", "Not a directory"),
+        (tmp_path / "file" / "folder" / "b", "Not a directory"),
         (tmp_path / ("b" * 300), "File name too long"),
     ):
         status, text = call(run, output, "--progress", "json")

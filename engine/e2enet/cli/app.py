@@ -19,7 +19,6 @@ app = typer.Typer(
     name="e2enet",
     help="E2ENet: 3D medical image segmentation with dynamic sparse feature fusion.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 

@@ -43,6 +43,13 @@ Progress = Annotated[ProgressStyle, typer.Option(help="A progress bar, or one JS
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback when something fails.")]
 
 
+def complete_model(incomplete: str) -> list[str]:
+    """Names of models for the shell's completion of --model."""
+    from e2enet.bundle import list_models
+
+    return [path.name for path in list_models() if path.name.startswith(incomplete)]
+
+
 def run(work: Callable[[Reporter], Any], *, progress: ProgressStyle, debug: bool = False) -> None:
     """Do the work of a verb and end the process with the status that DESIGN promises.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from e2enet.cli.common import Debug, Progress, ProgressStyle, run
+from e2enet.cli.common import Debug, Progress, ProgressStyle, complete_model, run
 from e2enet.events import BadInput, Reporter
 
 if TYPE_CHECKING:
@@ -37,7 +37,12 @@ def segment(
         ),
     ],
     model: Annotated[
-        str, typer.Option(help="A model's name (see e2enet models) or path.", show_default=False)
+        str,
+        typer.Option(
+            help="A model's name (see e2enet models) or path.",
+            show_default=False,
+            autocompletion=complete_model,
+        ),
     ],
     output: Annotated[
         Path,
