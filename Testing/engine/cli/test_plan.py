@@ -38,7 +38,7 @@ def test_writes_a_plan(tiny_dataset: Path, tmp_path: Path) -> None:
 def test_a_plan_keeps_its_width(tiny_dataset: Path) -> None:
     wide, narrow = (
         json.loads(e2enet("plan", tiny_dataset, "--workers", 0, *more).stdout)
-        for more in ((), ("--base-channels", 16))
+        for more in (("--memory-gb", 3, "--device", "cpu"), ("--base-channels", 16))
     )
     assert (wide["base_channels"], narrow["base_channels"]) == (48, 16)
 

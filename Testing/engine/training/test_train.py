@@ -14,6 +14,7 @@ import SimpleITK as sitk
 import torch
 from e2enet.bundle import Bundle
 from e2enet.data.planning.plan import Plan
+from e2enet.evaluation.evaluate import evaluate
 from e2enet.events import BadInput
 from e2enet.inference.segmenter import segment
 from e2enet.training.run.presets import Preset, with_preset
@@ -92,6 +93,32 @@ def test_the_bundle_is_whole(trained: Path) -> None:
     assert "--levels 3" in readme
     assert "(feature sparsity 0.8" in readme
     assert str(trained.parent) not in readme + json.dumps(bundle.model)
+
+
+def test_held_out_dice_is_what_evaluate_finds(
+    tiny_dataset: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    """On the images' own grids, which differ from the plan's in spacing and orientation."""
+    dataset = tmp_path / "Dataset903_Oblique"
+    shutil.copytree(tiny_dataset, dataset)
+    for part in ("imagesTr", "labelsTr"):
+        for path in (dataset / part).iterdir():
+            image = sitk.PermuteAxes(sitk.ReadImage(path), (1, 2, 0))
+            image.SetSpacing((1.3, 0.9, 0.8))
+            sitk.WriteImage(image, path)
+    done = fine(dataset, tmp_path / "m", tiny_bundle, fold="1", lr=1e-7)
+    held_out = Bundle.open(tmp_path / "m").model["provenance"]["data"]["held_out"]
+    predictions, references = tmp_path / "predictions", tmp_path / "references"
+    for folder in (predictions, references):
+        folder.mkdir()
+    for name in held_out:
+        image = dataset / "imagesTr" / f"{name}_0000.nii.gz"
+        segment(image, tmp_path / "m", output=predictions / f"{name}.nii.gz", device="cpu")
+        shutil.copy(dataset / "labelsTr" / f"{name}.nii.gz", references)
+    shutil.copy(dataset / "dataset.json", tmp_path)
+    found = evaluate(predictions, references)
+    assert done.dice == {name: found.of_structure(name) for name in found.names}
+    assert min(done.dice.values()) > 0.01  # type: ignore[type-var]  # else it says nothing
 
 
 def test_the_run_holds_its_curves(trained: Path) -> None:
@@ -405,6 +432,19 @@ def test_an_edited_plan_is_used(tiny_dataset: Path, trained: Path, tmp_path: Pat
     used = Plan.from_dict(Bundle.open(tmp_path / "m").plan)
     assert used.spacing == (1.5, 1.5, 1.5)
     assert used.mirror_axes == ()
+
+
+def test_a_training_that_does_not_fit_is_refused_before_it_begins(
+    tiny_dataset: Path, trained: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(BadInput, match=r"needs about .* 0\.2 GB may be used") as caught:
+        small(tiny_dataset, tmp_path / "m", memory_gb=0.2)
+    assert caught.value.code == "too-little-memory"
+    assert not list(tmp_path.iterdir())
+    shutil.copytree(trained.with_name("model.run"), tmp_path / "model.run")
+    with pytest.raises(BadInput, match="may be used") as caught:
+        small(tiny_dataset, tmp_path / "model", memory_gb=0.2, resume=True)
+    assert "Close other programs" in caught.value.help
 
 
 def test_a_plan_keeps_the_width_it_was_made_for(

@@ -21,7 +21,13 @@ def register(app: typer.Typer) -> None:
 def plan(
     dataset: Annotated[Path, typer.Argument(help="Dataset folder in nnU-Net's raw layout.")],
     output: Annotated[Path | None, typer.Option(help="Write the plan here as JSON.")] = None,
-    memory: Annotated[float, typer.Option(help="GPU memory to plan for, in GB.")] = 12.0,
+    memory_gb: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="Memory to plan for, in GB (default what is free, 12 at most)."),
+    ] = None,
+    device: Annotated[
+        str, typer.Option(help="What it is planned for: auto, cpu, cuda, cuda:N or mps.")
+    ] = "auto",
     preset: Annotated[
         Preset | None,
         typer.Option(help="Width and levels that are not given: paper is E2ENet as published."),
@@ -47,14 +53,18 @@ def plan(
         from e2enet.data.datasets.raw import read_dataset
         from e2enet.data.planning.fingerprint import fingerprint
         from e2enet.data.planning.plan import BASE_CHANNELS, make_plan
+        from e2enet.inference.device import choose_device
+        from e2enet.training.run.memory import budget_gb
 
         sizes = None if patch is None else parse_sizes(patch, "--patch")
         chosen = with_preset({"levels": levels, "base_channels": base_channels}, preset)
+        chosen_device = choose_device(device)
         data = read_dataset(dataset)
         made = make_plan(
             fingerprint(data, workers=workers, reporter=reporter),
             data,
-            memory_gb=memory,
+            memory_gb=budget_gb(chosen_device, memory_gb),
+            mixed=chosen_device.type == "cuda",
             levels=chosen["levels"],
             patch=sizes,
             batch_size=batch_size,

@@ -97,6 +97,14 @@ def train(
     metadata: Annotated[
         Path | None, typer.Option(help="JSON with licence, colours, codes … for model.json.")
     ] = None,
+    memory_gb: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            help="Memory that the training may use, in GB (default what is free; patch and batch "
+            "are planned for 12 at most).",
+        ),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Processes that read data; no effect on the result.")
     ] = None,
@@ -123,6 +131,7 @@ def train(
             device=device,
             workers=workers,
             preset=preset,
+            memory_gb=memory_gb,
             reporter=reporter,
             fold=fold,
             sparsity=sparsity,

@@ -33,6 +33,7 @@ from e2enet.training.loop.validation import mean_dice, validate_cases
 from e2enet.training.run.export import Snapshot, export_bundle
 from e2enet.training.run.labels import match_labels
 from e2enet.training.run.lock import locked
+from e2enet.training.run.memory import patch_workers
 from e2enet.training.run.metadata import load_metadata, merged
 from e2enet.training.run.preparation import Request, refuse_existing, started_before
 from e2enet.training.run.presets import Preset, with_preset
@@ -70,6 +71,7 @@ def train(
     device: str = "auto",
     workers: int | None = None,
     preset: Preset | None = None,
+    memory_gb: float | None = None,
     reporter: Reporter | None = None,
     **given: Any,
 ) -> Trained:
@@ -86,6 +88,8 @@ def train(
         device: auto, cpu, cuda, cuda:N or mps.
         workers: processes for reading and for patches; no effect on the result.
         preset: values of the settings that are not given.
+        memory_gb: GiB that the training may use: patch and batch are planned for it, and one that
+            needs more is refused. None is what is free; then at most 12 are planned for.
         reporter: gets progress ("fingerprint", "preprocessing", "training"), the metric "epoch"
             and the result.
         given: the settings of `Settings` by name; None means not given.
@@ -110,6 +114,8 @@ def train(
         plan=plan,
         metadata=load_metadata(metadata) if metadata is not None else {},
         given=with_preset(given, preset),
+        device=chosen,
+        memory_gb=memory_gb,
         workers=workers,
         reporter=reporter,
     )
@@ -172,9 +178,9 @@ def _carried_out(
         return _tell(Trained(state, run.folder, None, dice), reporter)
     scores = validate_cases(
         trainer.network,
-        [cases[name] for name in run.split()[1]],
+        run.split()[1],
+        dataset=request.info,
         plan=use,
-        labels=trainer.labels,
         device=device,
         reporter=reporter,
     )
@@ -246,7 +252,7 @@ def _trainer(
         labels={name: value for name, value in run.dataset["labels"].items() if value},
         folder=run.folder,
         device=device,
-        workers=_patch_workers(workers, device),
+        workers=patch_workers(workers, device),
         reporter=reporter,
     )
     if resume:
@@ -278,13 +284,6 @@ def _network(run: Run, source: Bundle | None, reporter: Reporter) -> tuple[E2ENe
             f"start anew: {', '.join(moved.reinitialised)}.",
         )
     return network, moved.connections
-
-
-def _patch_workers(workers: int | None, device: torch.device) -> int:
-    """Patches cost a few per cent of a step on a CPU, and workers would take its cores."""
-    if workers is not None:
-        return workers
-    return 0 if device.type == "cpu" else min(12, max(1, (os.cpu_count() or 2) - 1))
 
 
 def _tell(done: Trained, reporter: Reporter) -> Trained:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from e2enet.data.datasets.raw import Dataset, read_dataset
 from e2enet.data.planning.fingerprint import Fingerprint, fingerprint
+from e2enet.data.planning.memory import training_bytes
 from e2enet.data.planning.plan import Plan, make_plan
-from e2enet.data.planning.topology import training_bytes
 from e2enet.events import BadInput
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -101,6 +102,22 @@ def test_any_dataset_gets_a_plan_that_holds(
         plan.patch, plan.strides, in_channels=1, num_classes=2, base_channels=48, batch_size=2
     )
     assert cost <= memory * 2**30
+
+
+def test_less_memory_and_single_precision_make_a_smaller_patch(described: Described) -> None:
+    data = described([(1, 1, 1)] * 20, [(300, 300, 300)] * 20)
+    large, small, single = (
+        make_plan(*data, memory_gb=memory, mixed=mixed)
+        for memory, mixed in ((12, True), (6, True), (12, False))
+    )
+    for one in (small, single):
+        assert np.prod(one.patch) < np.prod(large.patch)
+        assert one.batch_size == 2
+    cost = training_bytes(
+        single.patch, single.strides, in_channels=1, num_classes=2, base_channels=48,
+        batch_size=2, mixed=False,
+    )  # fmt: skip
+    assert 0.6 * 12 * 2**30 < cost <= 12 * 2**30
 
 
 def test_the_width_is_kept(described: Described) -> None:

@@ -23,12 +23,12 @@ from e2enet.data.datasets.raw import Dataset
 from e2enet.data.planning.fields import checked
 from e2enet.data.planning.fingerprint import Fingerprint
 from e2enet.data.planning.laterality import mirroring
+from e2enet.data.planning.memory import training_bytes
 from e2enet.data.planning.topology import (
     divisor_of,
     encoder_strides,
     padded,
     strides_for,
-    training_bytes,
 )
 from e2enet.events import BadInput
 from e2enet.files import output_errors, replacing
@@ -172,6 +172,7 @@ def make_plan(
     dataset: Dataset,
     *,
     memory_gb: float = 12.0,
+    mixed: bool = True,
     levels: int | None = None,
     patch: Sequence[int] | None = None,
     batch_size: int | None = None,
@@ -192,7 +193,8 @@ def make_plan(
     Args:
         fingerprint: of the dataset.
         dataset: names channels and labels.
-        memory_gb: GPU memory to plan for, with mixed precision.
+        memory_gb: memory to plan for, in GiB.
+        mixed: on a GPU in mixed precision; else on a CPU in float32.
         levels: of the network; as many as make sense (at most 6) by default.
         patch: (D, H, W) voxels instead of the planned ones.
         batch_size: instead of the planned one.
@@ -230,7 +232,8 @@ def make_plan(
     strides_of: StridesOf = partial(strides_for, levels=levels)
     if pyramid != "lattice":
         strides_of = partial(encoder_strides, depth=pyramid == "encoder")
-    network = {
+    network: dict[str, Any] = {
+        "mixed": mixed,
         "in_channels": len(dataset.channel_names),
         "num_classes": dataset.num_classes,
         "base_channels": base_channels,
@@ -306,7 +309,7 @@ def _fit_patch(
     typical: np.ndarray,
     spacing: Sequence[float],
     strides_of: StridesOf,
-    network: dict[str, int],
+    network: dict[str, Any],
     budget: float,
 ) -> tuple[Triple, tuple[Triple, ...]]:
     """The largest patch in the shape of the median image that a batch of two leaves room for."""

@@ -1,4 +1,4 @@
-"""How deep the network goes for a patch, and what it costs in memory.
+"""How deep the network goes for a patch.
 
 The pooling rules are nnU-Net's (Isensee et al., Nature Methods 2021, supplementary note 2; the
 method `get_pool_and_conv_props` of nnU-Net v2): an axis is halved as long as eight voxels are
@@ -90,44 +90,3 @@ def divisor_of(strides: Sequence[Sequence[int]]) -> Triple:
 def padded(patch: Sequence[int], divisor: Sequence[int]) -> Triple:
     """The smallest patch (D, H, W) that is no smaller on any axis and divides."""
     return three(math.ceil(n / d) * d for n, d in zip(patch, divisor, strict=True))
-
-
-def training_bytes(
-    patch: Sequence[int],
-    strides: Sequence[Sequence[int]],
-    *,
-    in_channels: int,
-    num_classes: int,
-    base_channels: int,
-    batch_size: int,
-    max_channels: int = 320,
-) -> float:
-    """Estimated memory of training E2ENet in mixed precision, in bytes.
-
-    Counts what the backward pass keeps: for every block its input (for a lattice node the
-    concatenation of its flows), the convolution's and the normalisation's output, two bytes
-    each; and weights, gradients and momentum.
-    """
-    levels = len(strides) + 1
-    channels = [min(base_channels * 2**i, max_channels) for i in range(levels)]
-    voxels: list[float] = []
-    size: list[float] = list(patch)
-    for step in [(1, 1, 1), *strides]:
-        size = [n / s for n, s in zip(size, step, strict=True)]
-        voxels.append(math.prod(size))
-
-    kept = voxels[0] * (in_channels + 3 * num_classes)
-    weights = 0.0
-    for i in range(levels):
-        before = channels[i - 1] if i else in_channels
-        kept += voxels[i] * 5 * channels[i]
-        weights += 9 * channels[i] * (before + channels[i])
-        for stage in range(1, levels - i):
-            flows = channels[i] * 2 + (channels[i - 1] if i else 0)
-            kept += voxels[i] * (flows + 2 * channels[i])
-            weights += 9 * flows * channels[i]
-            weights += channels[i] * channels[i + 1] * math.prod(strides[i])
-            if i + stage == levels - 1:
-                kept += voxels[i] * 2 * channels[i]
-                weights += 9 * channels[i] ** 2
-    return 2 * kept * batch_size + 12 * weights

@@ -1,15 +1,23 @@
-"""Dice on held-out cases with the sliding window, as the model will be used."""
+"""Dice on held-out cases on their own grids, as the model will be used and judged."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import nn
 
+from e2enet.bundle import Label
+from e2enet.data.datasets.raw import Case, Dataset, read_case
+from e2enet.data.images.orientation import to_canonical
+from e2enet.data.images.volume import Volume
 from e2enet.data.planning.plan import Plan
-from e2enet.data.preprocessing.store import PreprocessedCase
+from e2enet.evaluation.metrics.overlap import dice
 from e2enet.events import Reporter
+from e2enet.inference.localisation.regions import Region, prepare_region
+from e2enet.inference.segmenter import predict_labels
 from e2enet.inference.sliding_window.predictor import Predictor
 
 Scores = dict[str, dict[str, float | None]]
@@ -17,35 +25,43 @@ Scores = dict[str, dict[str, float | None]]
 
 def validate_cases(
     network: nn.Module,
-    cases: Sequence[PreprocessedCase],
+    cases: Sequence[str],
     *,
+    dataset: Dataset,
     plan: Plan,
-    labels: Mapping[str, int],
     device: torch.device | str,
     reporter: Reporter,
 ) -> Scores:
-    """Dice of each label in each case, on the plan's spacing and without mirroring.
+    """Dice of each label in each case: what `e2enet evaluate` finds after `e2enet segment`.
+
+    Each image is read, prepared, segmented by the sliding window without mirroring, and compared on
+    its own grid.
 
     Args:
         network: trained; set to eval.
-        cases: held out from training.
-        plan: patch of the window.
-        labels: {name: value} without the background.
+        cases: names of those held out from training.
+        dataset: has them and their labels.
+        plan: of the training.
         device: where to compute.
         reporter: gets progress as stage "validation".
 
     Returns:
         {case: {label: Dice}}; None for a label that neither the case nor its segmentation has.
+
+    Raises:
+        BadInput: a file can no longer be read.
     """
-    predictor = Predictor(
-        network, patch=plan.patch, classes=len(labels) + 1, device=device, reporter=reporter
-    )
     scores: Scores = {}
     if not cases:
         return scores
+    labels = [Label(value, name, (0, 0, 0), {}) for name, value in dataset.labels.items() if value]
+    predictor = Predictor(
+        network, patch=plan.patch, classes=len(labels) + 1, device=device, reporter=reporter
+    )
+    by_name = {case.name: case for case in dataset.cases}
     reporter.progress("validation", 0, len(cases))
-    for done, case in enumerate(cases, start=1):
-        scores[case.name] = _dice(predictor, case, labels)
+    for done, name in enumerate(cases, start=1):
+        scores[name] = _dice(predictor, dataset, by_name[name], plan, labels)
         reporter.progress("validation", done, len(cases))
     return scores
 
@@ -60,16 +76,21 @@ def mean_dice(scores: Scores) -> dict[str, float | None]:
 
 
 def _dice(
-    predictor: Predictor, case: PreprocessedCase, labels: Mapping[str, int]
+    predictor: Predictor, dataset: Dataset, case: Case, plan: Plan, labels: Sequence[Label]
 ) -> dict[str, float | None]:
-    truth, start = case.label, 0
-    overlap = dict.fromkeys(labels, 0)
-    sizes = dict.fromkeys(labels, 0)
-    for block in predictor.stream(case.image):
-        found = block.argmax(dim=1).cpu().numpy()
-        wanted = truth[start : start + len(found)]
-        start += len(found)
-        for name, value in labels.items():
-            overlap[name] += int(((found == value) & (wanted == value)).sum())
-            sizes[name] += int((found == value).sum()) + int((wanted == value).sum())
-    return {name: 2 * overlap[name] / sizes[name] if sizes[name] else None for name in labels}
+    volumes, reference = read_case(dataset, case)
+    assert reference is not None  # read_dataset lists no training case without
+    grid = volumes[0].grid
+    turned = [to_canonical(Volume(volume.array, grid, volume.name)) for volume in volumes]
+    canonical = [volume for volume, _ in turned]
+    whole = tuple(slice(0, n) for n in canonical[0].grid.shape)
+    region = Region("", whole, tuple(labels))  # type: ignore[arg-type]
+    canvas = np.zeros(canonical[0].grid.shape, reference.array.dtype)
+    job = prepare_region(canonical, region, plan)
+    predict_labels([job], predictor, canvas, labels=labels)
+    undo = turned[0][1]
+    found = dice(undo(canvas), reference.array, [label.value for label in labels])
+    return {
+        label.name: None if math.isnan(found[label.value]) else found[label.value]
+        for label in labels
+    }

@@ -6,11 +6,14 @@ import os
 from dataclasses import replace
 from typing import Any
 
+import torch
+
 from e2enet.bundle import Bundle
 from e2enet.data.datasets.raw import Dataset
 from e2enet.data.planning.laterality import mirroring
 from e2enet.data.planning.plan import BASE_CHANNELS, ChannelPlan, Plan, make_plan
 from e2enet.events import BadInput, Reporter
+from e2enet.training.run.memory import budget_gb
 from e2enet.training.run.settings import Settings
 
 
@@ -18,8 +21,9 @@ def planned(
     info: Dataset,
     settings: Settings,
     *,
-    source: Bundle | None = None,
     plan: str | os.PathLike[str] | None,
+    device: torch.device,
+    memory_gb: float | None,
     workers: int | None,
     reporter: Reporter,
 ) -> Plan:
@@ -34,6 +38,8 @@ def planned(
         return make_plan(
             fingerprint(info, workers=workers, reporter=reporter),
             info,
+            memory_gb=budget_gb(device, memory_gb),
+            mixed=device.type == "cuda",
             levels=settings.levels,
             patch=settings.patch,
             batch_size=settings.batch_size,
@@ -53,7 +59,7 @@ def tuned(
     info: Dataset,
     settings: Settings,
     *,
-    source: Bundle | None,
+    source: Bundle,
     plan: str | os.PathLike[str] | None,
     workers: int | None,
     reporter: Reporter,
@@ -67,7 +73,6 @@ def tuned(
     Raises:
         BadInput: the file or an option cannot be used.
     """
-    assert source is not None
     use = Plan.from_dict(source.plan)
     if plan is not None:
         edited = Plan.load(plan)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from e2enet.bundle import Bundle
 from e2enet.data.datasets.raw import Dataset
 from e2enet.data.datasets.splits import split
@@ -17,6 +19,7 @@ from e2enet.events import BadInput, Reporter
 from e2enet.training.loop.trainer import CHECKPOINT
 from e2enet.training.run.labels import match_labels
 from e2enet.training.run.lock import locked
+from e2enet.training.run.memory import check_memory, patch_workers
 from e2enet.training.run.metadata import inherited, volumes_ml, with_files_kept, with_locator
 from e2enet.training.run.planning import changed, network_arguments, planned, tuned
 from e2enet.training.run.settings import PLAN, RUN, Run, Settings, option
@@ -33,6 +36,8 @@ class Request:
         plan: a plan's file, or None.
         metadata: of `load_metadata`.
         given: the settings that were given; None means not given.
+        device: where to train.
+        memory_gb: GiB that the training may use; None is what is free.
         workers, reporter: for planning and preprocessing.
     """
 
@@ -42,6 +47,8 @@ class Request:
     plan: str | os.PathLike[str] | None
     metadata: dict[str, Any]
     given: dict[str, Any]
+    device: torch.device
+    memory_gb: float | None
     workers: int | None
     reporter: Reporter
 
@@ -82,15 +89,14 @@ class Request:
             group = int(self.source.model.get("connection_group", 1))
             settings = replace(settings, connection_group=group)  # a resumed run has to know
         training, held_out = split(self.info, settings.fold)
-        make = tuned if self.source else planned
-        use = make(
-            self.info,
-            settings,
-            source=self.source,
-            plan=self.plan,
-            workers=self.workers,
-            reporter=self.reporter,
-        )
+        more = {"plan": self.plan, "workers": self.workers, "reporter": self.reporter}
+        if self.source:
+            use = tuned(self.info, settings, source=self.source, **more)
+        else:
+            device, memory_gb = self.device, self.memory_gb
+            use = planned(self.info, settings, device=device, memory_gb=memory_gb, **more)
+        network = network_arguments(self.info, use, settings, self.source)
+        self._check_memory(use, network, len(training), changeable=True)
         cases = self.preprocessed(use)
         if not any(cases[name].foreground for name in training):
             raise BadInput(
@@ -113,7 +119,7 @@ class Request:
         run = Run.start(
             self.folder,
             settings,
-            network=network_arguments(self.info, use, settings, self.source),
+            network=network,
             dataset={
                 **self.dataset,
                 "split": {"train": list(training), "val": list(held_out)},
@@ -153,7 +159,22 @@ class Request:
                 help="Resume without --plan, or start anew with another --output.",
                 code="other-settings",
             )
+        self._check_memory(use, run.network, len(run.split()[0]), changeable=False)
         return run, use
+
+    def _check_memory(
+        self, plan: Plan, network: dict[str, Any], cases: int, *, changeable: bool
+    ) -> None:
+        check_memory(
+            plan,
+            network,
+            device=self.device,
+            workers=patch_workers(self.workers, self.device),
+            cases=cases,
+            memory_gb=self.memory_gb,
+            changeable=changeable,
+            width=self.source is None,
+        )
 
     def preprocessed(self, plan: Plan) -> PreprocessedDataset:
         """The cases as the plan wants them; those that are in the cache are only looked at."""
