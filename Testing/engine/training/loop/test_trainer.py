@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import subprocess
 import sys
@@ -176,8 +177,9 @@ def test_a_step_whose_loss_is_not_finite_is_left_out(
     def watched(image: torch.Tensor, label: torch.Tensor, epoch: int) -> float:
         if trainer.iteration in (5, 7):  # before the two, and after them
             state = trainer.state_dict()
-            kept.append({key: state[key] for key in ("network", "momentum", "masks")})
-            kept[-1] = {k: {n: t.clone() for n, t in v.items()} for k, v in kept[-1].items()}
+            kept.append(
+                copy.deepcopy({key: state[key] for key in ("network", "optimizer", "masks")})
+            )
         return step(image, label, epoch)
 
     trainer.step = watched  # type: ignore[method-assign]

@@ -219,7 +219,7 @@ class Trainer:
         # The same patches at the same rate would lead to the same end: `--resume` begins again at
         # the last checkpoint, but with neither.
         state = load_checkpoint(self.checkpoint)
-        state.update(setbacks=self.setbacks + 1, left_out_in_a_row=0, momentum={})
+        state.update(setbacks=self.setbacks + 1, left_out_in_a_row=0, optimizer={})
         save_checkpoint(self.checkpoint, state)
         raise BadInput(
             f"The loss was not finite {_PATIENCE} times in a row, the last time at iteration "

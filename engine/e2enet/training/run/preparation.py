@@ -89,7 +89,11 @@ class Request:
             group = int(self.source.model.get("connection_group", 1))
             settings = replace(settings, connection_group=group)  # a resumed run has to know
         training, held_out = split(self.info, settings.fold)
-        more = {"plan": self.plan, "workers": self.workers, "reporter": self.reporter}
+        more: dict[str, Any] = {
+            "plan": self.plan,
+            "workers": self.workers,
+            "reporter": self.reporter,
+        }
         if self.source:
             use = tuned(self.info, settings, source=self.source, **more)
         else:
