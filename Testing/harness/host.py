@@ -98,7 +98,7 @@ class FakeHost:
     def clearForm(self, container):
         container._items = []
 
-    def fillTable(self, table, rows, *, editable=(), checkable=(), stretch=(0,)):
+    def fillTable(self, table, rows, *, editable=(), checkable=(), stretch=(0,), choices=None):
         table._rows = [list(row) for row in rows]
         table._props["rowCount"] = len(rows)
         table._row = min(table._row, len(rows) - 1)
@@ -108,6 +108,9 @@ class FakeHost:
         table._props.update(rowCount=len(rows), columnCount=len(columns))
         if (table._row, table._column) not in cells:
             table._row = table._column = -1
+
+    def setTableText(self, table, row, column, text):
+        table._rows[row][column] = text
 
     def tableText(self, table, row, column):
         return str(table._rows[row][column])

@@ -18,8 +18,10 @@ from E2ENetSegmentationLib.training.data import (
     proposedLabel,
     writeDataset,
 )
+from E2ENetSegmentationLib.training.panel import FineTunePanel
 from E2ENetSegmentationLib.training.parameters import TrainParameters
 from E2ENetSegmentationLib.training.run import PAUSED, Training, unfinished
+from harness.host import FakeHost
 from harness.made import add_case, add_volume, phantom
 from harness.tabs import FineTuneTab
 
@@ -105,7 +107,10 @@ def test_pairs_are_checked_when_they_are_added(tab, scene):
     assert ui.trainStatusLabel.text == "Case segmentation does not lie in Far."
     tab.add(case)
     assert ui.casesTable._rows == [["Case", "Case segmentation", False, "fits"]]
-    assert ui.mappingTable._rows == [["sphere", "sphere"], ["cube", "cube"]]
+    assert ui.mappingTable._rows == [
+        ["sphere", "sphere", "of the model"],
+        ["cube", "cube", "of the model"],
+    ]
     tab.add(case)
     assert "already in the table" in ui.trainStatusLabel.text
     ui.casesTable.selectRow(0)
@@ -113,6 +118,81 @@ def test_pairs_are_checked_when_they_are_added(tab, scene):
     assert ui.casesTable._rows == []
     ui.addAllCasesButton.click()
     assert ui.trainStatusLabel.text == "Added 1 cases."
+
+
+def located(models, folder):
+    """A copy of a model that says it finds its region by itself."""
+    shutil.copytree(models, folder / "located")
+    path = folder / "located" / "model.json"
+    model = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**model, "name": "located", "locator": {"x": 1}}), encoding="utf-8")
+
+
+def test_a_model_to_start_from_is_chosen(scene, models):
+    """The first one where nothing was ever chosen; nothing, where a person chose that."""
+    tab = FineTuneTab()
+    host = FakeHost()
+    panel = FineTunePanel(tab.ui, Core(), host, tab.panel.dependencies, print)
+    assert panel.base is panel.models[0]
+    tab.ui.baseComboBox.currentIndex = 0
+    assert host.settings["base"] == ""
+    panel.refreshModels()
+    assert panel.base is None
+    tab.panel.cleanup()
+
+
+def test_consequences_are_said_at_once(scene, models, tmp_path, monkeypatch):
+    located(models, tmp_path / "more")
+    monkeypatch.setenv("E2ENET_MODELS", f"{tmp_path / 'more'}{os.pathsep}{models.parent}")
+    tab = FineTuneTab("located")
+    ui = tab.ui
+    assert not ui.consequencesLabel.visible
+    tab.add(add_case(scene))
+    said = ui.consequencesLabel.text
+    assert said.startswith("The new model will find its region by itself")
+    assert "Nothing is held out: all 1 cases train" in said
+    tab.add(add_case(scene, "oblique", name="Other"))
+    tab.hold_out(1)
+    assert "Held out to measure on: 1 of 2 cases (Other)." in ui.consequencesLabel.text
+    ui.mappingTable._rows[1][1] = "lump"
+    ui.mappingTable._emit("itemChanged(QTableWidgetItem*)", None)
+    assert ui.mappingTable._rows[1] == ["cube", "lump", "new"]
+    said = ui.consequencesLabel.text
+    assert "will not find its region by itself: lump is none of the labels" in said
+    assert "choose sphere or cube for each segment" in said
+    ui.mappingTable._rows[1][1] = ""
+    ui.mappingTable._emit("itemChanged(QTableWidgetItem*)", None)
+    assert ui.mappingTable._rows[1][2] == "left out"
+    assert ui.consequencesLabel.text.startswith("The new model will find its region by itself")
+    ui.baseComboBox.currentIndex = 0  # from scratch there is nothing to keep
+    assert "region" not in ui.consequencesLabel.text
+    tab.panel.cleanup()
+
+
+def test_consequences_of_a_folder(tab, tiny_dataset, tmp_path):
+    folder = tmp_path / "set"
+    shutil.copytree(tiny_dataset, folder)
+    ui = tab.ui
+    ui.sourceComboBox.currentIndex = 1
+    ui.datasetPathEdit.currentPath = str(folder)
+    names = sorted(path.name.split(".")[0] for path in (folder / "labelsTr").iterdir())
+    assert f"all {len(names)} cases train" in ui.consequencesLabel.text
+    from e2enet.data.datasets.splits import five_folds
+
+    for fold in range(min(5, len(names))):
+        ui.foldComboBox.currentIndex = 1 + fold
+        count = len(five_folds(names, fold)[1])
+        assert f"{count} of {len(names)} cases." in ui.consequencesLabel.text
+    splits = [{"train": names[1:], "val": names[:1]}]
+    (folder / "splits_final.json").write_text(json.dumps(splits))
+    ui.datasetPathEdit.currentPath = str(tmp_path)
+    ui.datasetPathEdit.currentPath = str(folder)
+    ui.foldComboBox.currentIndex = 1
+    assert f"1 of {len(names)} cases ({names[0]})." in ui.consequencesLabel.text
+    (folder / "splits_final.json").write_text("{")
+    (folder / "dataset.json").write_text("[]")
+    ui.foldComboBox.currentIndex = 0
+    assert "Nothing is held out" in ui.consequencesLabel.text
 
 
 def test_cases_come_back_with_the_scene(tab, scene):

@@ -12,19 +12,23 @@ from E2ENetSegmentationLib.training.data import (
 )
 from E2ENetSegmentationLib.ui.panel import Panel
 
-HOLD_OUT_COLUMN, LABEL_COLUMN = 2, 1
+HOLD_OUT_COLUMN, LABEL_COLUMN, KIND_COLUMN = 2, 1, 2
 
 
 class CasesPanel(Panel):
     """The part of the Fine-tune tab where cases are collected.
+
+    Args:
+        changed: Called when cases, what is held out, or a label changed.
 
     Attributes:
         cases: What was collected.
         mapping: Segment name -> label name; "" leaves a segment out.
     """
 
-    def __init__(self, ui, core, host) -> None:
+    def __init__(self, ui, core, host, changed) -> None:
         super().__init__(ui, core, host)
+        self.changed = changed
         self.statusLabel, self.logText = ui.trainStatusLabel, ui.trainLogText
         self.cases = []
         self.mapping = {}
@@ -42,6 +46,12 @@ class CasesPanel(Panel):
     def heldOut(self) -> int:
         """Number of cases that are kept to measure on."""
         return sum(case.heldOut for case in self.cases)
+
+    @property
+    def labels(self) -> list:
+        """Names of the labels that the segments of the cases teach."""
+        taught = [self.mapping.get(name, "") for name in segmentNames(self.cases)]
+        return [label for label in dict.fromkeys(taught) if label]
 
     def setBase(self, channels, baseLabels) -> None:
         """Another model to start from: its channels and labels."""
@@ -135,6 +145,9 @@ class CasesPanel(Panel):
             segment = self.host.tableText(self.ui.mappingTable, row, 0)
             label = self.host.tableText(self.ui.mappingTable, row, LABEL_COLUMN)
             self.mapping[segment] = label.strip()
+            self.host.setTableText(
+                self.ui.mappingTable, row, KIND_COLUMN, self._kind(label.strip())
+            )
         self._remember()
 
     def _casesChanged(self) -> None:
@@ -153,12 +166,26 @@ class CasesPanel(Panel):
             names = ", ".join(node.GetName() for node in case.volumeNodes if node)
             rows.append((names, case.segmentationNode.GetName(), case.heldOut, problem))
         self.host.fillTable(self.ui.casesTable, rows, checkable=(HOLD_OUT_COLUMN,), stretch=(0, 1))
-        labels = self.baseLabels
+        labels = [label.name for label in self.baseLabels]
         mapping = []
         for name in segmentNames(self.cases):
-            self.mapping.setdefault(name, proposedLabel(name, labels))
-            mapping.append((name, self.mapping[name]))
-        self.host.fillTable(self.ui.mappingTable, mapping, editable=(LABEL_COLUMN,), stretch=(0, 1))
+            label = self.mapping.setdefault(name, proposedLabel(name, self.baseLabels))
+            mapping.append((name, label, self._kind(label)))
+        choices = dict.fromkeys([*labels, *(row[0] for row in mapping), ""])
+        self.host.fillTable(
+            self.ui.mappingTable,
+            mapping,
+            editable=(LABEL_COLUMN,),
+            stretch=(0, 1),
+            choices={LABEL_COLUMN: list(choices)},
+        )
+
+    def _kind(self, label: str) -> str:
+        """Whether the base model knows a label."""
+        if not label:
+            return _("left out")
+        known = label in [known.name for known in self.baseLabels]
+        return _("of the model") if known else _("new")
 
     def _showChannels(self) -> None:
         """A volume selector for each further channel of the model."""
@@ -173,6 +200,7 @@ class CasesPanel(Panel):
 
     def _remember(self) -> None:
         """Keep the cases with the scene."""
+        self.changed()
         if self.parameters is None:
             return
         self.parameters.trainingVolumes = [n for case in self.cases for n in case.volumeNodes]

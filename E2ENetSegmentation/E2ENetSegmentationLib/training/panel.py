@@ -9,6 +9,7 @@ from E2ENetSegmentationLib.engine.dependencies import TRAIN
 from E2ENetSegmentationLib.engine.events import durationText
 from E2ENetSegmentationLib.i18n import tr as _
 from E2ENetSegmentationLib.refusal import Refused
+from E2ENetSegmentationLib.training import consequences
 from E2ENetSegmentationLib.training.cases_panel import CasesPanel
 from E2ENetSegmentationLib.training.data import ownFolds
 from E2ENetSegmentationLib.training.figures import figureRows, measuredOn, number
@@ -25,6 +26,7 @@ from E2ENetSegmentationLib.ui.panel import fillCombo
 from E2ENetSegmentationLib.ui.watch_panel import WatchPanel
 
 SCENE, FOLDER = 0, 1
+FIRST = "*"  # no model was ever chosen to start from: the first one
 ENTRIES = ("epochsSpinBox", "iterationsSpinBox", "rateSpinBox", "sparsitySpinBox", "evolveSpinBox")
 
 
@@ -41,7 +43,7 @@ class FineTunePanel(WatchPanel):
         self.statusLabel, self.logText = ui.trainStatusLabel, ui.trainLogText
         self.progressBar = ui.trainProgressBar
         self.dependencies, self.changed = dependencies, changed
-        self.collected = CasesPanel(ui, core, host)
+        self.collected = CasesPanel(ui, core, host, self._showConsequences)
         self.preview = PreviewPanel(ui, core, host)
         self.training = None
         self.plot = None
@@ -80,6 +82,7 @@ class FineTunePanel(WatchPanel):
             getattr(ui, name).connect(kind, self.onEntryChanged)
         ui.nameEdit.connect("textChanged(QString)", self.update)
         ui.datasetPathEdit.connect("currentPathChanged(QString)", self.onFolderChanged)
+        ui.foldComboBox.connect("currentIndexChanged(int)", self.update)
         ui.startButton.connect("clicked()", self.onStart)
         ui.pauseButton.connect("clicked()", self.onPause)
         ui.resumeButton.connect("clicked()", self.onResume)
@@ -104,8 +107,10 @@ class FineTunePanel(WatchPanel):
 
     def refreshModels(self) -> None:
         """List the models again and keep the chosen one."""
-        current = self.base.name if self.base else self.host.setting("base")
+        current = self.base.name if self.base else self.host.setting("base", FIRST)
         self.fillModels(self.ui.baseComboBox, current, _("Nothing (from scratch)"))
+        if current == FIRST and self.models:
+            self.ui.baseComboBox.currentIndex = 1
         self._tellBase()
 
     def setParameterNode(self, parameters) -> None:
@@ -129,6 +134,22 @@ class FineTunePanel(WatchPanel):
         ui.trainProgressBar.visible = running
         ui.unfinishedWidget.visible = bool(self._unfinished) and not running
         self.preview.setTraining(self.training)
+        self._showConsequences()
+
+    def _showConsequences(self) -> None:
+        """Say at once what the choices mean for the new model."""
+        ui, collected = self.ui, self.collected
+        if ui.sourceComboBox.currentIndex == SCENE:
+            labels = collected.labels
+            names = [case.volumeNodes[0].GetName() for case in collected.cases if case.heldOut]
+            split = names, len(names), len(collected.cases) - len(names)
+        else:
+            folder = ui.datasetPathEdit.currentPath
+            labels = consequences.labelsOfFolder(folder)
+            split = consequences.heldOutOfFolder(folder, ui.foldComboBox.currentIndex - 1)
+        said = [consequences.aboutRegion(self.base, labels), consequences.aboutHeldOut(*split)]
+        ui.consequencesLabel.text = " ".join(sentence for sentence in said if sentence)
+        ui.consequencesLabel.visible = bool(ui.consequencesLabel.text)
 
     # Cases
 

@@ -86,10 +86,13 @@ class SlicerHost:
                 widget.hide()
                 widget.setParent(None)
 
-    def fillTable(self, table, rows, *, editable=(), checkable=(), stretch=(0,)) -> None:
+    def fillTable(
+        self, table, rows, *, editable=(), checkable=(), stretch=(0,), choices=None
+    ) -> None:
         """Show rows of texts; a bool in a checkable column is a check box.
 
-        Columns in `stretch` share the width that the others leave.
+        Columns in `stretch` share the width that the others leave. `choices` has the texts that
+        are offered in a column; another one can be typed.
         """
         import qt
 
@@ -107,6 +110,8 @@ class SlicerHost:
                 item.setFlags(flags)
                 item.setToolTip(item.text())
                 table.setItem(r, c, item)
+                if c in (choices or {}):
+                    table.setCellWidget(r, c, self._choice(table, r, c, choices[c]))
         table.blockSignals(blocked)
         header = table.horizontalHeader()
         for c in range(table.columnCount):
@@ -142,6 +147,26 @@ class SlicerHost:
                 table.setItem(r, c, item)
         table.blockSignals(blocked)
         table.horizontalHeader().setSectionResizeMode(qt.QHeaderView.Stretch)
+
+    def _choice(self, table, row: int, column: int, texts):
+        """A combo box over a cell; what is chosen or typed becomes the cell's text."""
+        import qt
+
+        box = qt.QComboBox()
+        box.editable = True
+        for text in texts:
+            box.addItem(text)
+        box.currentText = table.item(row, column).text()
+        box.connect(
+            "currentTextChanged(QString)", lambda text: table.item(row, column).setText(text)
+        )
+        return box
+
+    def setTableText(self, table, row: int, column: int, text: str) -> None:
+        """Change a cell; tells nobody."""
+        blocked = table.blockSignals(True)
+        table.item(row, column).setText(text)
+        table.blockSignals(blocked)
 
     def tableText(self, table, row: int, column: int) -> str:
         item = table.item(row, column)
