@@ -233,30 +233,74 @@ class E2ENetSegmentationLogic(ScriptedLoadableModuleLogic):
 
 
 class E2ENetSegmentationTest(ScriptedLoadableModuleTest):
-    """Segments the sample head on the CPU with the shipped model."""
+    """What must work in every Slicer, with nothing installed; then the sample head on the CPU."""
 
     def setUp(self):
         slicer.mrmlScene.Clear()
 
     def runTest(self):
-        self.setUp()
-        self.test_SegmentSample()
+        for test in (self.test_EngineStarts, self.test_ResultIntoScene, self.test_SegmentSample):
+            self.setUp()
+            test()
+
+    def test_EngineStarts(self):
+        """The engine's interpreter runs as a process of its own and says what it is."""
+        import time
+
+        from E2ENetSegmentationLib.engine.python import interpreter
+        from E2ENetSegmentationLib.engine.python.inspection import Inspection
+
+        run = Inspection(interpreter.current(), ["numpy"])
+        run.start()
+        while run.poll():
+            time.sleep(0.05)
+        assert run.seen.version >= (3, 10)
+        self.delayDisplay(f"The engine runs in Python {run.seen.version}")
+
+    def test_ResultIntoScene(self):
+        """The sample goes to a file and back, and labels of the shipped model into the scene."""
+        import tempfile
+
+        import numpy as np
+        from E2ENetSegmentationLib.mrml import segmentations, volumes
+
+        volume = self._sample()
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "head.nrrd"
+            volumes.writeVolume(volume, path)
+            again = volumes.readResult(path, volume)
+        assert np.array_equal(again, slicer.util.arrayFromVolume(volume))
+        labels = E2ENetSegmentationLogic().core.store.open("hippocampus-mr").labels
+        array = np.zeros(again.shape, np.uint8)
+        for label in labels:
+            array[60:80, 60:80, 30 * label.value : 30 * label.value + 20] = label.value
+        node = segmentations.importLabels(array, volume, labels, modelName="test")
+        for _name, _value, milliLitres in segmentations.volumesTable(array, volume, labels):
+            assert abs(milliLitres - 8.0) < 0.01  # 20 voxels of 1 mm along each axis
+        self._check(node, volume)
 
     def test_SegmentSample(self):
-        import SampleData
+        """The whole path, where the engine's packages for the CPU are installed."""
         from E2ENetSegmentationLib.engine.dependencies import SEGMENT, Dependencies
-        from E2ENetSegmentationLib.mrml import samples
 
         folder = pathlib.Path(__file__).parent / "Resources"
         missing = Dependencies(folder, None).missing(SEGMENT)
         if missing:
             self.delayDisplay(f"Left out, these packages are not installed: {', '.join(missing)}")
             return
-        samples.register()
+        volume = self._sample()
         self.delayDisplay("Segmenting the sample head")
-        volume = SampleData.SampleDataLogic().downloadSample(samples.HEAD)
-        logic = E2ENetSegmentationLogic()
-        node = logic.segment(volume, "hippocampus-mr", device="cpu")
+        node = E2ENetSegmentationLogic().segment(volume, "hippocampus-mr", device="cpu")
+        self._check(node, volume)
+
+    def _sample(self):
+        import SampleData
+        from E2ENetSegmentationLib.mrml import samples
+
+        samples.register()
+        return SampleData.SampleDataLogic().downloadSample(samples.HEAD)
+
+    def _check(self, node, volume):
         segmentation = node.GetSegmentation()
         assert segmentation.GetNumberOfSegments() >= 2
         assert segmentation.ContainsRepresentation("Closed surface")
