@@ -133,6 +133,10 @@ class FakeHost:
         self.jumps.append(point)
         segmentations.jumpTo(point)
 
+    def loadSample(self, name):
+        self.opened.append(("SampleData", name))
+        return None
+
     def openStatistics(self, segmentationNode, volumeNode):
         self.opened.append(("SegmentStatistics", segmentationNode, volumeNode))
 

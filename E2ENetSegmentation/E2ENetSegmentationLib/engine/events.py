@@ -38,6 +38,7 @@ def _parsed(text: str):
 def stageName(stage: str) -> str:
     """A stage of the engine in the user's language; an unknown one as it is."""
     names = {
+        "download": _("Downloading"),
         "read": _("Reading"),
         "locate": _("Locating"),
         "preprocess": _("Preprocessing"),

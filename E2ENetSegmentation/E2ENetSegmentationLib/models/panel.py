@@ -1,13 +1,15 @@
-"""The Models tab: what there is, and import, export, deletion."""
+"""The Models tab: what there is, and installation, import, export, deletion."""
 
 from pathlib import Path
 
 from E2ENetSegmentationLib.i18n import tr as _
+from E2ENetSegmentationLib.models.download import Download
+from E2ENetSegmentationLib.mrml.samples import SAMPLES
 from E2ENetSegmentationLib.refusal import Refused
-from E2ENetSegmentationLib.ui.panel import Panel
+from E2ENetSegmentationLib.ui.watch_panel import WatchPanel
 
 
-class ModelsPanel(Panel):
+class ModelsPanel(WatchPanel):
     """See the module's documentation.
 
     Args:
@@ -16,11 +18,15 @@ class ModelsPanel(Panel):
 
     def __init__(self, ui, core, host, changed) -> None:
         super().__init__(ui, core, host)
-        self.statusLabel = ui.modelsStatusLabel
+        self.statusLabel, self.progressBar = ui.modelsStatusLabel, ui.modelsProgressBar
         self.changed = changed
         core.store.extraFolder = host.setting("modelFolder")
         ui.modelFolderEdit.currentPath = core.store.extraFolder
         ui.modelsTable.connect("itemSelectionChanged()", self.update)
+        ui.addressEdit.connect("textChanged(QString)", self.update)
+        ui.installModelButton.connect("clicked()", self.onInstall)
+        ui.cancelInstallButton.connect("clicked()", self.onCancel)
+        ui.sampleButton.connect("clicked()", self.onSample)
         ui.importZipButton.connect("clicked()", self.onImportZip)
         ui.importFolderButton.connect("clicked()", self.onImportFolder)
         ui.exportButton.connect("clicked()", self.onExport)
@@ -61,11 +67,44 @@ class ModelsPanel(Panel):
 
     def update(self, *_args) -> None:
         ui, model = self.ui, self.model
+        ui.installModelButton.enabled = bool(ui.addressEdit.text.strip()) and not self.running
+        ui.cancelInstallButton.enabled = self.running
+        ui.modelsProgressBar.visible = self.running
+        ui.sampleButton.enabled = model is not None and model.name in SAMPLES
         ui.exportButton.enabled = model is not None
         ui.readmeButton.enabled = model is not None
         ui.deleteButton.enabled = model is not None and self.core.store.canDelete(model)
         ui.modelDetailsLabel.text = self._details(model) if model else _("Choose a model above.")
         ui.modelDetailsLabel.toolTip = str(model.path) if model else ""
+
+    def onInstall(self) -> None:
+        with self.sentences():
+            address, sha256 = self.ui.addressEdit.text, self.ui.hashEdit.text
+            run = Download(address, sha256, self.onEvent)
+            if not sha256.strip() and not self.host.confirm(
+                _(
+                    "Without a SHA-256 nobody knows that the file is the one that was meant. "
+                    "Install it?"
+                )
+            ):
+                return
+            run.start()
+            self._watch(run)
+            self.say(_("Downloading…"))
+
+    def onCancel(self) -> None:
+        self.cancel(_("Cancelled; another click on Install goes on from here."))
+
+    def _finished(self, run) -> None:
+        try:
+            self._import(str(run.path))
+        finally:
+            run.clean()
+
+    def onSample(self) -> None:
+        with self.sentences():
+            self.host.loadSample(SAMPLES[self._chosen().name])
+            self.say(_("The sample is loaded; segment it in the tab Segment."))
 
     def onImportZip(self) -> None:
         self._import(self.host.openFile(_("Import a model"), _("Models (*.zip)")))
@@ -137,9 +176,10 @@ class ModelsPanel(Panel):
         self.changed(name)
 
     def _details(self, model) -> str:
-        lines = [*model.summary()]
+        lines = [*model.summary(), _("Size: {n:.1f} MB").format(n=model.megabytes)]
         lines.append(_("Segments: {names}").format(names=", ".join(n.name for n in model.labels)))
-        if model.metrics():
+        lines += model.results()
+        if model.metrics() and not model.results():
             lines.append(_("Figures: {figures}").format(figures=model.metrics()))
         if model.content.get("citation"):
             lines.append(_("Cite: {text}").format(text=model.content["citation"]))

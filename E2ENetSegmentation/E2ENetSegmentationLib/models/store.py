@@ -68,6 +68,31 @@ class Model:
         ]
         return [f"{name}: {value}" for name, value in entries if value]
 
+    @property
+    def megabytes(self) -> float:
+        """Size of its files."""
+        files = (path for path in self.path.rglob("*") if path.is_file())
+        return sum(path.stat().st_size for path in files) / 1e6
+
+    def results(self) -> list:
+        """Lines about evaluations that were measured on other cases and written into it."""
+        found = self.content.get("results")
+        lines = []
+        for entry in found if isinstance(found, list) else []:
+            try:
+                means = entry["mean_by_label"].items()
+                figures = [f"{n} {m['Dice']:.3f}" for n, m in means if m.get("Dice") is not None]
+                lines.append(
+                    _("Dice on {count} cases of {references}: {figures}").format(
+                        count=len(entry["cases"]),
+                        references=entry["references"],
+                        figures=", ".join(figures),
+                    )
+                )
+            except (KeyError, TypeError, AttributeError):
+                continue  # a sentence somebody typed is no result
+        return lines
+
     def metrics(self) -> str:
         """The model's own figures on one line and what they are of, or nothing."""
         found = (self.content.get("provenance") or {}).get("metrics") or {}

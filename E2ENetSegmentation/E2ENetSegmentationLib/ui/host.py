@@ -198,6 +198,12 @@ class SlicerHost:
         if widget is not None:
             widget.threeDView().resetFocalPoint()
 
+    def loadSample(self, name: str):
+        """A volume of Sample Data by name."""
+        import SampleData
+
+        return SampleData.SampleDataLogic().downloadSample(name)
+
     def openStatistics(self, segmentationNode, volumeNode) -> None:
         """Segment Statistics with both nodes chosen."""
         slicer.util.selectModule("SegmentStatistics")
