@@ -28,7 +28,7 @@ clean:
 
 $(VENV)/engine.stamp: engine/pyproject.toml engine/constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) -e ./engine
+	$(PIP) -e './engine[torch]'
 	@touch $@
 
 $(VENV)/test.stamp: $(VENV)/engine.stamp Testing/slicer/requirements.txt

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from e2enet.dsff import Connections, Evolution
 from e2enet.networks import E2ENet
-from e2enet.runtime import Precision, as_it_is, compile
+from e2enet.runtime import Precision, execution_plan
 from released import MaskedDense
 from torch import Tensor, nn
 
@@ -111,10 +111,12 @@ def forward(subject: Subject) -> Callable[[], Forward]:
     if subject.kind == "released":
         network = MaskedDense(network)
     if subject.kind != "compiled":
-        return lambda: as_it_is(network, subject.device, subject.precision)
+        return lambda: execution_plan(
+            network, subject.device, subject.precision, runtime="reference"
+        )
     # Compiles the kernels where this machine has not done so yet, and loads what they need.
-    compile(E2ENet(1, 2, [(2, 2, 2)], base_channels=4), subject.device, subject.precision)
-    return lambda: compile(network, subject.device, subject.precision)
+    execution_plan(E2ENet(1, 2, [(2, 2, 2)], base_channels=4), subject.device, subject.precision)
+    return lambda: execution_plan(network, subject.device, subject.precision)
 
 
 def _other(network: nn.Module, subject: Subject, layout: Callable[[Tensor], Tensor]) -> Forward:

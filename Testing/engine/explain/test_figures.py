@@ -10,9 +10,9 @@ from e2enet.events import BadInput
 from e2enet.explain import flow_figure
 from e2enet.explain.flow import fusion_flow
 from e2enet.explain.flow_figure import draw_flow, draw_history
+from e2enet.explain.maps import NodeMaps
 from e2enet.explain.nodes import Node
 from e2enet.explain.overlay import _heat, _leading, display_range, draw_importance
-from e2enet.explain.volumes import NodeMaps
 from matplotlib.image import imread
 
 

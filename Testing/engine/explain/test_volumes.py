@@ -11,8 +11,9 @@ from e2enet.bundle import Bundle
 from e2enet.data.images.orientation import to_canonical
 from e2enet.data.images.volume import Volume, read_image
 from e2enet.events import BadInput
+from e2enet.explain.maps import NodeMaps, find_label
 from e2enet.explain.nodes import Node, lattice
-from e2enet.explain.volumes import Explainer, NodeMaps, find_label
+from e2enet.explain.volumes import Explainer
 from e2enet.inference.case.inputs import find_case
 from e2enet.inference.case.loading import open_case
 from e2enet.inference.localisation.regions import Region, prepare_region

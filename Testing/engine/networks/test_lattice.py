@@ -118,5 +118,4 @@ def test_it_is_walked_in_one_place() -> None:
         for path in home.rglob("*.py")
         if walk.search(path.read_text())
     }
-    # The planner's estimate of memory adds up levels before there is a network to ask.
-    assert places == {"networks/lattice.py", "data/planning/topology.py"}
+    assert places == {"networks/lattice.py"}

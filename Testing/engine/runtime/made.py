@@ -9,6 +9,9 @@ from dataclasses import dataclass
 import torch
 from e2enet.dsff import Connections
 from e2enet.networks import E2ENet
+from e2enet.runtime import ExecutionPlan
+from e2enet.runtime.plans.sparse import SparsePlan
+from e2enet.runtime.plans.weights import arrays_of
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -46,6 +49,13 @@ def made_network(
                 parameter.normal_(0, 0.5)
         Connections.random(network, sparsity, seed=seed, group=group).apply()
     return network.eval()
+
+
+class TensorPlan(ExecutionPlan):
+    """The sparse plan of a network, whether this machine's kernels were tried or not."""
+
+    def __init__(self, network: E2ENet, threads: int) -> None:
+        super().__init__("sparse", SparsePlan(network.lattice, arrays_of(network), threads))
 
 
 def made_image(network: E2ENet, times: Sequence[int], *, batch: int = 1, seed: int = 0) -> Tensor:

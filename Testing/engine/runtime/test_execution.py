@@ -15,11 +15,12 @@ import SimpleITK as sitk
 import torch
 from e2enet.cli.app import app
 from e2enet.events import Reporter
+from e2enet.inference.sliding_window.arrays import copied
 from e2enet.inference.sliding_window.predictor import Predictor
-from e2enet.runtime import Plan, as_it_is, compile
+from e2enet.runtime import ExecutionPlan, execution_plan
 from e2enet.runtime import execution as compiling
 from e2enet.runtime.plans.grouped import GroupedPlan
-from e2enet.runtime.plans.tensors import TensorPlan
+from e2enet.runtime.plans.sparse import SparsePlan
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
@@ -31,24 +32,25 @@ S222 = (2, 2, 2)
 @pytest.fixture
 def _asked_again() -> Iterator[None]:
     """Whether the kernels work is found out anew, here and by whoever comes next."""
-    compiling._kernels_work.cache_clear()
+    compiling._why_no_kernels.cache_clear()
     yield
-    compiling._kernels_work.cache_clear()
+    compiling._why_no_kernels.cache_clear()
 
 
-def assert_works(plan: Plan) -> None:
+def assert_works(plan: ExecutionPlan) -> None:
     network = made_network([S222], base=5, sparsity=0.8)
     image = made_image(network, (2, 2, 3), batch=2)
     assert_same(plan(image), network, image)
 
 
-def compiled() -> Plan:
-    return compile(made_network([S222], base=5, sparsity=0.8))
+def compiled() -> ExecutionPlan:
+    return execution_plan(made_network([S222], base=5, sparsity=0.8))
 
 
 def test_a_cpu_gets_the_sparse_kernels() -> None:
     plan = compiled()
-    assert isinstance(plan, TensorPlan)
+    assert plan.name == "sparse"
+    assert plan.fallback is None
     assert_works(plan)
 
 
@@ -62,11 +64,11 @@ def test_without_numba_or_with_one_that_does_not_start(
             if name == "e2enet.runtime.plans.sparse":
                 raise error("Numba needs NumPy 1.99 or less.")
 
-    for name in ("sparse", "tensors"):
-        monkeypatch.delitem(sys.modules, f"e2enet.runtime.plans.{name}")
+    monkeypatch.delitem(sys.modules, "e2enet.runtime.plans.sparse")
     monkeypatch.setattr(sys, "meta_path", [Refusing(), *sys.meta_path])
     plan = compiled()
-    assert isinstance(plan, GroupedPlan)
+    assert plan.name == "grouped"
+    assert plan.fallback
     assert_works(plan)
 
 
@@ -74,11 +76,12 @@ def test_numba_is_imported_by_the_sparse_kernels_alone() -> None:
     """So that all else runs where it is not installed."""
     code = (
         "import sys; sys.modules['numba'] = sys.modules['llvmlite'] = None\n"
-        "import torch; from e2enet.networks import E2ENet; from e2enet.runtime import compile\n"
+        "import torch; from e2enet.networks import E2ENet\n"
+        "from e2enet.runtime import execution_plan\n"
         "network = E2ENet(1, 2, [(2, 2, 2)], base_channels=3, deep_supervision=False).eval()\n"
         "image = torch.randn(1, 1, 4, 6, 10)\n"
         "with torch.inference_mode(): wanted = network(image)\n"
-        "assert torch.allclose(compile(network)(image), wanted, atol=1e-4)\n"
+        "assert torch.allclose(execution_plan(network)(image), wanted, atol=1e-4)\n"
         "import e2enet.inference.sliding_window.predictor\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -90,26 +93,28 @@ def test_kernels_that_this_cpu_cannot_run(monkeypatch: pytest.MonkeyPatch) -> No
     def unsupported(*_: Any) -> None:
         raise RuntimeError("LLVM ERROR: Cannot select: intrinsic %llvm.fma")
 
-    monkeypatch.setattr(TensorPlan, "__call__", unsupported)
+    monkeypatch.setattr(SparsePlan, "__call__", unsupported)
     plan = compiled()
-    assert isinstance(plan, GroupedPlan)
+    assert plan.name == "grouped"
+    assert plan.fallback
     assert_works(plan)
 
 
 @pytest.mark.usefixtures("_asked_again")
 def test_kernels_that_compute_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = TensorPlan.__call__
-    monkeypatch.setattr(TensorPlan, "__call__", lambda self, image: right(self, image) + 0.01)
+    right = SparsePlan.__call__
+    monkeypatch.setattr(SparsePlan, "__call__", lambda self, image: right(self, image) + 0.01)
     plan = compiled()
-    assert isinstance(plan, GroupedPlan)
+    assert plan.name == "grouped"
+    assert plan.fallback
     assert_works(plan)
 
 
 @pytest.mark.usefixtures("_asked_again")
 def test_kernels_that_make_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = TensorPlan.__call__
-    monkeypatch.setattr(TensorPlan, "__call__", lambda self, image: right(self, image) * np.nan)
-    assert isinstance(compiled(), GroupedPlan)
+    right = SparsePlan.__call__
+    monkeypatch.setattr(SparsePlan, "__call__", lambda self, image: right(self, image) * np.nan)
+    assert compiled().name == "grouped"
 
 
 def twice(x: int) -> int:
@@ -147,32 +152,40 @@ def test_another_network_runs_as_it_is() -> None:
 
     network = Heads()
     image = torch.randn(1, 2, 3, 4, 5)
-    found = compile(network)(image)
+    found = execution_plan(network)(image)
     assert torch.allclose(found, network.conv(image))
     assert not found.requires_grad
 
 
-@pytest.mark.parametrize("plan_of", [compile, as_it_is, GroupedPlan])
+def reference(network: nn.Module) -> ExecutionPlan:
+    return execution_plan(network, runtime="reference")
+
+
+def grouped(network: Any) -> GroupedPlan:
+    return GroupedPlan(network, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("plan_of", [execution_plan, reference, grouped])
 @pytest.mark.parametrize("shape", [(1, 2, 8, 8, 8), (1, 8, 8, 8), (1, 1, 7, 8, 8)])
 def test_images_that_the_network_does_not_take(plan_of: Any, shape: tuple[int, ...]) -> None:
     network = made_network([S222])
-    more = ("float32",) if plan_of is as_it_is else ()
-    arguments = () if plan_of is compile else (torch.device("cpu"), *more)
     with pytest.raises(ValueError, match=r"E2ENet takes|does not divide"):
-        plan_of(network, *arguments)(torch.zeros(shape))
+        plan_of(network)(torch.zeros(shape))
 
 
 def test_a_cpu_computes_in_single_precision_whatever_is_asked() -> None:
     network = made_network([S222])
     image = made_image(network, (2, 2, 3))
     for precision in ("float16", "bfloat16"):
-        assert torch.equal(compile(network, "cpu", precision)(image), compile(network)(image))  # type: ignore[arg-type]
+        assert torch.equal(
+            execution_plan(network, "cpu", precision)(image), execution_plan(network)(image)
+        )  # type: ignore[arg-type]
 
 
 def test_a_network_in_training_mode_with_deep_supervision() -> None:
     network = made_network([S222] * 3, deep_supervision=True).train()
     image = made_image(network, (1, 2, 2))
-    found = compile(network)(image)
+    found = execution_plan(network)(image)
     assert_same(found, network.eval(), image)
 
 
@@ -197,7 +210,7 @@ def test_from_a_full_gpu_the_work_moves_to_the_sparse_kernels(
     network = made_network([S222], base=5)
     patch, image = (4, 4, 4), np.random.default_rng(0).normal(size=(1, 6, 5, 7)).astype(np.float32)
     plain = Predictor(network, patch=patch, classes=3, runtime="reference")
-    wanted = torch.cat([block.clone() for block in plain.stream(image)])
+    wanted = np.concatenate([block.copy() for block in plain.stream(image)])
 
     class Heard(Reporter):
         codes: list[str] = []  # noqa: RUF012
@@ -209,10 +222,10 @@ def test_from_a_full_gpu_the_work_moves_to_the_sparse_kernels(
         raise torch.OutOfMemoryError("out of memory")
 
     predictor = Predictor(network, patch=patch, classes=3, reporter=Heard())
-    monkeypatch.setattr(predictor, "device", torch.device("meta"))
+    monkeypatch.setattr(predictor, "device", "meta")
     monkeypatch.setattr(predictor, "_plan", full)
     monkeypatch.setattr(Tensor, "to", lambda self, *arguments, **more: self)
-    found = torch.cat([block.clone() for block in predictor.stream(image)])
+    found = np.concatenate([copied(block) for block in predictor.stream(image)])
     assert Heard.codes == ["out-of-memory-cpu"]
-    assert isinstance(predictor._plan, TensorPlan)
-    np.testing.assert_allclose(found.numpy(), wanted.numpy(), atol=1e-4)
+    assert predictor.plan.name == "sparse"
+    np.testing.assert_allclose(found, wanted, atol=1e-4)

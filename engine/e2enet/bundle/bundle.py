@@ -31,6 +31,7 @@ from e2enet.folders import cache_folder
 if TYPE_CHECKING:
     from torch import nn
 
+    from e2enet.bundle.weights import StoredNetwork
     from e2enet.dsff import Connections
 
 
@@ -100,27 +101,34 @@ class Bundle:
         Raises:
             BadInput: The weights are damaged or do not fit the network; names what differs first.
         """
+        stored = self.load_weights()
+        network: Any = stored.module()
         import torch
 
-        from e2enet.bundle.weights import load_weights
         from e2enet.dsff import Connections
-        from e2enet.networks import build_network
 
-        description = self.model["network"]
+        masks = {name: torch.from_numpy(mask) for name, mask in stored.masks.items()}
         try:
-            with torch.random.fork_rng(devices=[]):  # its own random weights are thrown away
-                network = build_network(description["kind"], description["arguments"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise damaged_model(
-                self.path / MODEL, f"describes no network that can be built: {error}"
-            ) from error
-        masks = load_weights(self.path / WEIGHTS, network)
-        group = self.model.get("connection_group", 1)
-        try:
-            return network.eval(), Connections(network, masks, group=group)  # type: ignore[arg-type]
+            return network, Connections(network, masks, group=self.model.get("connection_group", 1))
         except (ValueError, TypeError) as error:
             raise damaged_model(
                 self.path / MODEL, f"has a connection group that its weights do not have: {error}"
+            ) from error
+
+    def load_weights(self) -> StoredNetwork:
+        """The network as arrays, without PyTorch.
+
+        Raises:
+            BadInput: The weights are damaged or do not fit the network; names what differs first.
+        """
+        from e2enet.bundle.weights import load_weights
+
+        description = self.model["network"]
+        try:
+            return load_weights(self.path / WEIGHTS, description["kind"], description["arguments"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise damaged_model(
+                self.path / MODEL, f"describes no network that can be built: {error}"
             ) from error
 
 

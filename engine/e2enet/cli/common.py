@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from e2enet.events import BadInput, Cancelled, JsonReporter, Reporter
+from e2enet.extras import TORCH_HELP
 
 EXIT_BAD_INPUT = 2
 EXIT_FAILURE = 1
@@ -87,6 +88,9 @@ def run(work: Callable[[Reporter], Any], *, progress: ProgressStyle, debug: bool
 
 def _report(error: Exception, reporter: Reporter) -> int:
     """Say what nobody answered where it happened, and return the status that it means."""
+    if isinstance(error, ModuleNotFoundError) and error.name == "torch":
+        reporter.error("no-torch", "This needs PyTorch, which is not installed.", TORCH_HELP)
+        return EXIT_BAD_INPUT
     name = errno.errorcode.get(error.errno or 0) if isinstance(error, OSError) else None
     if isinstance(error, OSError) and name in _REFUSALS:
         code, help = _REFUSALS[name]

@@ -157,7 +157,7 @@ def _models() -> Iterator[Finding]:
     for path in found:
         try:
             bundle = Bundle.open(path)
-            bundle.load_network()
+            bundle.load_weights()
             yield Finding("model", f"{bundle.name} ({', '.join(bundle.channels)})")
         except BadInput:
             yield Finding("model", f"{path.name} is damaged", "Import or download it again.")
@@ -177,16 +177,19 @@ def _devices() -> Iterator[Finding]:
 
 
 def _kernels() -> Iterator[Finding]:
-    from e2enet.runtime.execution import kernels_work
+    from e2enet.runtime.execution import why_no_kernels
 
     start = time.perf_counter()
-    if kernels_work():
+    reason = why_no_kernels()
+    if reason is None:
         seconds = time.perf_counter() - start
         yield Finding("kernels", f"compiled and correct ({seconds:.1f} s)")
     elif _version("torch") == "not installed":
-        yield Finding("kernels", "do not run here", "Install PyTorch, which can take their place.")
+        help = "Install PyTorch, which can take their place."
+        yield Finding("kernels", f"do not run here ({reason})", help)
     else:
-        yield Finding("kernels", "do not run here; PyTorch computes in their place, slower")
+        what = f"do not run here ({reason}); PyTorch computes in their place, slower"
+        yield Finding("kernels", what)
 
 
 def _without_home(path: Path) -> str:

@@ -50,6 +50,8 @@ def plan(
     """
 
     def work(reporter: Reporter) -> None:
+        import torch
+
         from e2enet.data.datasets.raw import read_dataset
         from e2enet.data.planning.fingerprint import fingerprint
         from e2enet.data.planning.plan import BASE_CHANNELS, make_plan
@@ -58,7 +60,7 @@ def plan(
 
         sizes = None if patch is None else parse_sizes(patch, "--patch")
         chosen = with_preset({"levels": levels, "base_channels": base_channels}, preset)
-        chosen_device = choose_device(device)
+        chosen_device = torch.device(choose_device(device))
         data = read_dataset(dataset)
         made = make_plan(
             fingerprint(data, workers=workers, reporter=reporter),

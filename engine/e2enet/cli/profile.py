@@ -109,7 +109,6 @@ def _of_options(
     from e2enet.dsff import complexity, planned_live
     from e2enet.networks import Lattice
 
-    # Not on the meta device, which would not save what importing its machinery takes.
     lattice = Lattice(in_channels, classes, strides, base_channels=base_channels)
     try:
         live = planned_live(lattice.sparse_layers, sparsity, level0_density=level0_density)
@@ -124,14 +123,19 @@ def _of_model(name: str, patch: str | None) -> tuple[Complexity, dict[str, Any]]
     from e2enet.dsff import complexity
 
     bundle = Bundle.open(name)
-    network, connections = bundle.load_network()
+    stored = bundle.load_weights()
     size = parse_sizes(patch, "--patch") if patch else tuple(bundle.plan["patch"])
     try:
-        counted = complexity(network.lattice, size, connections.live_by_layer)  # type: ignore[arg-type]
+        if stored.lattice is not None:
+            counted = complexity(stored.lattice, size, stored.live_by_layer)  # type: ignore[arg-type]
+        else:
+            from e2enet.dsff.tracing import traced_complexity
+
+            counted = traced_complexity(stored.module(), size, stored.live_by_layer)  # type: ignore[arg-type]
     except ValueError as error:
         raise BadInput(str(error)) from error
-    sparsity = round(1 - connections.density, 6)
-    about = {"model": bundle.name, "network": network.arguments, "sparsity": sparsity}
+    sparsity = round(1 - stored.density, 6)
+    about = {"model": bundle.name, "network": stored.arguments, "sparsity": sparsity}
     return counted, about
 
 

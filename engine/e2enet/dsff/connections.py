@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from e2enet.dsff.shares import flow_shares
 from e2enet.dsff.sparsity import planned_live
 from e2enet.networks import E2ENet, SparseLayer
 
@@ -150,34 +151,12 @@ class Connections:
 
     @torch.no_grad()
     def shares(self) -> list[dict[str, Any]]:
-        """What each fused node takes from which flow.
-
-        Live connections and live kernel L1 are counted in the first convolution of a node by block
-        of the concatenation; second blocks are left out, upward transposed kernels stand apart.
-
-        Returns:
-            One dict a node: stage, level, connections {flow: live count}, l1 {flow: mass},
-            possible {flow: connections, live or dead}, up_connections, up_l1, up_possible.
-        """
-        nodes: dict[tuple[int, int], dict[str, Any]] = {}
-        for name, layer in self.layers.items():
-            if layer.block:
-                continue
-            node = nodes.setdefault(
-                (layer.stage, layer.level), {"stage": layer.stage, "level": layer.level}
-            )
-            mask, mass = self.masks[name].cpu(), self.kernel_l1(name).cpu().double()
-            mass = mass * mask
-            if layer.kind == "up":
-                node["up_connections"] = int(mask.sum())
-                node["up_l1"] = round(float(mass.sum()), 6)
-                node["up_possible"] = mask.numel()
-                continue
-            ranges = layer.flows.items()
-            node["connections"] = {f: int(mask[:, a:b].sum()) for f, (a, b) in ranges}
-            node["l1"] = {f: round(float(mass[:, a:b].sum()), 6) for f, (a, b) in ranges}
-            node["possible"] = {f: mask[:, a:b].numel() for f, (a, b) in ranges}
-        return list(nodes.values())
+        """What each fused node takes from which flow, as `flow_shares` says."""
+        return flow_shares(
+            self.layers,
+            {name: mask.cpu().numpy() for name, mask in self.masks.items()},
+            {name: self.kernel_l1(name).cpu().numpy() for name in self.masks},
+        )
 
     def pooled(self, name: str, values: Tensor) -> Tensor:
         """Sum over the output maps of each group.

@@ -36,24 +36,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from e2enet.bundle import Bundle, Label
 from e2enet.data.images.volume import write_image, write_label
 from e2enet.events import BadInput, Reporter
-from e2enet.explain.faithfulness import Faithfulness, faithfulness
 from e2enet.explain.flow import Flow, fusion_flow
 from e2enet.explain.flow_figure import draw_flow, draw_history
 from e2enet.explain.folder import INDEX, check_folder, fill_folder
+from e2enet.explain.maps import NodeMaps, find_label
 from e2enet.explain.nodes import lattice, parse_nodes
 from e2enet.explain.overlay import display_range, draw_importance
 from e2enet.explain.report import write_report
-from e2enet.explain.volumes import Explainer, NodeMaps, find_label
+from e2enet.extras import need_torch
 from e2enet.inference.case.inputs import find_case, is_case_folder
 from e2enet.inference.case.loading import OpenCase, open_case
+from e2enet.inference.device import choose_device
+from e2enet.inference.localisation.regions import result_labels
 from e2enet.inference.segmenter import Recorder
+
+if TYPE_CHECKING:
+    from e2enet.explain.faithfulness import Faithfulness
+    from e2enet.explain.volumes import Explainer
 
 SCHEMA_VERSION = 1
 REPORT, SEGMENTATION = "report.html", "segmentation.nrrd"
@@ -139,11 +145,18 @@ def explain(
                 help="Name one image file, or one file a channel.",
                 code="several-cases",
             )
-    explainer = Explainer(bundle, device=device, reporter=heard)
-    flow = fusion_flow(bundle, explainer.connections, reporter=heard)
+    chosen_device = choose_device(device)
+    # The flow alone is read off the weights, without PyTorch.
+    explainer: Explainer | None = None
+    if case_files is not None or faithfulness_on is not None:
+        need_torch("The importance of the flows")
+        from e2enet.explain.volumes import Explainer
+
+        explainer = Explainer(bundle, device=chosen_device, reporter=heard)
+    flow = fusion_flow(bundle, explainer.connections if explainer else None, reporter=heard)
     chosen = parse_nodes(nodes, flow.levels)
     case, found, label_map = None, [], None
-    if case_files is not None:
+    if case_files is not None and explainer is not None:
         case = open_case(case_files, bundle, roi=roi, reporter=heard, keep_image=True)
         named = [find_label(text, case, bundle) for text in labels]
         wanted = [label for k, label in enumerate(named) if label not in named[:k]]
@@ -155,7 +168,9 @@ def explain(
             "--label needs an image.", help="Name the INPUT to explain.", code="no-input"
         )
     check = None
-    if faithfulness_on is not None:
+    if faithfulness_on is not None and explainer is not None:
+        from e2enet.explain.faithfulness import faithfulness
+
         images, references = faithfulness_on
         check = faithfulness(explainer, images, references, count=cases, reporter=heard)
     index = {
@@ -168,7 +183,7 @@ def explain(
         },
         "input": case_files
         and {"case": case_files.name, "paths": [os.fspath(p) for p in case_files.paths]},
-        "device": str(explainer.device),
+        "device": chosen_device,
         "nodes": [
             {"stage": n.stage, "level": n.level, "directions": list(n.directions)}
             for n in lattice(flow.levels)
@@ -177,7 +192,7 @@ def explain(
         "report": REPORT,
         "warnings": heard.warnings,
     }
-    writer = _Writer(explainer, flow, case, label_map, found, check, heard)
+    writer = _Writer(bundle, flow, case, label_map, found, check, heard)
     inputs_given = case_files.paths if case_files else ()
     return Explanation(
         folder, fill_folder(folder, inputs_given, lambda at: writer.write(at, index))
@@ -189,7 +204,7 @@ class _Writer:
 
     def __init__(
         self,
-        explainer: Explainer,
+        bundle: Bundle,
         flow: Flow,
         case: OpenCase | None,
         label_map: np.ndarray | None,
@@ -197,9 +212,10 @@ class _Writer:
         check: Faithfulness | None,
         reporter: Reporter,
     ) -> None:
-        self.explainer, self.flow, self.case = explainer, flow, case
+        self.flow, self.case = flow, case
         self.label_map, self.found, self.check, self.reporter = label_map, found, check, reporter
-        self.labels = [label.to_dict() for label in explainer.labels(case)] if case else []
+        given = result_labels([job.region for job in case.jobs]) if case else []
+        self.labels = [label.to_dict() for label in given]
 
     def write(self, folder: Path, index: dict[str, Any]) -> dict[str, Any]:
         index["flow"] = self._flow(folder)

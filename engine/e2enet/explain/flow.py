@@ -32,6 +32,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from e2enet.bundle import Bundle
+from e2enet.dsff.shares import flow_shares, kernel_l1
 from e2enet.events import BadInput, Reporter
 from e2enet.explain.nodes import DIRECTIONS
 
@@ -109,8 +110,7 @@ def fusion_flow(
     Raises:
         BadInput: The bundle is damaged.
     """
-    if connections is None:
-        _, connections = bundle.load_network()
+    live, possible, nodes = _counted(bundle, connections)
     content = bundle.history()
     history = content.get("history") or []
     total = _whole(content.get("total_iterations"))
@@ -127,9 +127,9 @@ def fusion_flow(
         "iteration": total,
         "zeta": None,
         "turnover": None,
-        "live": connections.live,
-        "total": connections.total,
-        "nodes": connections.shares(),
+        "live": live,
+        "total": possible,
+        "nodes": nodes,
     }
     final = _record(end, per_epoch)
     # A training records its end; the weights then say the same, up to rounding.
@@ -147,6 +147,34 @@ def fusion_flow(
     levels = max(node["stage"] + node["level"] for node in final["nodes"]) + 1
     period = _whole(content.get("period"))
     return Flow(bundle.name, levels, period, total, [*records, final])
+
+
+def _counted(
+    bundle: Bundle, connections: Connections | None
+) -> tuple[int, int, list[dict[str, Any]]]:
+    """Live connections, all connections, and the shares of each node."""
+    if connections is None:
+        stored = bundle.load_weights()
+        if stored.lattice is not None:
+            layers = stored.lattice.sparse_layers
+            norms = {name: kernel_l1(stored.arrays[layer.weight]) for name, layer in layers.items()}
+            possible = sum(mask.size for mask in stored.masks.values())
+            live = sum(stored.live_by_layer.values())
+            return live, possible, flow_shares(layers, stored.masks, norms)
+        network, connections = bundle.load_network()
+        if not hasattr(network, "lattice"):
+            raise no_fusion(bundle)
+    return connections.live, connections.total, connections.shares()
+
+
+def no_fusion(bundle: Bundle) -> BadInput:
+    """The refusal of a model whose network is no lattice."""
+    return BadInput(
+        f"The model {bundle.name} is a {bundle.model['network']['kind']}; only E2ENet has a fusion "
+        "that can be shown.",
+        help="Choose an E2ENet model.",
+        code="no-fusion",
+    )
 
 
 def _record(entry: Mapping[str, Any], per_epoch: float | None) -> dict[str, Any]:

@@ -7,70 +7,27 @@ Windows, Gaussian weights, regions and the way back are those of the segmentatio
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from e2enet.bundle import Bundle, Label
 from e2enet.dsff import Connections
-from e2enet.events import BadInput, Reporter
+from e2enet.events import Reporter
+from e2enet.explain.flow import no_fusion
 from e2enet.explain.importance import FusionMaps
-from e2enet.explain.nodes import DIRECTIONS, Node
+from e2enet.explain.maps import NodeMaps
+from e2enet.explain.nodes import Node
 from e2enet.inference.case.loading import OpenCase
 from e2enet.inference.case.restoring import SliceWriter
 from e2enet.inference.device import choose_device
 from e2enet.inference.localisation.regions import Job, result_labels
 from e2enet.inference.segmenter import predict_labels
+from e2enet.inference.sliding_window.arrays import to_array
 from e2enet.inference.sliding_window.predictor import Predictor
 from e2enet.inference.sliding_window.spill import zeros
 from e2enet.networks import E2ENet
-
-
-@dataclass(frozen=True)
-class NodeMaps:
-    """Maps of one node and one kind.
-
-    Attributes:
-        node: Which node.
-        label: The label that the maps are about, or None for the importance.
-        raw: direction -> (z, y, x) float32, canonical orientation; 0 where nothing was looked at.
-        seen: (z, y, x) bool: where the network looked.
-    """
-
-    node: Node
-    label: Label | None
-    raw: dict[str, np.ndarray]
-    seen: np.ndarray
-
-    @property
-    def scale(self) -> float:
-        """What all directions are divided by: the largest value of any of them."""
-        return max(float(one.max(initial=0)) for one in self.raw.values())
-
-    def normalised(self, direction: str) -> np.ndarray:
-        """(z, y, x) from 0 to 1, on one scale for all directions of the node."""
-        return self.raw[direction] / np.float32(self.scale or 1.0)
-
-    def dominant(self) -> np.ndarray:
-        """(z, y, x) uint8: 1 forward, 2 upward, 3 downward; 0 where there is nothing."""
-        best = np.zeros(self.seen.shape, np.float32)
-        result = np.zeros(self.seen.shape, np.uint8)
-        for number, direction in enumerate(DIRECTIONS, 1):
-            if direction in self.raw:
-                larger = self.raw[direction] > best
-                result[larger] = number
-                np.copyto(best, self.raw[direction], where=larger)
-        return result
-
-    def shares(self, where: np.ndarray | None = None) -> dict[str, float]:
-        """Each direction's share of the sum over some voxels (all by default)."""
-        sums = {
-            direction: float((one if where is None else one[where]).sum(dtype=np.float64))
-            for direction, one in self.raw.items()
-        }
-        total = sum(sums.values())
-        return {direction: s / total if total else 0.0 for direction, s in sums.items()}
 
 
 class Explainer:
@@ -90,12 +47,7 @@ class Explainer:
         self.reporter = reporter or Reporter()
         network, connections = bundle.load_network()
         if not isinstance(network, E2ENet):
-            raise BadInput(
-                f"The model {bundle.name} is a {type(network).__name__}; only E2ENet has a fusion "
-                "that can be shown.",
-                help="Choose an E2ENet model.",
-                code="no-fusion",
-            )
+            raise no_fusion(bundle)
         self.network: E2ENet = network
         self.connections: Connections = connections
 
@@ -186,35 +138,11 @@ class _MapWriter(SliceWriter):
         super().__init__(job.axes)
         self._targets = targets
 
-    def _write(self, plane: Tensor) -> None:
-        values = plane[0].cpu().numpy()
+    def _write(self, plane: Any) -> None:
+        values = to_array(plane[0])
         for source, volumes in zip(values, self._targets, strict=True):
             for volume in volumes:
                 np.maximum(volume[self._done], source, out=volume[self._done])
-
-
-def find_label(text: str, case: OpenCase, bundle: Bundle) -> Label:
-    """A label by name or number, as the segmentation of the case calls it or as the model does.
-
-    Raises:
-        BadInput: There is none; the message lists those there are.
-    """
-    regional = result_labels([job.region for job in case.jobs])
-    known = [*regional, *(one for one in bundle.labels if one not in regional)]
-    text = text.strip()
-    # A number is one of the segmentation's; a name may also be the model's own.
-    for label in regional:
-        if text in (str(label.value), label.name) or text.lower() == label.name.lower():
-            return label
-    for label in bundle.labels:
-        if text.lower() == label.name.lower():
-            return label
-    listed = ", ".join(dict.fromkeys(f"{one.name}" for one in known))
-    raise BadInput(
-        f"The model {bundle.name} has no label {text!r}.",
-        help=f"Its labels are {listed}.",
-        code="no-label",
-    )
 
 
 def _class_of(label: Label, job: Job, bundle: Bundle) -> int | None:
@@ -225,5 +153,5 @@ def _class_of(label: Label, job: Job, bundle: Bundle) -> int | None:
     return own.index(label) + 1 if label in own else None
 
 
-def _as_they_are(maps: Tensor) -> Tensor:
+def _as_they_are(maps: Any) -> Any:
     return maps

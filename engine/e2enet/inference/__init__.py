@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from e2enet.inference.case.result import Result
     from e2enet.inference.segmenter import Segmenter, segment
-    from e2enet.runtime import compile
+    from e2enet.runtime import execution_plan
 
-__all__ = ["Result", "Segmenter", "compile", "segment"]
+__all__ = ["Result", "Segmenter", "execution_plan", "segment"]
 
 
 def __getattr__(name: str) -> Any:
     # Lazily: training uses the predictor and needs none of the rest.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = {"compile": "e2enet.runtime", "Result": "e2enet.inference.case.result"}
+    home = {"execution_plan": "e2enet.runtime", "Result": "e2enet.inference.case.result"}
     module = import_module(home.get(name, "e2enet.inference.segmenter"))
     return getattr(module, name)

@@ -24,13 +24,12 @@ from e2enet.inference.case.inputs import InputCase, find_case
 from e2enet.inference.case.loading import Clock, open_case
 from e2enet.inference.case.manifest import make_manifest
 from e2enet.inference.case.result import LabelVolume, Outputs, Result
-from e2enet.inference.device import check_device_name
+from e2enet.inference.device import check_device_name, choose_device
 from e2enet.inference.localisation.regions import Job, Region, result_labels
 from e2enet.inference.sliding_window.spill import zeros
 
 if TYPE_CHECKING:
-    from torch import nn
-
+    from e2enet.bundle.weights import StoredNetwork
     from e2enet.inference.sliding_window.predictor import Predictor, Runtime
 
 PathLike = str | os.PathLike[str]
@@ -105,7 +104,7 @@ class Segmenter:
         self.runtime = runtime
         self._device_name = check_device_name(device)
         self._reporter = reporter or Reporter()
-        self._network: nn.Module | None = None
+        self._network: StoredNetwork | None = None
         self._weights_sha256 = ""
 
     def run(
@@ -129,13 +128,15 @@ class Segmenter:
                 f"The training of {self.bundle.name} is not finished: this is its state after "
                 f"epoch {so_far['epoch']} of {so_far['epochs']}.",
             )
-        opened = open_case(case, self.bundle, roi=roi, reporter=heard, clock=clock)
+        device = choose_device(self._device_name)
+        kernels = device == "cpu" and self.runtime == "sparse"
+        opened = open_case(case, self.bundle, roi=roi, reporter=heard, clock=clock, kernels=kernels)
         if outputs:
             outputs.check_grid(opened.grid)
         grid, canonical_grid, jobs = opened.grid, opened.canonical_grid, opened.jobs
         regions = [job.region for job in jobs]
         with clock("load"):
-            predictor = self._predictor(heard)
+            predictor = self._predictor(device, heard)
         labels = result_labels(regions)
         shape, highest = canonical_grid.shape, max(label.value for label in labels)
         canvas = np.zeros(shape, np.uint8 if highest <= 255 else np.int16)
@@ -172,7 +173,7 @@ class Segmenter:
             case=case,
             bundle=self.bundle,
             weights_sha256=self._weights_sha256,
-            device=predictor.device,
+            plan=predictor.plan,
             options={
                 "device": self._device_name,
                 "tta": self.tta,
@@ -195,11 +196,9 @@ class Segmenter:
             heard.progress("write", 1, 1)
         return result
 
-    def _predictor(self, reporter: Reporter) -> Predictor:
-        from e2enet.inference.device import choose_device
+    def _predictor(self, device: str, reporter: Reporter) -> Predictor:
         from e2enet.inference.sliding_window.predictor import Predictor
 
-        device = choose_device(self._device_name)
         if self._network is None:
             self._network = self._load()
             # Of what was loaded: the file may be replaced while a batch runs.
@@ -217,20 +216,24 @@ class Segmenter:
             reporter=reporter,
         )
 
-    def _load(self) -> nn.Module:
+    def _load(self) -> StoredNetwork:
         """The network, checked against the labels and the plan of its own model.json."""
-        network: Any = self.bundle.load_network()[0]
+        network = self.bundle.load_weights()
         classes = len(self.bundle.labels) + 1
         values = {label.value for label in self.bundle.labels}
         paired = {value for pair in self.plan.left_right_pairs for value in pair}
-        divisible = all(n % d == 0 for n, d in zip(self.plan.patch, network.divisor, strict=True))
-        if network.num_classes != classes or not paired <= values or not divisible:
+        graph = network.lattice
+        fits = graph is None or (
+            graph.num_classes == classes
+            and all(n % d == 0 for n, d in zip(self.plan.patch, graph.divisor, strict=True))
+        )
+        if not fits or not paired <= values:
             raise BadInput(
                 f"The labels or the plan of the model {self.bundle.name} do not fit its network.",
                 help="The model is damaged; import or download it again.",
                 code="damaged-model",
             )
-        return network  # type: ignore[no-any-return]
+        return network
 
 
 class Recorder(Reporter):

@@ -1,10 +1,10 @@
-"""Sparse runtime: what DSFF removed takes no time.
+"""Sparse runtime: what DSFF removed is not computed.
 
-`compile` turns a trained network into an execution plan for a device. On a CPU that is `sparse`,
-whose kernels Numba compiles; where Numba is missing or does not work, and on a GPU, it is
-`grouped`, which PyTorch alone runs.
+`execution_plan` turns a trained network into what runs it on a device. On a CPU that are kernels
+that Numba compiles; where Numba is missing or does not work, and on a GPU, PyTorch runs it without
+dead maps.
 """
 
-from e2enet.runtime.execution import Plan, Precision, as_it_is, compile
+from e2enet.runtime.execution import ExecutionPlan, Precision, Runtime, execution_plan
 
-__all__ = ["Plan", "Precision", "as_it_is", "compile"]
+__all__ = ["ExecutionPlan", "Precision", "Runtime", "execution_plan"]

@@ -1,96 +1,194 @@
-"""Choose the execution plan of a network for a device."""
+"""Choose what runs a trained network on a device."""
 
 from __future__ import annotations
 
 import functools
+import importlib.metadata
+import platform
 import threading
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-import torch
-from torch import Tensor, nn
+import numpy as np
 
-from e2enet.networks import E2ENet
-from e2enet.runtime.plans.grouped import GroupedPlan
+from e2enet.bundle.weights import StoredNetwork
+from e2enet.events import BadInput
+from e2enet.extras import TORCH_HELP, has_torch, need_torch
+from e2enet.networks import LATTICES, Lattice
+from e2enet.runtime.kernels.workers import default_threads
+from e2enet.runtime.plans.weights import arrays_of
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
 
 Precision = Literal["float32", "float16", "bfloat16"]
+Runtime = Literal["sparse", "reference"]
+Image = TypeVar("Image", np.ndarray, "Tensor")
 
 _ONE_AT_A_TIME = threading.Lock()
 
-# (B, C, D, H, W) on the plan's device -> logits (B, K, D, H, W) float32 at full resolution
-Plan = Callable[[Tensor], Tensor]
+
+class ExecutionPlan:
+    """Maps images (B, C, D, H, W) to the finest logits (B, K, D, H, W) float32.
+
+    Takes an array or a tensor and answers with the same; a tensor comes from and stays on the
+    plan's device. Computes without gradients, what the network would in eval mode, and is meant for
+    one thread at a time. Raises ValueError for an image that the network does not take.
+
+    Attributes:
+        name: "sparse" for the kernels that Numba compiles, "grouped" for PyTorch without dead maps,
+            "network" for the network itself.
+        device: Where it computes.
+        fallback: Why PyTorch computes where the kernels were asked for; None otherwise.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        run: Callable[..., Any],
+        device: str = "cpu",
+        *,
+        fallback: str | None = None,
+    ) -> None:
+        self.name, self.device, self.fallback = name, device, fallback
+        self.run = run
+
+    def __call__(self, image: Image) -> Image:
+        if self.name == "sparse":
+            if isinstance(image, np.ndarray):
+                return self.run(image)  # type: ignore[no-any-return]
+            import torch
+
+            return torch.from_numpy(self.run(image.detach().float().numpy()))
+        if not isinstance(image, np.ndarray):
+            return self.run(image)  # type: ignore[no-any-return]
+        import torch
+
+        tensor = torch.from_numpy(np.ascontiguousarray(image)).to(self.device)
+        return self.run(tensor).cpu().numpy()  # type: ignore[no-any-return]
+
+    def describe(self) -> dict[str, Any]:
+        """For the record of a run: what computed, its version, and why if it is a fallback."""
+        library = "numba" if self.name == "sparse" else "torch"
+        about = {"name": self.name, library: importlib.metadata.version(library)}
+        return {**about, "fallback": self.fallback} if self.fallback else about
 
 
-def compile(
-    network: nn.Module,
+def execution_plan(
+    network: nn.Module | StoredNetwork,
     device: torch.device | str = "cpu",
     precision: Precision = "float32",
-) -> Plan:
-    """Turn a trained network with its masks into an execution plan.
+    *,
+    runtime: Runtime = "sparse",
+    threads: int | None = None,
+) -> ExecutionPlan:
+    """Turn a trained network with its masks into what runs it.
 
-    The plan computes the finest logits as the network in eval mode would, without gradients, and is
-    meant for one thread at a time. Kernels that are all zeros are dead connections. Later changes
-    of the network may or may not reach the plan.
+    Kernels that are all zeros are dead connections. Later changes of the network may or may not
+    reach the plan.
 
     Args:
-        network: An E2ENet on any device; any other network is moved to the device and run as it is.
+        network: A module of PyTorch on any device, or the stored network of a bundle. Without a
+            lattice it is moved to the device and run as it is.
         device: Where to compute.
         precision: Of the arithmetic on a GPU. A CPU computes in float32 whatever is asked for: the
             sparse kernels are faster in it than dense ones in 16 bit.
+        runtime: "sparse" skips what DSFF removed; "reference" runs the network itself.
+        threads: Of the kernels; one a physical core by default.
 
-    Returns:
-        (B, C, D, H, W) -> (B, K, D, H, W) float32, both on the device. It raises ValueError for an
-        image that the network does not take.
+    Raises:
+        BadInput: PyTorch is needed and not installed.
 
     Example:
+        >>> from e2enet.networks import E2ENet
         >>> network = E2ENet(1, 3, [(2, 2, 2)] * 2, base_channels=4)
-        >>> tuple(compile(network)(torch.zeros(1, 1, 8, 16, 16)).shape)
+        >>> execution_plan(network)(np.zeros((1, 1, 8, 16, 16), np.float32)).shape
         (1, 3, 8, 16, 16)
     """
-    device = torch.device(device)
-    if not isinstance(network, E2ENet):
-        return as_it_is(network, device, precision)
-    if device.type == "cpu" and kernels_work():
-        from e2enet.runtime.plans.tensors import TensorPlan
+    place = str(device)
+    kind = network.kind if isinstance(network, StoredNetwork) else type(network).__name__
+    # A network that adds something to its lattice is not all that the lattice says.
+    lattice: Lattice | None = getattr(network, "lattice", None) if kind in LATTICES else None
+    fallback = None
+    if runtime == "sparse" and lattice is not None and place.startswith("cpu"):
+        fallback = why_no_kernels()
+        if fallback is None:
+            from e2enet.runtime.plans.sparse import SparsePlan
 
-        return TensorPlan(network, torch.get_num_threads())
-    half = None if device.type == "cpu" or precision == "float32" else getattr(torch, precision)
-    return GroupedPlan(network, device, half)
+            arrays = network.arrays if isinstance(network, StoredNetwork) else arrays_of(network)
+            return ExecutionPlan(
+                "sparse", SparsePlan(lattice, arrays, threads or default_threads())
+            )
+        if not has_torch():
+            raise BadInput(
+                f"The sparse kernels do not run here ({fallback}), and PyTorch, which could take "
+                "their place, is not installed.",
+                help=TORCH_HELP,
+                code="no-torch",
+            )
+    need_torch("The reference runtime" if runtime == "reference" else f"The network {kind}")
+    module = network.module() if isinstance(network, StoredNetwork) else network
+    if runtime == "reference" or lattice is None:
+        from e2enet.runtime.plans.network import network_plan
+
+        return ExecutionPlan("network", network_plan(module, place, precision), place)
+    import torch
+
+    from e2enet.runtime.plans.grouped import GroupedPlan
+
+    half = None if place.startswith("cpu") or precision == "float32" else getattr(torch, precision)
+    grouped = GroupedPlan(module, torch.device(place), half)  # type: ignore[arg-type]
+    return ExecutionPlan("grouped", grouped, place, fallback=fallback)
 
 
 def kernels_work() -> bool:
-    """Whether Numba is there and its kernels compute on this machine what PyTorch computes."""
+    """Whether Numba's kernels are what a CPU computes with here."""
+    return why_no_kernels() is None
+
+
+def why_no_kernels() -> str | None:
+    """Why Numba's kernels are not used on this machine; None where they are.
+
+    They are tried once a process, against the definition.
+    """
     with _ONE_AT_A_TIME:
-        return _kernels_work()
+        return _why_no_kernels()
 
 
 @functools.cache
-def _kernels_work() -> bool:
-    with torch.random.fork_rng(devices=[]), torch.inference_mode():
-        torch.manual_seed(0)
-        network = E2ENet(1, 2, [(2, 2, 2)], base_channels=3, deep_supervision=False).eval()
-        image = torch.randn(1, 1, 4, 6, 10)
-        try:
-            from e2enet.runtime.plans.tensors import TensorPlan
+def _why_no_kernels() -> str | None:
+    try:
+        from e2enet.runtime.plans.sparse import SparsePlan
 
-            found = TensorPlan(network, 1)(image)
-        except Exception:
-            # Not only ImportError: Numba refuses versions of numpy that it does not know.
-            return False
-        return bool(torch.allclose(found, network(image), atol=1e-3))
+        if has_torch() and not _has_fma():
+            return "the CPU has no fused multiply-add, without which PyTorch is faster"
+        lattice, weights, image = _trial()
+        found = SparsePlan(lattice, weights, 1)(image[None])[0]
+    except Exception as error:
+        # Not only ImportError: Numba refuses versions of numpy that it does not know.
+        return f"{type(error).__name__}: {error}".split("\n")[0]
+    from e2enet.runtime.plans.direct import direct_logits
+
+    if np.allclose(found, direct_logits(lattice, weights, image), atol=1e-3):
+        return None
+    return "they compute something else than they should"
 
 
-def as_it_is(network: nn.Module, device: torch.device | str, precision: Precision) -> Plan:
-    """The reference: the network itself, moved to the device; arguments as `compile`."""
-    device = torch.device(device)
-    moved: Any = network.to(device).eval()
-    half = device.type != "cpu" and precision != "float32"
+def _trial() -> tuple[Lattice, dict[str, np.ndarray], np.ndarray]:
+    lattice = Lattice(1, 2, [(2, 2, 2)], base_channels=3)
+    random = np.random.default_rng(0)
+    weights = {
+        name: random.normal(size=shape).astype(np.float32)
+        for name, shape in lattice.parameters.items()
+    }
+    return lattice, weights, random.normal(size=(1, 4, 6, 10)).astype(np.float32)
 
-    def run(image: Tensor) -> Tensor:
-        dtype = getattr(torch, precision)
-        with torch.inference_mode(), torch.autocast(device.type, dtype=dtype, enabled=half):
-            logits = moved(image)
-        finest = logits[0] if isinstance(logits, (list, tuple)) else logits
-        return finest.float()  # type: ignore[no-any-return]
 
-    return run
+def _has_fma() -> bool:
+    """Of an x86 CPU; every other one that Numba knows has it."""
+    if platform.machine().lower() not in ("x86_64", "amd64", "i686", "x86"):
+        return True
+    from llvmlite import binding
+
+    return bool(binding.get_host_cpu_features().get("fma", False))

@@ -106,7 +106,7 @@ def train(
             help="Leave --preset out, or train without --from.",
             code="bad-setting",
         )
-    chosen = choose_device(device)
+    chosen = torch.device(choose_device(device))
     request = Request(
         output=Path(os.path.abspath(output)),
         info=read_dataset(dataset),

@@ -9,36 +9,42 @@ import torch.nn.functional as F
 from e2enet.data.preprocessing.resampling import resample_image
 from e2enet.inference.case.axes import Axis
 from e2enet.inference.case.restoring import LabelWriter
+from e2enet.inference.sliding_window.arrays import copied
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 sizes = st.tuples(*[st.integers(1, 9)] * 3)
 
 
-def written(probabilities, axes, blocks):
+def written(probabilities, axes, blocks, kind=torch.from_numpy):
     """Labels and foreground probabilities of (K, D, H, W), fed in blocks of slices."""
     shape = tuple(len(axis.lower) for axis in axes)
     labels = np.full(shape, 99, np.uint8)
     kept = np.full((probabilities.shape[0] - 1, *shape), np.nan, np.float32)
     writer = LabelWriter(axes, values=[0, 1, 2], labels=labels, probabilities=kept)
-    slices = torch.from_numpy(np.ascontiguousarray(probabilities.swapaxes(0, 1)))
-    buffer = torch.empty(0)
-    for block in slices.split(blocks):
+    slices = kind(np.ascontiguousarray(probabilities.swapaxes(0, 1)))
+    for first in range(0, len(slices), blocks):
         # What was handed over is overwritten, as a predictor may do.
-        buffer = block.clone()
+        buffer = copied(slices[first : first + blocks])
         writer.add(buffer)
-        buffer.fill_(-1)
+        buffer[:] = -1
     assert writer.finished
     return labels, kept
 
 
 @settings(max_examples=60, deadline=None)
-@given(n_in=sizes, n_out=sizes, block=st.integers(1, 4))
-def test_slices_do_not_show(n_in, n_out, block):
+@given(
+    n_in=sizes,
+    n_out=sizes,
+    block=st.integers(1, 4),
+    kind=st.sampled_from([np.asarray, torch.from_numpy]),
+)
+def test_slices_do_not_show(n_in, n_out, block, kind):
+    """Neither of arrays, as a CPU makes them, nor of tensors."""
     random = np.random.default_rng(0)
     probabilities = random.dirichlet((1, 1, 1), n_in).transpose(3, 0, 1, 2).astype(np.float32)
     axes = [Axis.between(a, b) for a, b in zip(n_in, n_out, strict=False)]
-    labels, kept = written(probabilities, axes, block)
+    labels, kept = written(probabilities, axes, block, kind)
     whole = F.interpolate(
         torch.from_numpy(probabilities)[None], n_out, mode="trilinear", align_corners=False
     )[0].numpy()

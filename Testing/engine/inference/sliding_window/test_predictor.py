@@ -10,6 +10,7 @@ import pytest
 import torch
 from e2enet.events import BadInput, Reporter
 from e2enet.inference.sliding_window import predictor as predictor_file
+from e2enet.inference.sliding_window.arrays import copied, to_array
 from e2enet.inference.sliding_window.predictor import Predictor
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -65,8 +66,8 @@ def whole_volume(network: nn.Module, image: np.ndarray, patch: tuple[int, ...]) 
 
 def streamed(predictor: Predictor, image: np.ndarray) -> np.ndarray:
     """(K, D, H, W)"""
-    blocks = [block.clone() for block in predictor.stream(image)]
-    return torch.cat(blocks).numpy().swapaxes(0, 1)
+    blocks = [to_array(copied(block)) for block in predictor.stream(image)]
+    return np.concatenate(blocks).swapaxes(0, 1)
 
 
 def made_image(shape: tuple[int, ...], channels: int = 1) -> np.ndarray:
@@ -183,12 +184,12 @@ def test_out_of_memory_on_the_gpu_goes_on_with_the_cpu(monkeypatch):
     network = OnGpu()
     predictor = Predictor(network, patch=(4, 4, 4), classes=CLASSES, batch=1, reporter=heard)
     # The computing stays on the CPU; only the decision is under test.
-    monkeypatch.setattr(predictor, "device", torch.device("meta"))
+    monkeypatch.setattr(predictor, "device", "meta")
     monkeypatch.setattr(Tensor, "to", lambda self, *args, **kwargs: self)
     network.on_gpu = True
     result = streamed(predictor, image)
     assert heard.codes == ["out-of-memory-cpu"]
-    assert predictor.device.type == "cpu"
+    assert predictor.device == "cpu"
     np.testing.assert_allclose(result, whole_volume(Plain(), image, (4, 4, 4)), atol=2e-5)
 
 

@@ -12,12 +12,12 @@ from e2enet.runtime.kernels.memory import Arena, Buffer, Maps, pitch
 from e2enet.runtime.kernels.vectors import SLACK
 from e2enet.runtime.plans import sparse
 from e2enet.runtime.plans.sparse import SparsePlan
-from e2enet.runtime.plans.tensors import TensorPlan
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ..made import (
     Setup,
+    TensorPlan,
     assert_same,
     difference,
     exact,

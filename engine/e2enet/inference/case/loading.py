@@ -71,6 +71,7 @@ def open_case(
     reporter: Reporter | None = None,
     clock: Clock | None = None,
     keep_image: bool = False,
+    kernels: bool = True,
 ) -> OpenCase:
     """Read a case and prepare what a model is to look at.
 
@@ -81,6 +82,7 @@ def open_case(
         reporter: Receives progress ("read", "locate") and warnings.
         clock: Receives the seconds of "read", "locate" and "prepare".
         keep_image: Keep the first channel in memory.
+        kernels: Prepare the sparse kernels meanwhile.
 
     Raises:
         BadInput: The model cannot take this case.
@@ -96,7 +98,8 @@ def open_case(
         check_modality(volumes, bundle)
         reporter.progress("read", 1, 1)
     check_depth(volumes[0], plan)
-    threading.Thread(target=_load_runtime).start()
+    if kernels:
+        threading.Thread(target=_load_runtime).start()
     with clock("locate"):
         regions = find_regions(volumes, bundle, rois, reporter)
     with clock("prepare"):
@@ -116,7 +119,7 @@ def _read(case: InputCase, reporter: Reporter) -> tuple[list[Volume], Grid, Undo
 
 
 def _load_runtime() -> None:
-    """Load PyTorch and the kernels: two seconds in which registration leaves Python idle."""
+    """Load the kernels: a second in which registration leaves Python idle."""
     from e2enet.runtime.execution import kernels_work
 
     kernels_work()

@@ -20,7 +20,7 @@ from e2enet.inference.case.doubt import Doubt
 from e2enet.inference.case.inputs import InputCase
 
 if TYPE_CHECKING:
-    import torch
+    from e2enet.runtime import ExecutionPlan
 
 SCHEMA_VERSION = 1
 
@@ -61,7 +61,7 @@ def make_manifest(
     case: InputCase,
     bundle: Bundle,
     weights_sha256: str,
-    device: torch.device,
+    plan: ExecutionPlan,
     options: dict[str, Any],
     grid: Grid,
     regions: list[dict[str, Any]],
@@ -73,9 +73,9 @@ def make_manifest(
     """The manifest of one case, ready for JSON; times are filled in by the caller."""
     import numpy as np
     import SimpleITK
-    import torch
 
     from e2enet.inference.device import device_name
+    from e2enet.runtime.kernels.workers import default_threads
 
     return {
         "schema_version": SCHEMA_VERSION,
@@ -95,14 +95,14 @@ def make_manifest(
         },
         "options": options,
         "device": {
-            "used": str(device),
-            "name": device_name(device),
-            "threads": torch.get_num_threads(),
+            "used": plan.device,
+            "name": device_name(plan.device),
+            "threads": default_threads(),
         },
+        "runtime": plan.describe(),
         "versions": {
             "e2enet": __version__,
             "python": platform.python_version(),
-            "torch": torch.__version__,
             "numpy": np.__version__,
             "SimpleITK": SimpleITK.Version_VersionString(),
             "system": platform.platform(),

@@ -8,12 +8,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from e2enet.inference.case.axes import Axis
+from e2enet.inference.sliding_window.arrays import (
+    Array,
+    beside,
+    copied,
+    likeliest,
+    taken,
+    to_array,
+)
 
 
 class SliceWriter(ABC):
@@ -25,7 +32,7 @@ class SliceWriter(ABC):
 
     def __init__(self, axes: Sequence[Axis]) -> None:
         self._depth, self._height, self._width = axes
-        self._previous: Tensor | None = None
+        self._previous: Any = None
         self._seen = 0  # prepared slices
         self._done = 0  # output slices
 
@@ -35,11 +42,11 @@ class SliceWriter(ABC):
         return len(self._depth.lower), len(self._height.lower), len(self._width.lower)
 
     @abstractmethod
-    def _write(self, plane: Tensor) -> None:
+    def _write(self, plane: Any) -> None:
         """Write output slice `_done` from its values (1, K, H, W) on the output's voxels."""
 
-    def add(self, block: Tensor) -> None:
-        """Take the next prepared slices, (n, K, H, W)."""
+    def add(self, block: Any) -> None:
+        """Take the next prepared slices, (n, K, H, W), array or tensor."""
         for index in range(block.shape[0]):
             self._take(block[index : index + 1])
 
@@ -47,7 +54,7 @@ class SliceWriter(ABC):
     def finished(self) -> bool:
         return self._done == len(self._depth.lower)
 
-    def _take(self, plane: Tensor) -> None:
+    def _take(self, plane: Any) -> None:
         number = self._seen
         self._seen += 1
         depth = self._depth
@@ -58,16 +65,16 @@ class SliceWriter(ABC):
             self._write(self._blend(plane, number))
             self._done += 1
         # A block is reused by the predictor; what is kept has to be our own.
-        self._previous = plane.clone()
+        self._previous = copied(plane)
 
-    def _blend(self, plane: Tensor, number: int) -> Tensor:
+    def _blend(self, plane: Any, number: int) -> Any:
         lower, upper = self._depth.lower[self._done], self._depth.upper[self._done]
         if lower == upper == number:
             return plane
         assert self._previous is not None
         if upper < number:  # both neighbours are the slice before
             return self._previous
-        return torch.lerp(self._previous, plane, float(self._depth.weight[self._done]))
+        return _between(self._previous, plane, float(self._depth.weight[self._done]))
 
 
 class LabelWriter(SliceWriter):
@@ -95,19 +102,22 @@ class LabelWriter(SliceWriter):
         self._labels = labels
         self._probabilities = probabilities
 
-    def _write(self, plane: Tensor) -> None:
-        classes = plane[0].argmax(dim=0).cpu().numpy()
-        self._labels[self._done] = self._values[classes]
+    def _write(self, plane: Any) -> None:
+        self._labels[self._done] = self._values[likeliest(plane[0])]
         if self._probabilities is not None:
-            self._probabilities[:, self._done] = plane[0, 1:].cpu().numpy()
+            self._probabilities[:, self._done] = to_array(plane[0, 1:])
 
 
-def _across(plane: Tensor, axis: Axis, dim: int) -> Tensor:
-    if axis.trivial and len(axis.lower) == plane.shape[dim]:
+def _across(plane: Array, axis: Axis, number: int) -> Array:
+    if axis.trivial and len(axis.lower) == plane.shape[number]:
         return plane
-    lower = torch.from_numpy(axis.lower).to(plane.device)
-    upper = torch.from_numpy(axis.upper).to(plane.device)
     shape = [1] * plane.ndim
-    shape[dim] = -1
-    weight = torch.from_numpy(axis.weight).to(plane.device).view(shape)
-    return torch.lerp(plane.index_select(dim, lower), plane.index_select(dim, upper), weight)
+    shape[number] = -1
+    weight = beside(axis.weight.reshape(shape), plane)
+    lower, upper = taken(plane, axis.lower, number), taken(plane, axis.upper, number)
+    return _between(lower, upper, weight)
+
+
+def _between(lower: Any, upper: Any, weight: Any) -> Any:
+    """Linear interpolation."""
+    return lower + weight * (upper - lower)

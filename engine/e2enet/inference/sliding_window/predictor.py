@@ -9,19 +9,27 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
+from e2enet.bundle.weights import StoredNetwork
 from e2enet.events import BadInput, Reporter
 from e2enet.inference.device import device_name, is_out_of_memory, release_memory
+from e2enet.inference.sliding_window.arrays import (
+    beside,
+    flipped,
+    softmax,
+    to_array,
+)
 from e2enet.inference.sliding_window.spill import DEFAULT_BUDGET, zeros
 from e2enet.inference.sliding_window.windows import AxisWindows, cut_window
-from e2enet.runtime import Plan, Precision, as_it_is, compile
+from e2enet.runtime import ExecutionPlan, Precision, Runtime, execution_plan
 
-Runtime = Literal["sparse", "reference"]
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 _GPU_VOXELS = 2_000_000  # of the windows of one forward pass
 _GPU_WINDOWS = 8
@@ -32,10 +40,11 @@ class Predictor:
     """Runs a network over images of any size.
 
     Args:
-        network: Maps (B, C, *patch) to logits (B, K, *patch), or to a list with these first.
+        network: Maps (B, C, *patch) to logits (B, K, *patch), or to a list with these first; or the
+            stored network of a bundle.
         patch: Window (D, H, W), a size that the network takes.
         classes: K, background included.
-        device: Where to compute. The network is moved there.
+        device: Where to compute; a module is moved there.
         mirror_axes: Axes (0 = D, 1 = H, 2 = W) to mirror for test-time augmentation; all their
             combinations are averaged. Empty for none.
         left_right_axis, left_right_pairs: Mirroring this axis swaps these classes.
@@ -48,16 +57,16 @@ class Predictor:
         reporter: Receives warnings when memory runs out and the work goes on differently.
 
     Example:
-        >>> network = nn.Conv3d(1, 2, 1)
-        >>> predictor = Predictor(network, patch=(4, 8, 8), classes=2)
+        >>> import torch
+        >>> predictor = Predictor(torch.nn.Conv3d(1, 2, 1), patch=(4, 8, 8), classes=2)
         >>> blocks = list(predictor.stream(np.zeros((1, 10, 12, 7), np.float32)))
-        >>> tuple(torch.cat(blocks).shape)
+        >>> np.concatenate(blocks).shape
         (10, 2, 12, 7)
     """
 
     def __init__(
         self,
-        network: nn.Module,
+        network: nn.Module | StoredNetwork,
         *,
         patch: Sequence[int],
         classes: int,
@@ -68,24 +77,24 @@ class Predictor:
         overlap: float = 0.5,
         batch: int | None = None,
         budget: int = DEFAULT_BUDGET,
-        finish: Callable[[Tensor], Tensor] | None = None,
+        finish: Callable[[Any], Any] | None = None,
         runtime: Runtime = "sparse",
         reporter: Reporter | None = None,
     ) -> None:
         self.patch = tuple(int(n) for n in patch)
         self.classes = classes
-        self.device = torch.device(device)
+        self.device = str(device)
         self.overlap = overlap
         self.budget = budget
-        self.finish = finish or probabilities
+        self.finish: Callable[[Any], Any] = finish or softmax
         self.reporter = reporter or Reporter()
-        self.network = network.eval()
+        self.network = network if isinstance(network, StoredNetwork) else network.eval()
         self.runtime = runtime
         if batch is None:
             fitting = _GPU_VOXELS // int(np.prod(self.patch))
-            batch = 1 if self.device.type == "cpu" else max(1, min(_GPU_WINDOWS, fitting))
+            batch = 1 if self.device == "cpu" else max(1, min(_GPU_WINDOWS, fitting))
         self.batch = batch
-        self._half = self.device.type == "cuda"
+        self._half = self.device.startswith("cuda")
         self._flips = [
             axes
             for count in range(len(mirror_axes) + 1)
@@ -114,7 +123,7 @@ class Predictor:
 
     def stream(
         self, image: np.ndarray, *, on_windows: Callable[[int], None] | None = None
-    ) -> Iterator[Tensor]:
+    ) -> Iterator[Any]:
         """Class probabilities of an image, finished slices first.
 
         Args:
@@ -122,34 +131,33 @@ class Predictor:
             on_windows: Called with the number of windows done since the last call.
 
         Yields:
-            (n, K, H, W) float32 for the next n slices, together (D, K, H, W); a block is only good
-            until the next one.
+            (n, K, H, W) float32 for the next n slices, together (D, K, H, W): arrays on a CPU, else
+            tensors on the device. A block is only good until the next one.
         """
         depth, height, width = self.axes(image.shape[1:])
         frame = (depth.patch, self.classes, height.padded, width.padded)
-        slab = self._allocate(frame)
+        slab: Any = self._allocate(frame)
         for at, start in enumerate(depth.starts):
             last = at + 1 == len(depth.starts)
             end = depth.padded if last else depth.starts[at + 1]
             corners = [(start, *hw) for hw in itertools.product(height.starts, width.starts)]
             # Never across a yield: the mode would hold for whoever takes the block.
-            with torch.inference_mode():
+            with self._without_gradients():
                 slab = self._add(slab, image, corners, (depth, height, width), on_windows)
             yield from self._finish(slab, start, end, (depth, height, width))
             if not last:
-                with torch.inference_mode():
+                with self._without_gradients():
                     _advance(slab, end - start)
 
     def _add(
         self,
-        slab: Tensor,
+        slab: Any,
         image: np.ndarray,
         corners: list[tuple[int, int, int]],
         axes: Sequence[AxisWindows],
         on_windows: Callable[[int], None] | None,
-    ) -> Tensor:
+    ) -> Any:
         """Add the logits of all windows of one depth to the slab; it may move to the CPU."""
-        profiles = [torch.from_numpy(axis.profile) for axis in axes]
         done = 0
         while done < len(corners):
             chosen = corners[done : done + self.batch]
@@ -159,41 +167,47 @@ class Predictor:
             ]
             try:
                 windows = np.stack([cut_window(image, first, self.patch) for first in firsts])
-                logits = self._logits(torch.from_numpy(windows).to(self.device))
-                logits = logits.to(slab.device)
-                for axis, weights in enumerate(profiles):
-                    shape = [-1 if k == axis else 1 for k in range(3)]
-                    logits *= weights.to(logits.device).view(shape)
+                sent: Any = windows if self.device == "cpu" else self._sent(windows)
+                logits = self._logits(sent)
+                if isinstance(slab, np.ndarray):
+                    logits = to_array(logits)
+                for number, axis in enumerate(axes):
+                    shape = [-1 if k == number else 1 for k in range(3)]
+                    logits *= beside(axis.profile.reshape(shape), logits)
             except (RuntimeError, MemoryError) as error:
                 self._lighten(error)
-                if self.device.type == "cpu":
-                    slab = slab.cpu()
+                if self.device == "cpu":
+                    slab = to_array(slab)
                 continue
             for (_, h, w), one in zip(chosen, logits, strict=True):
                 target = slab[:, :, h : h + self.patch[1], w : w + self.patch[2]]
-                target += one.transpose(0, 1)
+                target += one.swapaxes(0, 1)
             done += len(chosen)
             if on_windows:
                 on_windows(len(chosen))
         return slab
 
-    def _logits(self, windows: Tensor) -> Tensor:
+    def _logits(self, windows: Any) -> Any:
         """(B, C, *patch) -> (B, K, *patch) float32, averaged over mirrored versions."""
-        total: Tensor | None = None
+        total: Any = None
         for axes in self._flips:
             dims = [2 + axis for axis in axes]
-            logits = self._forward(torch.flip(windows, dims) if dims else windows)
+            logits = self._forward(flipped(windows, dims) if dims else windows)
             if dims:
-                logits = torch.flip(logits, dims)
+                logits = flipped(logits, dims)
             if self._left_right_axis in axes:
                 logits = logits[:, self._swapped]
-            total = logits if total is None else total.add_(logits)
-        assert total is not None
-        return total.div_(len(self._flips)) if len(self._flips) > 1 else total
+            if total is None:
+                total = logits
+            else:
+                total += logits
+        if len(self._flips) > 1:
+            total /= len(self._flips)
+        return total
 
-    def _forward(self, windows: Tensor) -> Tensor:
+    def _forward(self, windows: Any) -> Any:
         logits = self._plan(windows)
-        if self._half and not bool(torch.isfinite(logits).all()):
+        if self._half and not bool(logits.isfinite().all()):
             self._half = False
             self._plan = self._planned()
             self.reporter.warning(
@@ -203,25 +217,28 @@ class Predictor:
         return logits
 
     def _finish(
-        self, slab: Tensor, start: int, end: int, axes: Sequence[AxisWindows]
-    ) -> Iterator[Tensor]:
+        self, slab: Any, start: int, end: int, axes: Sequence[AxisWindows]
+    ) -> Iterator[Any]:
         """Probabilities of the padded slices start … end, those of the padding left out."""
         depth, height, width = axes
         rows = slice(height.lead, height.lead + height.size)
         columns = slice(width.lead, width.lead + width.size)
-        weights = torch.from_numpy(np.outer(height.total[rows], width.total[columns]))
-        weights = weights.to(slab.device)
+        weights = beside(np.outer(height.total[rows], width.total[columns]), slab)
         low, high = max(start, depth.lead), min(end, depth.lead + depth.size)
         step = max(1, _BLOCK_BYTES // (4 * self.classes * height.size * width.size))
         for first in range(low, high, step):
             stop = min(first + step, high)
-            along = torch.from_numpy(depth.total[first:stop]).to(slab.device)
+            along = beside(depth.total[first:stop].reshape(-1, 1, 1, 1), slab)
             block = slab[first - start : stop - start, :, rows, columns]
-            yield self.finish(block / weights / along.view(-1, 1, 1, 1))
+            block = block / weights
+            block /= along
+            yield self.finish(block)
 
-    def _allocate(self, shape: tuple[int, ...]) -> Tensor:
+    def _allocate(self, shape: tuple[int, ...]) -> Any:
         """Zeros for the slab: on the GPU where it leaves room there, else in memory or on disk."""
-        if self.device.type == "cuda":
+        if self.device.startswith("cuda"):
+            import torch
+
             free, _ = torch.cuda.mem_get_info(self.device)
             if 4 * int(np.prod(shape)) < 0.4 * free:
                 try:
@@ -229,13 +246,35 @@ class Predictor:
                 except RuntimeError as error:
                     if not is_out_of_memory(error):
                         raise
-        return torch.from_numpy(zeros(shape, np.float32, budget=self.budget))
+        return zeros(shape, np.float32, budget=self.budget)
 
-    def _planned(self) -> Plan:
+    def _sent(self, windows: np.ndarray) -> torch.Tensor:
+        import torch
+
+        return torch.from_numpy(windows).to(self.device)
+
+    def _without_gradients(self) -> AbstractContextManager[Any]:
+        if self.device == "cpu":
+            return nullcontext()
+        import torch
+
+        return torch.inference_mode()
+
+    def _planned(self) -> ExecutionPlan:
         precision: Precision = "float16" if self._half else "float32"
-        if self.runtime == "sparse":
-            return compile(self.network, self.device, precision)
-        return as_it_is(self.network, self.device, precision)
+        plan = execution_plan(self.network, self.device, precision, runtime=self.runtime)
+        if plan.fallback:
+            self.reporter.warning(
+                "slow-runtime",
+                f"The sparse kernels do not run here ({plan.fallback}); PyTorch computes instead, "
+                "slower.",
+            )
+        return plan
+
+    @property
+    def plan(self) -> ExecutionPlan:
+        """What computes now; it may become another one when memory runs out."""
+        return self._plan
 
     def _lighten(self, error: RuntimeError | MemoryError) -> None:
         """After running out of memory: fewer windows at a time, then the CPU."""
@@ -255,7 +294,7 @@ class Predictor:
     def _to_cpu_or_raise(self, error: RuntimeError | MemoryError) -> None:
         if not is_out_of_memory(error):
             raise error
-        if self.device.type == "cpu":
+        if self.device == "cpu":
             raise BadInput(
                 "There is not enough memory for this model.",
                 help="Close other programs, or use a smaller model.",
@@ -265,20 +304,16 @@ class Predictor:
             "out-of-memory-cpu",
             f"{device_name(self.device)} ran out of memory; going on with the CPU (slower).",
         )
-        used, self.device, self._half = self.device, torch.device("cpu"), False
-        self.network.to(self.device)
+        used, self.device, self._half = self.device, "cpu", False
+        if not isinstance(self.network, StoredNetwork):
+            self.network.to(self.device)
         self._plan = self._planned()
         release_memory(used)
 
 
-def probabilities(logits: Tensor) -> Tensor:
-    """Class probabilities (n, K, H, W) of logits."""
-    return torch.softmax(logits, dim=1)
-
-
-def _advance(slab: Tensor, by: int) -> None:
+def _advance(slab: Any, by: int) -> None:
     """Move the slab's slices forward in place and clear those that follow."""
     kept = slab.shape[0] - by
     for index in range(kept):
-        slab[index].copy_(slab[index + by])
-    slab[kept:].zero_()
+        slab[index] = slab[index + by]
+    slab[kept:] = 0

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import os
+import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
 from typing import Any
 
 # (first, last) of a portion, number of the thread, number of the portion
@@ -16,6 +20,25 @@ _PORTIONS_A_THREAD = 4
 LEAST_BLOCKS = 8  # of a convolution
 LEAST_COLUMNS = 256  # vectors of kernels to transform
 LEAST_VOXELS = 1 << 17  # to pass once
+
+
+def default_threads() -> int:
+    """One a physical core that this process may use; OMP_NUM_THREADS and PyTorch have a say."""
+    torch: Any = sys.modules.get("torch")
+    if hasattr(torch, "get_num_threads"):
+        return int(torch.get_num_threads())
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    if asked.isdigit() and int(asked):
+        return int(asked)
+    try:
+        cores = os.sched_getaffinity(0)
+    except AttributeError:  # not on every system
+        return os.cpu_count() or 1
+    siblings = set()
+    for core in cores:
+        topology = Path(f"/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list")
+        siblings.add(topology.read_text() if topology.is_file() else core)
+    return len(siblings)
 
 
 class Workers:
@@ -43,9 +66,14 @@ class Workers:
         portions = min(max(count // least, min(count, 1)), self.portions)
         borders = [count * n // portions for n in range(portions + 1)] if portions else []
         waiting = enumerate(itertools.pairwise(borders))
+        taking = threading.Lock()  # an iterator is not for several threads
 
         def worker(thread: int) -> None:
-            for number, portion in waiting:
+            while True:
+                with taking:
+                    number, portion = next(waiting, (0, None))
+                if portion is None:
+                    return
                 work(portion, thread, number)
 
         others = [

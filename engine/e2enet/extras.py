@@ -1,0 +1,35 @@
+"""What is installed beside the base: the one sentence that says what is missing."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+
+from e2enet.events import BadInput
+
+TORCH_HELP = "pip install 'e2enet[torch]'"
+
+
+def has_torch() -> bool:
+    """Whether PyTorch is installed, found without importing it."""
+    if "torch" in sys.modules:
+        return sys.modules["torch"] is not None
+    try:
+        return importlib.util.find_spec("torch") is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def need_torch(what: str) -> None:
+    """Refuse what cannot be done without PyTorch.
+
+    Args:
+        what: Begins the sentence: "Training", "The device cuda".
+
+    Raises:
+        BadInput: PyTorch is not installed.
+    """
+    if not has_torch():
+        raise BadInput(
+            f"{what} needs PyTorch, which is not installed.", help=TORCH_HELP, code="no-torch"
+        )
