@@ -48,7 +48,7 @@ def test_json_events_and_nothing_else(tiny_dataset: Path, tmp_path: Path) -> Non
     assert {e["stage"] for e in events if e["event"] == "progress"} >= {
         "fingerprint", "preprocessing", "training",
     }  # fmt: skip
-    (epoch,) = [e for e in events if e["event"] == "metric"]
+    (epoch,) = [e for e in events if e.get("name") == "epoch"]
     assert set(epoch["dice"]) == {"sphere", "cube"}
     assert events[-1]["event"] == "result"
     assert events[-1]["bundle"] == str(output)

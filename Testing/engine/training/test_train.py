@@ -126,6 +126,7 @@ def test_the_run_holds_its_curves(trained: Path) -> None:
     names = {path.name for path in run.iterdir()}
     assert names == {
         "run.json", "plan.json", "checkpoint.safetensors", "metrics.csv", "curves.png", "lock",
+        "log.txt",
     }  # fmt: skip
 
 
@@ -162,7 +163,8 @@ def test_there_must_be_something_to_resume(tiny_dataset: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize(
     ("name", "value", "text"),
-    [("lr", 0.5, "--lr is 0.5.*with 0.01"), ("epochs", 3, "--epochs"), ("fold", "1", "--fold"),
+    [("lr", 0.5, "--lr is 0.5.*with 0.01"), ("epochs", 1, "--epochs is 1.*with 2"),
+     ("fold", "1", "--fold"),
      ("patch", (16, 16, 24), "--patch is 16,16,24.*with 16,16,16")],
 )  # fmt: skip
 def test_a_resumed_run_keeps_its_settings(
@@ -261,6 +263,75 @@ def test_training_on_all_cases_says_what_its_dice_is(tiny_dataset: Path, tmp_pat
     model = Bundle.open(tmp_path / "m").model
     assert model["provenance"]["metrics"]["of"] == "patches of training cases"
     assert model["provenance"]["sparsity"] == 0
+
+
+def test_a_dry_run_tells_and_measures_and_leaves_nothing(
+    tiny_dataset: Path, tmp_path: Path
+) -> None:
+    recorder = Recorder()
+    done = small(tiny_dataset, tmp_path / "m", dry_run=True, fold="1", epochs=7, reporter=recorder)
+    assert (done.state, done.bundle) == ("dry-run", None)
+    (told,) = recorder.of("metric")
+    assert told == {
+        "name": "summary", "dataset": "Dataset900_Tiny", "training_cases": 5,
+        "held_out_cases": 1, "labels": ["sphere", "cube"], "channels": ["MRI"],
+        "spacing_mm": [1.0, 1.0, 1.0], "patch": [16, 16, 16], "batch_size": 2, "levels": 3,
+        "base_channels": 4, "sparsity": pytest.approx(0.8, abs=0.01), "epochs": 7,
+        "iterations_per_epoch": 5, "evolve_every": 4, "device": "CPU",
+        "memory_gb": told["memory_gb"], "output": str(tmp_path / "m"),
+        "step_s": told["step_s"], "training_s": told["training_s"],
+    }  # fmt: skip
+    assert told["step_s"] > 0
+    assert told["training_s"] == pytest.approx(35 * told["step_s"], rel=0.1, abs=1)
+    assert recorder.of("result")[0]["state"] == "dry-run"
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(BadInput, match="--dry-run"):
+        small(tiny_dataset, tmp_path / "m", dry_run=True, resume=True)
+
+
+def test_what_will_go_wrong_is_said_before(copied: Path, tmp_path: Path) -> None:
+    for path in (copied / "labelsTr").iterdir():
+        change(path, lambda array: np.where(array == 2, 0, array).astype(np.uint8))
+    recorder = Recorder()
+    small(copied, tmp_path / "m", dry_run=True, epochs=10**9, reporter=recorder)
+    said = dict(recorder.of("warning"))
+    assert "No training case has cube" in said["label-without-cases"]
+    assert "days" in said["long-training"]
+
+
+def test_a_run_keeps_a_log(trained: Path, tiny_dataset: Path, tmp_path: Path) -> None:
+    lines = (trained.with_name("model.run") / "log.txt").read_text(encoding="utf-8").splitlines()
+    kinds = [line.split(" ")[1] for line in lines]
+    assert kinds == ["summary:", "epoch:", "epoch:", "result:"]
+    shutil.copytree(trained.with_name("model.run"), tmp_path / "model.run")
+    (tmp_path / "model.run" / "checkpoint.safetensors").write_bytes(b"damaged")
+    with pytest.raises(BadInput):
+        small(tiny_dataset, tmp_path / "model", resume=True)
+    text = (tmp_path / "model.run" / "log.txt").read_text(encoding="utf-8")
+    assert text.startswith("\n".join(lines))
+    assert "ended: The checkpoint" in text.splitlines()[-1]
+
+
+def test_a_finished_run_is_extended(trained: Path, tiny_dataset: Path, tmp_path: Path) -> None:
+    for name in ("model", "model.run"):
+        shutil.copytree(trained.with_name(name), tmp_path / name)
+    recorder = Recorder()
+    done = small(tiny_dataset, tmp_path / "model", resume=True, epochs=4, reporter=recorder)
+    assert done.state == "finished"
+    assert "kept-bundle" in [code for code, _ in recorder.of("warning")]
+    before, after = Bundle.open(tmp_path / "model-2-epochs"), Bundle.open(tmp_path / "model")
+    assert before.model["provenance"]["epochs"] == 2
+    assert after.model["provenance"]["epochs"] == 4
+    rates = [row["lr"] for row in recorder.of("metric") if row["name"] == "epoch"]
+    assert rates == [pytest.approx(0.01 * (1 - epoch / 4) ** 0.9) for epoch in (2, 3)]
+    zetas = [entry["zeta"] for entry in after.history()["history"]]
+    assert zetas[-1] == pytest.approx(0.001)
+    assert after.history()["total_iterations"] == 20
+    # Whoever goes on need not say it again; fewer is another training.
+    again = train(tiny_dataset, tmp_path / "model", resume=True, device="cpu")
+    assert (again.state, again.dice) == ("finished", done.dice)
+    with pytest.raises(BadInput, match="--epochs is 3"):
+        small(tiny_dataset, tmp_path / "model", resume=True, epochs=3)
 
 
 def test_pausing_and_going_on(tiny_dataset: Path, tmp_path: Path, trained: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 from rich.console import Console
@@ -38,6 +39,13 @@ class ConsoleReporter(Reporter):
         self._progress.update(task, completed=done, total=total, visible=done < total)
 
     def metric(self, name: str, **values: Any) -> None:
+        if name == "summary":
+            for key, value in values.items():
+                self._print((f"{_TITLES.get(key, key):<22}", "cyan"), _plain(key, value))
+            return
+        if name == "epoch":
+            self._print((f"epoch {values['epoch']}", "cyan"), f"  {_epoch(values)}")
+            return
         text = "  ".join(f"{key} {_short(value)}" for key, value in values.items())
         self._print((name, "cyan"), f"  {text}")
 
@@ -63,6 +71,45 @@ class ConsoleReporter(Reporter):
             self._progress.stop()
             self._progress = None
             self._tasks = {}
+
+
+_TITLES = {
+    "training_cases": "cases that train",
+    "held_out_cases": "cases held out",
+    "spacing_mm": "spacing (mm)",
+    "batch_size": "batch",
+    "base_channels": "base channels",
+    "sparsity": "sparsity S",
+    "iterations_per_epoch": "iterations per epoch",
+    "evolve_every": "evolution every",
+    "memory_gb": "memory (GB, about)",
+    "step_s": "seconds per step",
+    "training_s": "training (h:mm:ss)",
+}
+
+
+def _plain(key: str, value: Any) -> str:
+    if key == "training_s":
+        return f"about {datetime.timedelta(seconds=value)}"
+    if isinstance(value, (list, tuple)):
+        numbers = all(isinstance(one, (int, float)) for one in value)
+        return (" × " if numbers else ", ").join(_short(one) for one in value)
+    return _short(value)
+
+
+def _epoch(row: dict[str, Any]) -> str:
+    """An epoch's figures as a line that tells what a person asks."""
+    each = ", ".join(
+        f"{name} {'–' if value is None else f'{value:.3f}'}" for name, value in row["dice"].items()
+    )
+    mean = row["mean_dice"]
+    parts = [
+        f"loss {row['loss']:.4f}",
+        f"Dice {'–' if mean is None else f'{mean:.3f}'} ({each})",
+        f"{row['left_out']} steps left out" if row.get("left_out") else "",
+        f"left {datetime.timedelta(seconds=round(row['left_s']))}" if row.get("left_s") else "",
+    ]
+    return "  ".join(part for part in parts if part)
 
 
 def _short(value: Any) -> str:

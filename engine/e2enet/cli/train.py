@@ -55,7 +55,13 @@ def train(
             "50 to 1200; never with --from)."
         ),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Length (default 1000).")] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            help="Length (default 1000). With --resume more than before extends the run: the "
+            "learning rate goes on as in a run of that length."
+        ),
+    ] = None,
     iterations_per_epoch: Annotated[
         int | None, typer.Option(help="Optimiser steps of an epoch (default 250).")
     ] = None,
@@ -93,6 +99,10 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in OUTPUT.run.")
     ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Tell what would be done and measure a few steps."),
+    ] = False,
     plan: Annotated[Path | None, typer.Option(help="Use this plan (JSON).")] = None,
     metadata: Annotated[
         Path | None, typer.Option(help="JSON with licence, colours, codes … for model.json.")
@@ -128,6 +138,7 @@ def train(
             plan=plan,
             metadata=metadata,
             resume=resume,
+            dry_run=dry_run,
             device=device,
             workers=workers,
             preset=preset,
@@ -150,7 +161,7 @@ def train(
             patch=sizes,
             seed=seed,
         )
-        if progress is ProgressStyle.bar:
+        if progress is ProgressStyle.bar and not dry_run:
             words = f"Model: {done.bundle}" if done.bundle else f"{done.state.capitalize()}"
             typer.echo(f"{words}. Curves: {done.run / 'curves.png'}")
 

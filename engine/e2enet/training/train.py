@@ -10,8 +10,9 @@ from __future__ import annotations
 import importlib.util
 import os
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -27,17 +28,20 @@ from e2enet.inference.device import choose_device
 from e2enet.networks import E2ENet
 from e2enet.training.finetune import transfer
 from e2enet.training.loop.interruption import saved_first
+from e2enet.training.loop.pace import step_seconds
 from e2enet.training.loop.recipe import Recipe
 from e2enet.training.loop.trainer import CHECKPOINT, CONTROL, Trainer
 from e2enet.training.loop.validation import mean_dice, validate_cases
 from e2enet.training.run.export import Snapshot, export_bundle
 from e2enet.training.run.labels import match_labels
 from e2enet.training.run.lock import locked
-from e2enet.training.run.memory import patch_workers
+from e2enet.training.run.log import LOG, Logged
+from e2enet.training.run.memory import needed_bytes, patch_workers
 from e2enet.training.run.metadata import load_metadata, merged
-from e2enet.training.run.preparation import Request, refuse_existing, started_before
+from e2enet.training.run.preparation import Request, is_product, refuse_existing, started_before
 from e2enet.training.run.presets import Preset, with_preset
 from e2enet.training.run.settings import RUN, Run
+from e2enet.training.run.summary import summary, warn_of_days
 
 ZETA, FINE_TUNING_ZETA = 0.5, 0.1
 
@@ -47,7 +51,7 @@ class Trained:
     """How a call of `train` ended.
 
     Args:
-        state: "finished", "paused" or "stopped".
+        state: "finished", "paused", "stopped", or "dry-run".
         run: the run's folder.
         bundle: the model, once finished.
         dice: per label: mean over the held-out cases, or the online Dice of the last epoch where
@@ -68,6 +72,7 @@ def train(
     plan: str | os.PathLike[str] | None = None,
     metadata: str | os.PathLike[str] | None = None,
     resume: bool = False,
+    dry_run: bool = False,
     device: str = "auto",
     workers: int | None = None,
     preset: Preset | None = None,
@@ -84,14 +89,17 @@ def train(
             normalisation too: its first layer has learned the scale of those intensities.
         plan: JSON file to use instead of planning.
         metadata: JSON file with what model.json should say about licence, colours, codes …
-        resume: go on in OUTPUT.run. Settings that are not given are as they were.
+        resume: go on in OUTPUT.run. Settings that are not given are as they were; only a larger
+            number of epochs may be given, which extends the run, finished or not (its bundle is
+            kept under another name): the learning rate goes on as in a run of that length.
+        dry_run: tell what would be done and measure a few steps; only the cache is written.
         device: auto, cpu, cuda, cuda:N or mps.
         workers: processes for reading and for patches; no effect on the result.
         preset: values of the settings that are not given.
         memory_gb: GiB that the training may use: patch and batch are planned for it, and one that
             needs more is refused. None is what is free; then at most 12 are planned for.
-        reporter: gets progress ("fingerprint", "preprocessing", "training"), the metric "epoch"
-            and the result.
+        reporter: gets progress ("fingerprint", "preprocessing", "training"), the metrics "summary"
+            and "epoch", and the result. All but progress is kept in OUTPUT.run/log.txt.
         given: the settings of `Settings` by name; None means not given.
 
     Raises:
@@ -120,7 +128,9 @@ def train(
         reporter=reporter,
     )
     with ExitStack() as lock:
-        return _carried_out(request, lock, resume=resume, device=chosen)
+        if dry_run:
+            return _rehearsed(request, lock, resume=resume)
+        return _carried_out(request, lock, resume=resume)
 
 
 def _check_extra() -> None:
@@ -137,18 +147,38 @@ def _check_extra() -> None:
         )
 
 
-def _carried_out(
-    request: Request, lock: ExitStack, *, resume: bool, device: torch.device
-) -> Trained:
+def _rehearsed(request: Request, lock: ExitStack, *, resume: bool) -> Trained:
+    """Start the run in a folder that goes away, and measure instead of training."""
+    if resume:
+        raise BadInput(
+            "--dry-run shows what a new training would do; --resume goes on with one.",
+            help="Leave one of them out.",
+            code="bad-setting",
+        )
+    if (request.folder / RUN).exists():
+        raise started_before(request.folder)
+    refuse_existing(request.output)
+    folder = lock.enter_context(TemporaryDirectory())
+    with ExitStack() as inner:  # the lock's file is closed before its folder goes
+        trial = replace(request, output=Path(folder) / request.output.name)
+        run, use, cases = trial.started(inner)
+        trainer = _trainer(run, cases, use, request, request.reporter)
+        told = _summary(run, use, request, trainer, step_s=step_seconds(trainer))
+        request.reporter.metric("summary", **told)
+        warn_of_days(run, use, request.device, request.reporter)
+    request.reporter.result(state="dry-run", summary=told)
+    return Trained("dry-run", request.folder, None, {})
+
+
+def _carried_out(request: Request, lock: ExitStack, *, resume: bool) -> Trained:
     """Start or resume the run, and bring it to its end; `lock` gets the run's lock."""
-    workers, reporter = request.workers, request.reporter
     if (request.folder / RUN).exists():
         if not resume:
             raise started_before(request.folder)
         lock.enter_context(locked(request.folder))
         run, use = request.resumed()
         if (dice := _finished(request.output, run)) is not None:
-            return _tell(Trained("finished", run.folder, request.output, dice), reporter)
+            return _tell(Trained("finished", run.folder, request.output, dice), request.reporter)
         refuse_existing(request.output)
         cases = request.preprocessed(use)
     else:
@@ -161,10 +191,20 @@ def _carried_out(
         refuse_existing(request.output)
         run, use, cases = request.started(lock)
     (run.folder / CONTROL).unlink(missing_ok=True)  # an order to the process before this one
+    reporter = Logged(request.reporter, run.folder / LOG)
+    try:
+        return _trained(run, use, cases, request, reporter)
+    except (BadInput, Cancelled) as error:
+        reporter.error("ended", error.message, error.help)
+        raise
 
-    trainer = _trainer(
-        run, cases, use, request.source, device=device, workers=workers, reporter=reporter
-    )
+
+def _trained(
+    run: Run, plan: Plan, cases: PreprocessedDataset, request: Request, reporter: Reporter
+) -> Trained:
+    trainer = _trainer(run, cases, plan, request, reporter)
+    reporter.metric("summary", **_summary(run, plan, request, trainer))
+    warn_of_days(run, plan, request.device, reporter, done=trainer.iteration)
     with saved_first(trainer):
         state = trainer.run()
     if state == "interrupted":
@@ -180,15 +220,15 @@ def _carried_out(
         trainer.network,
         run.split()[1],
         dataset=request.info,
-        plan=use,
-        device=device,
+        plan=plan,
+        device=request.device,
         reporter=reporter,
     )
     export_bundle(
         request.output,
         run=run,
         state=Snapshot.of(trainer),
-        plan=use,
+        plan=plan,
         metadata=merged(run.metadata, request.metadata),
         scores=scores,
     )
@@ -196,22 +236,36 @@ def _carried_out(
     return _tell(done, reporter)
 
 
+def _summary(
+    run: Run, plan: Plan, request: Request, trainer: Trainer, *, step_s: float | None = None
+) -> dict[str, Any]:
+    memory = needed_bytes(
+        plan,
+        run.network,
+        mixed=request.device.type == "cuda",
+        workers=patch_workers(request.workers, request.device),
+        cases=len(run.split()[0]),
+    )
+    return summary(
+        run,
+        plan,
+        request.output,
+        sparsity=1 - trainer.connections.density,
+        device=request.device,
+        memory_bytes=memory,
+        step_s=step_s,
+    )
+
+
 def _trainer(
-    run: Run,
-    cases: PreprocessedDataset,
-    plan: Plan,
-    source: Bundle | None,
-    *,
-    device: torch.device,
-    workers: int | None,
-    reporter: Reporter,
+    run: Run, cases: PreprocessedDataset, plan: Plan, request: Request, reporter: Reporter
 ) -> Trainer:
     from e2enet.data.patches.augmentation import Augmentation
 
     settings = run.settings
     resume = (run.folder / CHECKPOINT).exists()
     training, held_out = run.split()
-    network, connections = _network(run, None if resume else source, reporter)
+    network, connections = _network(run, None if resume else request.source, reporter)
     recipe = Recipe(
         epochs=settings.epochs,
         iterations_per_epoch=settings.iterations_per_epoch,
@@ -251,8 +305,8 @@ def _trainer(
         recipe=recipe,
         labels={name: value for name, value in run.dataset["labels"].items() if value},
         folder=run.folder,
-        device=device,
-        workers=patch_workers(workers, device),
+        device=request.device,
+        workers=patch_workers(request.workers, request.device),
         reporter=reporter,
     )
     if resume:
@@ -298,10 +352,7 @@ def _tell(done: Trained, reporter: Reporter) -> Trained:
 
 def _finished(output: Path, run: Run) -> dict[str, float | None] | None:
     """The Dice in the bundle at `output` if it is the product of this run."""
-    try:
-        provenance = Bundle.open(output).model.get("provenance") or {}
-    except BadInput:
+    if not is_product(output, run):
         return None
-    if provenance.get("run_id") != run.run_id or "unfinished" in provenance:
-        return None
-    return (provenance.get("metrics") or {}).get("dice") or {}
+    metrics = Bundle.open(output).model["provenance"].get("metrics") or {}
+    return metrics.get("dice") or {}

@@ -36,7 +36,7 @@ class Impatient(Recorder):
             self.control.write_text("pause")
 
     def metric(self, name: str, **values: Any) -> None:
-        if values["epoch"] == self.after:
+        if values.get("epoch") == self.after:
             self.control.write_text("pause")
 
 

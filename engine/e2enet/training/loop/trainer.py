@@ -144,6 +144,7 @@ class Trainer:
         self.network.train()
         torch.backends.cudnn.benchmark = self.mixed  # every batch has the same size
         started = time.monotonic() - self._seconds
+        began = time.monotonic(), self.iteration
         self.reporter.progress("training", self.iteration, total)
         while self.iteration < total:
             if order := self._order():
@@ -156,8 +157,11 @@ class Trainer:
             self.iteration += 1
             self._report(total)
             if self.iteration % recipe.iterations_per_epoch == 0:
-                self._finish_epoch(epoch, time.monotonic() - started)
+                row = self._finish_epoch(epoch, time.monotonic() - started)
                 started = time.monotonic()
+                pace = (started - began[0]) / (self.iteration - began[1])
+                left_s = round(pace * (total - self.iteration), 1)
+                self.reporter.metric("epoch", **row, left_s=left_s)
         return "finished"
 
     def step(self, image: Tensor, label: Tensor, epoch: int) -> float:
@@ -290,7 +294,10 @@ class Trainer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state_dict` was taken. Raises BadInput for another recipe or network."""
-        if {**asdict(Recipe()), **state["recipe"]} != asdict(self.recipe):  # one may have been new
+        before = {**asdict(Recipe()), **state["recipe"]}  # a field may have been new
+        if before["epochs"] < self.recipe.epochs:  # the run was extended
+            before["epochs"] = self.recipe.epochs
+        if before != asdict(self.recipe):
             raise BadInput(
                 f"The checkpoint {self.checkpoint} belongs to another training recipe.",
                 help="Resume with the settings the run was started with.",
@@ -306,6 +313,7 @@ class Trainer:
                 code="other-settings",
             ) from error
         self.evolution.load_state_dict(state["evolution"])
+        self.evolution.total_iterations = self.recipe.total
         load_optimizer_state(self.optimizer, self.network, state["optimizer"], self.device)
         if self.mixed and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
@@ -317,7 +325,7 @@ class Trainer:
         self._seconds = float(state["seconds"])
         self.rows = list(state["rows"])
 
-    def _finish_epoch(self, epoch: int, seconds: float) -> None:
+    def _finish_epoch(self, epoch: int, seconds: float) -> dict[str, Any]:
         dice = self.validate()
         known = [value for value in dice.values() if value is not None]
         losses = [loss for loss in self.losses if math.isfinite(loss)]
@@ -350,7 +358,7 @@ class Trainer:
             )
         if picture:
             self._drawn = now
-        self.reporter.metric("epoch", **row)
+        return row
 
     def _order(self) -> Outcome | None:
         """What somebody asks for; a control file is taken away once it is read."""

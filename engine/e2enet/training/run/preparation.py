@@ -16,6 +16,7 @@ from e2enet.data.datasets.splits import split
 from e2enet.data.planning.plan import Plan
 from e2enet.data.preprocessing.store import PreprocessedDataset
 from e2enet.events import BadInput, Reporter
+from e2enet.files import output_errors
 from e2enet.training.loop.trainer import CHECKPOINT
 from e2enet.training.run.labels import match_labels
 from e2enet.training.run.lock import locked
@@ -23,6 +24,7 @@ from e2enet.training.run.memory import check_memory, patch_workers
 from e2enet.training.run.metadata import inherited, volumes_ml, with_files_kept, with_locator
 from e2enet.training.run.planning import changed, network_arguments, planned, tuned
 from e2enet.training.run.settings import PLAN, RUN, Run, Settings, option
+from e2enet.training.run.summary import warn_of_missing_labels
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ class Request:
                 help="Check the label maps in labelsTr.",
                 code="no-foreground",
             )
+        warn_of_missing_labels(self.info.labels, [cases[name] for name in training], self.reporter)
         metadata = self.metadata
         if self.source:
             match = match_labels(self.info.labels, metadata.get("labels", []), self.source.labels)
@@ -141,7 +144,11 @@ class Request:
             BadInput: naming what differs, or a file of the run that is damaged.
         """
         run = Run.load(self.folder)
-        run.check(self.given, dataset=self.dataset, source=self.origin)
+        longer = self.given.get("epochs") or 0
+        given = dict(self.given)
+        if longer > run.settings.epochs:
+            del given["epochs"]
+        run.check(given, dataset=self.dataset, source=self.origin)
         if split(self.info, run.settings.fold) != run.split():
             raise BadInput(
                 f"The dataset holds out other cases than when the run in {self.folder} was "
@@ -164,7 +171,19 @@ class Request:
                 code="other-settings",
             )
         self._check_memory(use, run.network, len(run.split()[0]), changeable=False)
+        if longer > run.settings.epochs:
+            run = self._extended(run, longer)
         return run, use
+
+    def _extended(self, run: Run, epochs: int) -> Run:
+        """The run with more epochs; the bundle of its first end, if there is one, makes room."""
+        if is_product(self.output, run):
+            before = self.output.with_name(f"{self.output.name}-{run.settings.epochs}-epochs")
+            refuse_existing(before)
+            with output_errors(before):
+                self.output.rename(before)
+            self.reporter.warning("kept-bundle", f"The model so far is kept as {before}.")
+        return run.extended(epochs)
 
     def _check_memory(
         self, plan: Plan, network: dict[str, Any], cases: int, *, changeable: bool
@@ -219,6 +238,15 @@ def _make(folder: Path) -> None:
             help="Choose an --output in a folder that you may write to.",
             code="output-not-writable",
         ) from error
+
+
+def is_product(output: Path, run: Run) -> bool:
+    """Whether the bundle at `output` is what this run has come to at its end."""
+    try:
+        provenance = Bundle.open(output).model.get("provenance") or {}
+    except BadInput:
+        return False
+    return provenance.get("run_id") == run.run_id and "unfinished" not in provenance
 
 
 def refuse_existing(output: Path) -> None:

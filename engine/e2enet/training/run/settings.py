@@ -133,22 +133,39 @@ class Run:
     ) -> Run:
         """Make the folder's description. Raises BadInput when it cannot be written."""
         run = cls(folder, uuid.uuid4().hex, settings, network, dataset, source, metadata)
+        run._write()
+        return run
+
+    def extended(self, epochs: int) -> Run:
+        """The same run with more epochs, in its folder too; its evolutions keep their period.
+
+        Learning rate and zeta go on as in a run of that length (`poly_lr` of the new number of
+        epochs): they rise once, at the epoch where the run goes on.
+
+        Raises:
+            BadInput: the folder cannot be written.
+        """
+        settings = replace(self.settings, epochs=epochs, evolve_every=self.period)
+        run = replace(self, settings=settings)
+        run._write()
+        return run
+
+    def _write(self) -> None:
         record = {
-            "run_id": run.run_id,
-            "settings": asdict(settings),
-            "network": network,
-            "dataset": dataset,
-            "source": source,
-            "metadata": metadata,
+            "run_id": self.run_id,
+            "settings": asdict(self.settings),
+            "network": self.network,
+            "dataset": self.dataset,
+            "source": self.source,
+            "metadata": self.metadata,
         }
         try:
-            write_atomic(folder / RUN, json.dumps(record, indent=2) + "\n")
+            write_atomic(self.folder / RUN, json.dumps(record, indent=2) + "\n")
         except OSError as error:
             raise BadInput(
-                f"{folder} cannot be written: {error.strerror or error}.",
+                f"{self.folder} cannot be written: {error.strerror or error}.",
                 code="output-not-writable",
             ) from error
-        return run
 
     @classmethod
     def load(cls, folder: Path) -> Run:
