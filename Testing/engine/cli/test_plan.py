@@ -26,9 +26,10 @@ def test_writes_a_plan(tiny_dataset: Path, tmp_path: Path) -> None:
     output = tmp_path / "plan.json"
     done = e2enet(
         "plan", tiny_dataset, "--output", output, "--patch", "16x24x16", "--batch-size", 3,
-        "--workers", 0, "--progress", "json",
+        "--workers", 0, "--progress", "json", "--show", tmp_path / "seen.png",
     )  # fmt: skip
     assert done.returncode == 0
+    assert (tmp_path / "seen.png").read_bytes().startswith(b"\x89PNG")
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert events[-1] == {"event": "result", "plan": str(output)}
     plan = Plan.load(output)

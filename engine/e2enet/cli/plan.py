@@ -21,6 +21,10 @@ def register(app: typer.Typer) -> None:
 def plan(
     dataset: Annotated[Path, typer.Argument(help="Dataset folder in nnU-Net's raw layout.")],
     output: Annotated[Path | None, typer.Option(help="Write the plan here as JSON.")] = None,
+    show: Annotated[
+        Path | None,
+        typer.Option(help="Draw nine augmented versions of a case into this PNG file."),
+    ] = None,
     memory_gb: Annotated[
         float | None,
         typer.Option(min=0.1, help="Memory to plan for, in GB (default what is free, 12 at most)."),
@@ -72,6 +76,10 @@ def plan(
             batch_size=batch_size,
             base_channels=chosen["base_channels"] or BASE_CHANNELS,
         )
+        if show is not None:
+            from e2enet.explain.augmented import draw_augmented
+
+            draw_augmented(data, made, show)
         if output is not None:
             made.save(output)
             reporter.result(plan=str(output.resolve()))

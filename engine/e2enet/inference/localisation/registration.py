@@ -26,6 +26,8 @@ _SCALES = (0.75, 0.87, 1.0, 1.15)
 _SHIFTS = (-20.0, 0.0, 20.0)  # mm, towards the feet and the crown
 _KEPT = 3  # starts of each scale, with different rotations
 _FINALISTS = 3
+_TISSUE = 0.03  # of the range of intensities: what differs more from the background is tissue
+_BRIGHTEST = 2.0  # median distances of tissue from the background that still count
 _BINS = 16  # of the histograms that choose the starts
 
 
@@ -223,6 +225,9 @@ def _working_image(image: sitk.Image) -> tuple[sitk.Image, sitk.Image]:
     """The image at about 2 mm without extreme values, and its foreground mask.
 
     The foreground is what differs from the image's border, so that an inverted image has one too.
+    Fat is several times as bright as a brain in many T1 scans, and would leave the brain only two
+    or three bins of a histogram: what is more than twice as far from the background as the median
+    tissue is as good as that.
     """
     image = sitk.Cast(image, sitk.sitkFloat32)
     factors = [max(1, int(_WORKING_SPACING / s + 0.01)) for s in image.GetSpacing()]
@@ -233,11 +238,14 @@ def _working_image(image: sitk.Image) -> tuple[sitk.Image, sitk.Image]:
     low, high = (float(v) for v in np.percentile(array, (0.1, 99.8)))
     if not low < high:
         raise RuntimeError("the image is constant")
-    image = sitk.Clamp(image, lowerBound=low, upperBound=high)
-    array = sitk.GetArrayViewFromImage(image)
     border = np.concatenate([np.take(array, (0, -1), axis=k).ravel() for k in range(3)])
-    difference = sitk.Abs(image - float(np.median(border)))
-    return image, sitk.OtsuThreshold(difference, 0, 1, 128)
+    background = min(max(float(np.median(border)), low), high)
+    tissue = array[np.abs(array - background) > _TISSUE * (high - low)]
+    reach = _BRIGHTEST * float(np.median(np.abs(tissue - background))) if tissue.size else 0.0
+    if reach > 0:
+        low, high = max(low, background - reach), min(high, background + reach)
+    image = sitk.Clamp(image, lowerBound=low, upperBound=high)
+    return image, sitk.OtsuThreshold(sitk.Abs(image - background), 0, 1, 128)
 
 
 def _starting_points(foreground: sitk.Image) -> list[tuple[float, float, float]]:
