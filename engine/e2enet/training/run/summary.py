@@ -60,7 +60,7 @@ def summary(
         "epochs": settings.epochs,
         "iterations_per_epoch": settings.iterations_per_epoch,
         "evolve_every": run.period,
-        "device": device_name(device),
+        "device": device_name(str(device)),
         "memory_gb": round(memory_bytes / 2**30, 1),
         "output": str(output),
     }
