@@ -1,5 +1,6 @@
 # make demo   segments the sample head with the shipped model
 # make test   runs every test
+# make docs   builds the guides as a site
 # Both set themselves up: python3 (3.10 or later) with venv is all they need.
 
 PYTHON ?= python3
@@ -7,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c engine/constraints.txt
 
-.PHONY: demo test bench lint clean
+.PHONY: demo test bench docs lint clean
 
 demo: $(VENV)/engine.stamp
 	$(BIN)/python engine/demo.py
@@ -17,6 +18,9 @@ test: $(VENV)/test.stamp
 
 bench: $(VENV)/bench.stamp
 	$(BIN)/python engine/benchmarks/run.py $(ARGS)
+
+docs: $(VENV)/test.stamp
+	$(BIN)/python -m mkdocs build --strict -f Resources/Documentation/mkdocs.yml
 
 lint: $(VENV)/lint.stamp
 	$(BIN)/ruff check .
@@ -32,7 +36,7 @@ $(VENV)/engine.stamp: engine/pyproject.toml engine/constraints.txt
 	@touch $@
 
 $(VENV)/test.stamp: $(VENV)/engine.stamp Testing/slicer/requirements.txt
-	$(PIP) -e './engine[test]' -r Testing/slicer/requirements.txt
+	$(PIP) -e './engine[test,docs]' -r Testing/slicer/requirements.txt
 	$(PIP) --no-deps -r Testing/slicer/requirements-nodeps.txt
 	@touch $@
 

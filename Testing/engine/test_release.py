@@ -32,5 +32,5 @@ def test_the_workflow_runs_what_the_makefile_runs() -> None:
     assert re.search(r"^lint:", recipes, re.MULTILINE)
     # Windows has no make: the commands are written out, and have to be the Makefile's.
     assert "-c engine/constraints.txt" in recipes
-    assert '-e "./engine[test]"' in workflow
-    assert "'./engine[test]'" in recipes
+    assert '-e "./engine[test,docs]"' in workflow
+    assert "'./engine[test,docs]'" in recipes

@@ -151,8 +151,8 @@ def output_errors(path: str | os.PathLike[str], help: str = _SPACE) -> Iterator[
 
 def not_writable(path: str | os.PathLike[str], why: str = "", *, help: str = _SPACE) -> BadInput:
     """What is answered when `path` cannot be written."""
-    what = f"{os.fspath(path)} cannot be written"
-    return BadInput(f"{what}: {why}." if why else f"{what}.", help=help, code=NOT_WRITABLE)
+    reason = f": {why}" if why else ""
+    return BadInput(f"{os.fspath(path)} cannot be written{reason}.", help=help, code=NOT_WRITABLE)
 
 
 def _replace(temporary: Path, path: Path) -> None:
