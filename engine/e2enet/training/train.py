@@ -38,9 +38,9 @@ from e2enet.training.run.lock import locked
 from e2enet.training.run.log import LOG, Logged
 from e2enet.training.run.memory import needed_bytes, patch_workers
 from e2enet.training.run.metadata import load_metadata, merged
-from e2enet.training.run.preparation import Request, is_product, refuse_existing, started_before
+from e2enet.training.run.preparation import Request, refuse_existing, started_before
 from e2enet.training.run.presets import Preset, with_preset
-from e2enet.training.run.settings import RUN, Run
+from e2enet.training.run.settings import RUN, Run, is_product
 from e2enet.training.run.summary import summary, warn_of_days
 
 ZETA, FINE_TUNING_ZETA = 0.5, 0.1

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from e2enet.events import BadInput
-from e2enet.training.run.lock import LOCK, locked
+from e2enet.training.run.lock import LOCK, in_use, locked
 from e2enet.training.train import train
 
 HOLD = """
@@ -47,6 +47,18 @@ def test_one_process_at_a_time(tmp_path: Path, holder: subprocess.Popen) -> None
     assert (tmp_path / LOCK).exists()
     with locked(tmp_path):
         pass
+
+
+def test_who_only_asks_changes_nothing(tmp_path: Path, holder: subprocess.Popen) -> None:
+    said = (tmp_path / LOCK).read_bytes()
+    assert in_use(tmp_path)
+    assert (tmp_path / LOCK).read_bytes() == said
+    holder.kill()
+    holder.wait()
+    assert not in_use(tmp_path)
+    assert not in_use(tmp_path / "none")
+    with locked(tmp_path):
+        assert in_use(tmp_path)
 
 
 def test_once_in_a_process(tmp_path: Path) -> None:

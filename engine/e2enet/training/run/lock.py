@@ -61,6 +61,23 @@ def locked(folder: Path) -> Iterator[None]:
             _held.discard(path)
 
 
+def in_use(folder: Path) -> bool:
+    """Whether a process works in a run's folder; nothing is changed there."""
+    path = Path(os.path.realpath(folder)) / LOCK
+    if path in _held:
+        return True
+    try:
+        stream = path.open("r+b")
+    except OSError:  # there is none yet, or it is somebody else's to write
+        return False
+    with stream:
+        try:
+            _take(stream)  # given back as the file is closed
+        except OSError as error:
+            return error.errno not in _NO_LOCKS
+    return False
+
+
 def _take(stream: IO[bytes]) -> None:
     """Raises OSError when another process has it. Closing the file gives it back."""
     if sys.platform == "win32":

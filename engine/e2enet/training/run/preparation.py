@@ -23,7 +23,7 @@ from e2enet.training.run.lock import locked
 from e2enet.training.run.memory import check_memory, patch_workers
 from e2enet.training.run.metadata import inherited, volumes_ml, with_files_kept, with_locator
 from e2enet.training.run.planning import changed, network_arguments, planned, tuned
-from e2enet.training.run.settings import PLAN, RUN, Run, Settings, option
+from e2enet.training.run.settings import PLAN, RUN, Run, Settings, is_product, option
 from e2enet.training.run.summary import warn_of_missing_labels
 
 
@@ -238,15 +238,6 @@ def _make(folder: Path) -> None:
             help="Choose an --output in a folder that you may write to.",
             code="output-not-writable",
         ) from error
-
-
-def is_product(output: Path, run: Run) -> bool:
-    """Whether the bundle at `output` is what this run has come to at its end."""
-    try:
-        provenance = Bundle.open(output).model.get("provenance") or {}
-    except BadInput:
-        return False
-    return provenance.get("run_id") == run.run_id and "unfinished" not in provenance
 
 
 def refuse_existing(output: Path) -> None:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from e2enet.bundle import Bundle
 from e2enet.events import BadInput
 from e2enet.files import write_atomic
 from e2enet.training.loop.schedules import LEARNING_RATES, OptimizerName
@@ -248,6 +249,15 @@ class Run:
                     help="Restore the dataset, or start anew with another --output.",
                     code="other-settings",
                 )
+
+
+def is_product(output: Path, run: Run) -> bool:
+    """Whether the bundle at `output` is what this run has come to at its end."""
+    try:
+        provenance = Bundle.open(output).model.get("provenance") or {}
+    except BadInput:
+        return False
+    return provenance.get("run_id") == run.run_id and "unfinished" not in provenance
 
 
 def option(name: str) -> str:
