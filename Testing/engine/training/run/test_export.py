@@ -69,8 +69,13 @@ def test_the_state_after_an_epoch(paused: Path, tiny_dataset: Path, tmp_path: Pa
     for name, mask in connections.masks.items():
         assert torch.equal(mask, state["masks"][name]), name
     assert bundle.history()["total_iterations"] == 6
-    found = segment(tiny_dataset / "imagesTs" / "tiny_006_0000.nii.gz", bundle.path, device="cpu")
+    assert all(label.usual_ml is None for label in bundle.labels)  # four cases say too little
+    recorder = Recorder()
+    image = tiny_dataset / "imagesTs" / "tiny_006_0000.nii.gz"
+    found = segment(image, bundle.path, device="cpu", reporter=recorder)
     assert set(found.volumes_ml) == {"sphere", "cube"}
+    said = dict(recorder.of("warning"))["unfinished-model"]
+    assert said.endswith("this is its state after epoch 1 of 3.")
 
 
 def test_before_the_first_epoch(tiny_dataset: Path, tmp_path: Path) -> None:
