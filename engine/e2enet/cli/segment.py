@@ -37,9 +37,10 @@ def segment(
         ),
     ],
     model: Annotated[
-        str,
+        list[str],
         typer.Option(
-            help="A model's name (see e2enet models) or path.",
+            help="A model's name (see e2enet models) or path, or the folder of a cross-validation. "
+            "Given several times, the models' probabilities are averaged.",
             show_default=False,
             autocompletion=complete_model,
         ),
@@ -92,6 +93,7 @@ def segment(
     def work(reporter: Reporter) -> None:
         from e2enet.inference.case.inputs import is_case_folder
 
+        models = model[0] if len(model) == 1 else model
         options: dict[str, Any] = {
             "output": output,
             "device": device,
@@ -104,7 +106,7 @@ def segment(
         if len(inputs) == 1 and is_case_folder(inputs[0]):
             from e2enet.inference.batch import segment_folder
 
-            outcome = segment_folder(inputs[0], model, **options)
+            outcome = segment_folder(inputs[0], models, **options)
             reporter.result(**outcome)
             _take_bar_away(reporter)
             _say_batch(outcome, progress)
@@ -112,7 +114,7 @@ def segment(
         from e2enet.inference.case.result import Outputs
         from e2enet.inference.segmenter import segment as segment_one
 
-        result = segment_one(inputs, model, **options)
+        result = segment_one(inputs, models, **options)
         reporter.result(**result.describe(Outputs.of(output)))
         _take_bar_away(reporter)
         _say(result.labels, Outputs.of(output), progress)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -114,8 +114,27 @@ def evaluate(
             dataset.json does not name, a tolerance for an unknown structure.
     """
     reporter = reporter or Reporter()
-    pairs = find_pairs(Path(predictions), Path(references), reporter)
-    structures = find_structures(Path(references))
+    return evaluate_pairs(
+        find_pairs(Path(predictions), Path(references), reporter),
+        find_structures(Path(references)),
+        tolerance=tolerance,
+        tolerances=tolerances,
+        workers=workers,
+        reporter=reporter,
+    )
+
+
+def evaluate_pairs(
+    pairs: Sequence[Pair],
+    structures: Structures | None,
+    *,
+    tolerance: float = TOLERANCE,
+    tolerances: Mapping[str, float] | None = None,
+    workers: int | None = 0,
+    reporter: Reporter | None = None,
+) -> Evaluation:
+    """As `evaluate`, for files that are already paired; without structures, every value counts."""
+    reporter = reporter or Reporter()
     own = dict(tolerances or {})
     found = map_cases(
         partial(_measure_case, structures, tolerance, own),
@@ -141,7 +160,7 @@ def evaluate(
     }
     return Evaluation(
         structures,
-        pairs,
+        list(pairs),
         cases,
         {name: own.get(name, tolerance) for name in structures.values},
     )

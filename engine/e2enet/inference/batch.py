@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from e2enet.bundle import Bundle
 from e2enet.events import BadInput, Reporter
 from e2enet.inference.case.inputs import find_cases
 from e2enet.inference.case.result import Outputs
-from e2enet.inference.segmenter import Segmenter
+from e2enet.inference.segmenter import PathLike, Segmenter
 
 if TYPE_CHECKING:
     from e2enet.inference.sliding_window.predictor import Runtime
@@ -28,7 +29,7 @@ _FATAL = (
 
 def segment_folder(
     folder: str | os.PathLike[str],
-    model: str | os.PathLike[str] | Bundle,
+    model: PathLike | Bundle | Sequence[PathLike | Bundle],
     *,
     output: str | os.PathLike[str],
     device: str = "auto",

@@ -25,11 +25,13 @@ from e2enet.inference.case.loading import Clock, open_case
 from e2enet.inference.case.manifest import make_manifest
 from e2enet.inference.case.result import LabelVolume, Outputs, Result
 from e2enet.inference.device import check_device_name, choose_device
+from e2enet.inference.ensemble import open_models
 from e2enet.inference.localisation.regions import Job, Region, result_labels
-from e2enet.inference.sliding_window.spill import zeros
+from e2enet.inference.sliding_window.spill import DEFAULT_BUDGET, zeros
 
 if TYPE_CHECKING:
     from e2enet.bundle.weights import StoredNetwork
+    from e2enet.inference.sliding_window.ensemble import MeanPredictor
     from e2enet.inference.sliding_window.predictor import Predictor, Runtime
 
 PathLike = str | os.PathLike[str]
@@ -38,7 +40,7 @@ _PROBABILITY_BUDGET = 256 * 2**20  # bytes; larger ones go to a temporary file
 
 def segment(
     inputs: PathLike | Sequence[PathLike],
-    model: PathLike | Bundle,
+    model: PathLike | Bundle | Sequence[PathLike | Bundle],
     *,
     output: PathLike | None = None,
     device: str = "auto",
@@ -52,7 +54,8 @@ def segment(
 
     Args:
         inputs: An image file, a DICOM folder, or one of these for each of the model's channels.
-        model: Name of an installed model, path of a bundle, or an open bundle.
+        model: Name of an installed model, path of a bundle, or an open bundle; several, or the
+            folder of a cross-validation, answer with their mean probabilities.
         output: Where to save the result; nothing is written without it.
         device: auto, cpu, cuda, cuda:N or mps.
         tta: Average over mirrored versions where the model's plan allows mirroring; slower by
@@ -91,21 +94,22 @@ class Segmenter:
 
     def __init__(
         self,
-        model: PathLike | Bundle,
+        model: PathLike | Bundle | Sequence[PathLike | Bundle],
         *,
         device: str = "auto",
         tta: bool = False,
         runtime: Runtime = "sparse",
         reporter: Reporter | None = None,
     ) -> None:
-        self.bundle = model if isinstance(model, Bundle) else Bundle.open(model)
+        self.ensemble = open_models(model)
+        self.bundle = self.ensemble.bundles[0]
         self.plan = Plan.from_dict(self.bundle.plan)
         self.tta = tta
         self.runtime = runtime
         self._device_name = check_device_name(device)
         self._reporter = reporter or Reporter()
-        self._network: StoredNetwork | None = None
-        self._weights_sha256 = ""
+        self._networks: list[StoredNetwork] = []
+        self._weights_sha256: list[str] = []
 
     def run(
         self,
@@ -146,6 +150,8 @@ class Segmenter:
         with clock("inference"):
             predict_labels(jobs, predictor, canvas, labels=labels, kept=kept, reporter=heard)
         jobs.clear()  # the prepared image is no longer needed
+        for value in self.ensemble.keep_largest:
+            keep_largest(canvas, value)
         counts = _counts(canvas, highest)
         volumes = {label.value: int(counts[label.value]) * grid.voxel_ml for label in labels}
         doubts = []
@@ -172,7 +178,7 @@ class Segmenter:
         manifest = make_manifest(
             case=case,
             bundle=self.bundle,
-            weights_sha256=self._weights_sha256,
+            weights_sha256=self._weights_sha256[0],
             plan=predictor.plan,
             options={
                 "device": self._device_name,
@@ -180,6 +186,7 @@ class Segmenter:
                 "runtime": self.runtime,
                 "roi": opened.rois,
                 "save_probabilities": save_probabilities,
+                **self._together(),
             },
             grid=grid,
             regions=[region.to_dict(canonical_grid) for region in regions],
@@ -196,31 +203,48 @@ class Segmenter:
             heard.progress("write", 1, 1)
         return result
 
-    def _predictor(self, device: str, reporter: Reporter) -> Predictor:
+    def _together(self) -> dict[str, Any]:
+        """What a manifest says beside its first model when there are more."""
+        bundles = self.ensemble.bundles
+        if len(bundles) == 1:
+            return {}
+        members = [
+            {"name": bundle.name, "weights_sha256": sha256}
+            for bundle, sha256 in zip(bundles, self._weights_sha256, strict=True)
+        ]
+        return {"ensemble": members, "keep_largest": list(self.ensemble.keep_largest)}
+
+    def _predictor(self, device: str, reporter: Reporter) -> Predictor | MeanPredictor:
+        from e2enet.inference.sliding_window.ensemble import MeanPredictor
         from e2enet.inference.sliding_window.predictor import Predictor
 
-        if self._network is None:
-            self._network = self._load()
+        if not self._networks:
+            self._networks = [self._load(bundle) for bundle in self.ensemble.bundles]
             # Of what was loaded: the file may be replaced while a batch runs.
-            self._weights_sha256 = self.bundle.weights_sha256()
+            self._weights_sha256 = [bundle.weights_sha256() for bundle in self.ensemble.bundles]
         place = {label.value: number for number, label in enumerate(self.bundle.labels, 1)}
-        return Predictor(
-            self._network,
-            patch=self.plan.patch,
-            classes=len(self.bundle.labels) + 1,
-            device=device,
-            mirror_axes=self.plan.mirror_axes if self.tta else (),
-            left_right_axis=self.plan.left_right_axis,
-            left_right_pairs=[(place[a], place[b]) for a, b in self.plan.left_right_pairs],
-            runtime=self.runtime,
-            reporter=reporter,
-        )
+        members = [
+            Predictor(
+                network,
+                patch=self.plan.patch,
+                classes=len(self.bundle.labels) + 1,
+                device=device,
+                mirror_axes=self.plan.mirror_axes if self.tta else (),
+                left_right_axis=self.plan.left_right_axis,
+                left_right_pairs=[(place[a], place[b]) for a, b in self.plan.left_right_pairs],
+                budget=DEFAULT_BUDGET // len(self._networks),
+                runtime=self.runtime,
+                reporter=reporter,
+            )
+            for network in self._networks
+        ]
+        return members[0] if len(members) == 1 else MeanPredictor(members)
 
-    def _load(self) -> StoredNetwork:
+    def _load(self, bundle: Bundle) -> StoredNetwork:
         """The network, checked against the labels and the plan of its own model.json."""
-        network = self.bundle.load_weights()
-        classes = len(self.bundle.labels) + 1
-        values = {label.value for label in self.bundle.labels}
+        network = bundle.load_weights()
+        classes = len(bundle.labels) + 1
+        values = {label.value for label in bundle.labels}
         paired = {value for pair in self.plan.left_right_pairs for value in pair}
         graph = network.lattice
         fits = graph is None or (
@@ -229,7 +253,7 @@ class Segmenter:
         )
         if not fits or not paired <= values:
             raise BadInput(
-                f"The labels or the plan of the model {self.bundle.name} do not fit its network.",
+                f"The labels or the plan of the model {bundle.name} do not fit its network.",
                 help="The model is damaged; import or download it again.",
                 code="damaged-model",
             )
@@ -254,7 +278,7 @@ class Recorder(Reporter):
 
 def predict_labels(
     jobs: Sequence[Job],
-    predictor: Predictor,
+    predictor: Predictor | MeanPredictor,
     canvas: np.ndarray,
     *,
     labels: Sequence[Label],

@@ -106,3 +106,20 @@ def test_cases_are_checked(raw_dataset: Raw) -> None:
     write_label(folder / "labelsTr" / "a.nii.gz", np.ones(SHAPE, np.uint8), elsewhere)
     with pytest.raises(BadInput, match="different grids"):
         read_case(dataset, dataset.cases[0])
+
+
+def test_the_ignore_label(raw_dataset: Raw) -> None:
+    """It is no class, but a label map may hold it."""
+    labels = {"background": 0, "thing": 1, "ignore": 2}
+    dataset = read_dataset(raw_dataset({"a": case(label=2)}, labels=labels))
+    assert dataset.labels == {"background": 0, "thing": 1}
+    assert (dataset.num_classes, dataset.ignore) == (2, 2)
+    label = read_case(dataset, dataset.cases[0])[1]
+    assert label is not None
+    assert (label.array == 2).all()
+
+
+def test_an_ignore_label_that_is_not_the_highest(raw_dataset: Raw) -> None:
+    labels = {"background": 0, "ignore": 1, "thing": 2}
+    with pytest.raises(BadInput, match="is the highest"):
+        read_dataset(raw_dataset({"a": case()}, labels=labels))

@@ -93,3 +93,24 @@ def test_counts() -> None:
     found = torch.tensor([1, 1, 0, 2, 1, 2])
     logits = torch.nn.functional.one_hot(found, 3).float().T.view(1, 3, 1, 1, 6)
     assert hard_counts(logits, target).tolist() == [[1, 2, 1], [2, 0, 1]]
+
+
+def test_ignored_voxels_have_no_part():
+    """As if the batch were cut down to the other voxels; nothing flows back from the ignored."""
+    torch.manual_seed(0)
+    logits = torch.randn(1, 3, 2, 4, 4, requires_grad=True)
+    target = torch.randint(0, 3, (1, 2, 4, 4))
+    target[:, :, :, 2:] = 3
+    whole = dice_ce(logits, target)
+    part = dice_ce(logits[..., :2], target[..., :2])
+    torch.testing.assert_close(whole, part)
+    whole.backward()
+    assert not logits.grad[..., 2:].any()
+    assert logits.grad[..., :2].any()
+    counts = hard_counts(logits.detach(), target)
+    assert torch.equal(counts, hard_counts(logits.detach()[..., :2], target[..., :2]))
+
+
+def test_a_batch_of_nothing_but_ignored_voxels_is_no_nan():
+    logits = torch.randn(1, 3, 2, 2, 2)
+    assert torch.isfinite(dice_ce(logits, torch.full((1, 2, 2, 2), 3)))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from e2enet.data.datasets.labels import IGNORE
 from e2enet.data.images.volume import Volume, check_same_grid, read_channels, read_label
 from e2enet.events import BadInput
 
@@ -34,6 +35,7 @@ class Dataset:
         labels: {name: value}, "background": 0 included, values 0 … n without gaps.
         file_ending: such as ".nii.gz".
         cases: the training cases, sorted by name, each with a label.
+        ignore: the value of voxels that nobody judged, one above the highest label, or None.
     """
 
     folder: Path
@@ -42,6 +44,7 @@ class Dataset:
     labels: dict[str, int]
     file_ending: str
     cases: tuple[Case, ...]
+    ignore: int | None = None
 
     @property
     def num_classes(self) -> int:
@@ -86,9 +89,10 @@ def read_dataset(folder: str | os.PathLike) -> Dataset:
     ending = record.get("file_ending", ".nii.gz")
     if not isinstance(ending, str) or not ending.startswith("."):
         raise _wrong(path, "file_ending", "an ending such as .nii.gz")
-    dataset = Dataset(
-        folder, folder.resolve().name, _channels(record, path), _labels(record, path), ending, ()
-    )
+    labels = _labels(record, path)
+    ignore = labels.pop(IGNORE, None)
+    name, channels = folder.resolve().name, _channels(record, path)
+    dataset = Dataset(folder, name, channels, labels, ending, (), ignore)
     cases = _list_cases(dataset, "imagesTr", "labelsTr", label_needed=True)
     if not cases:
         raise BadInput(
@@ -96,9 +100,7 @@ def read_dataset(folder: str | os.PathLike) -> Dataset:
             help="Name images CASE_0000 with the ending that dataset.json gives as file_ending.",
             code="no-cases",
         )
-    return Dataset(
-        folder, dataset.name, dataset.channel_names, dataset.labels, dataset.file_ending, cases
-    )
+    return replace(dataset, cases=cases)
 
 
 def read_case(dataset: Dataset, case: Case) -> tuple[list[Volume], Volume | None]:
@@ -116,7 +118,8 @@ def read_case(dataset: Dataset, case: Case) -> tuple[list[Volume], Volume | None
         return volumes, None
     label = read_label(case.label)
     check_same_grid(volumes[0], label)
-    unknown = set(np.flatnonzero(np.bincount(label.array.ravel()))) - set(dataset.labels.values())
+    known = {*dataset.labels.values(), dataset.ignore}
+    unknown = set(np.flatnonzero(np.bincount(label.array.ravel()))) - known
     if unknown:
         values = ", ".join(str(int(v)) for v in sorted(unknown))
         raise BadInput(
@@ -191,6 +194,8 @@ def _labels(record: dict, path: Path) -> dict[str, int]:
         raise _wrong(path, "labels", "one number a label (regions are not supported)") from error
     if sorted(labels.values()) != list(range(len(labels))):
         raise _wrong(path, "labels", f"numbered 0 … {len(labels) - 1} without gaps")
+    if labels.get(IGNORE, len(labels) - 1) != len(labels) - 1:
+        raise _wrong(path, "labels", f'values in which "{IGNORE}" is the highest')
     return dict(sorted(labels.items(), key=lambda item: item[1]))
 
 

@@ -40,6 +40,24 @@ def split(dataset: Dataset, fold: int | str) -> Split:
     return splits[_number(fold, len(splits), f"{path} has")]
 
 
+def all_splits(dataset: Dataset) -> list[Split]:
+    """Every fold of a dataset: those of its `splits_final.json`, or nnU-Net's five.
+
+    Raises:
+        BadInput: as `split`; fewer than five cases and no such file.
+    """
+    if (dataset.folder / SPLITS).exists():
+        return _read(dataset)
+    if len(dataset.cases) < FOLDS:
+        raise BadInput(
+            f"{dataset.folder} has {len(dataset.cases)} cases; {FOLDS} folds need at least "
+            f"{FOLDS}.",
+            help=f"Give it more cases, or a {SPLITS} that says the folds.",
+            code="too-few-cases",
+        )
+    return [five_folds(dataset.case_names, fold) for fold in range(FOLDS)]
+
+
 def five_folds(case_names: Sequence[str], fold: int | str, *, seed: int = 12345) -> Split:
     """Training and held-out cases of a fold, the same as nnU-Net's.
 

@@ -122,8 +122,8 @@ def _describe(dataset: Dataset, case: Case) -> dict[str, Any]:
     box = bounding_box(occupied(arrays))
     size = tuple(stop - start for start, stop in box)
 
-    counts = np.bincount(classes.ravel(), minlength=dataset.num_classes)
-    where = np.flatnonzero(classes)
+    counts = np.bincount(classes.ravel(), minlength=dataset.num_classes)[: dataset.num_classes]
+    where = np.flatnonzero((classes > 0) & (classes < dataset.num_classes))  # nor the ignore label
     warnings = [warning for volume in volumes for warning in volume.warnings]
     if where.size == 0:
         warnings.append(("empty-label", f"{label.name} is empty: it holds no foreground voxel."))

@@ -272,7 +272,10 @@ def case_folder(dataset: Dataset, plan: Plan) -> Path:
 def _relevant(dataset: Dataset, plan: Plan) -> list:
     """Everything beside the files that decides what a preprocessed case looks like."""
     channels = [{**asdict(channel), "name": ""} for channel in plan.channels]
-    return [_VERSION, plan.spacing, plan.transpose, channels, sorted(dataset.labels.values())]
+    values = sorted(dataset.labels.values())
+    if dataset.ignore is not None:
+        values.append(dataset.ignore)
+    return [_VERSION, plan.spacing, plan.transpose, channels, values]
 
 
 def _preprocess_case(dataset: Dataset, plan: Plan, folder: Path, case: Case) -> None:
@@ -290,7 +293,8 @@ def _preprocess_case(dataset: Dataset, plan: Plan, folder: Path, case: Case) -> 
     assert label is not None  # read_dataset lists no training case without
     prepared = prepare(volumes, plan)
     classes = prepare_label(label, prepared.geometry, plan)
-    counts = np.bincount(classes.ravel())
+    # Without the ignore label, one above the classes: no patch is drawn for its sake.
+    counts = np.bincount(classes.ravel())[: dataset.num_classes]
     _write_array(folder / f"{case.name}.npy", prepared.array)
     _write_array(folder / f"{case.name}_label.npy", classes)
     _write_array(folder / f"{case.name}_points.npy", _points(classes, counts, case.name))

@@ -20,14 +20,21 @@ def dice_ce(logits: Tensor, target: Tensor, *, batch_dice: bool = False) -> Tens
 
     Args:
         logits: (B, classes, D, H, W).
-        target: (B, D, H, W) class numbers, int64.
+        target: (B, D, H, W) class numbers, int64; voxels with the number `classes` are ignored.
         batch_dice: one Dice of each class over the voxels of the whole batch, as nnU-Net has it
             for its low-resolution and 2D configurations; small structures that a sample lacks then
             weigh less.
     """
+    ignored = target == logits.shape[1]
     log_p = F.log_softmax(logits.float(), dim=1)
-    cross_entropy = F.nll_loss(log_p, target)
     p = log_p.exp()[:, 1:]
+    if ignored.any():
+        # Not the mean of the function itself: where everything is ignored that is 0 / 0.
+        summed = F.nll_loss(log_p, target, ignore_index=logits.shape[1], reduction="sum")
+        cross_entropy = summed / (~ignored).sum().clamp(min=1)
+        p = p * ~ignored[:, None]
+    else:
+        cross_entropy = F.nll_loss(log_p, target)
     classes = torch.arange(1, logits.shape[1], device=target.device).view(1, -1, 1, 1, 1)
     truth = (target[:, None] == classes).to(p.dtype)
     axes = (0, 2, 3, 4) if batch_dice else (2, 3, 4)
@@ -67,8 +74,11 @@ def downsample(target: Tensor, size: Sequence[int]) -> Tensor:
 
 @torch.no_grad()
 def hard_counts(logits: Tensor, target: Tensor) -> Tensor:
-    """True positives, false positives, false negatives of each foreground class: (classes-1, 3)."""
-    prediction = logits.argmax(dim=1)
+    """True positives, false positives, false negatives of each foreground class: (classes-1, 3).
+
+    Voxels with the number `classes` are ignored, as in the loss.
+    """
+    prediction = torch.where(target == logits.shape[1], 0, logits.argmax(dim=1))
     counts = []
     for value in range(1, logits.shape[1]):
         p, t = prediction == value, target == value

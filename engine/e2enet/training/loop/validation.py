@@ -89,7 +89,10 @@ def _dice(
     job = prepare_region(canonical, region, plan)
     predict_labels([job], predictor, canvas, labels=labels)
     undo = turned[0][1]
-    found = dice(undo(canvas), reference.array, [label.value for label in labels])
+    predicted = undo(canvas)
+    if dataset.ignore is not None:
+        predicted[reference.array == dataset.ignore] = 0
+    found = dice(predicted, reference.array, [label.value for label in labels])
     return {
         label.name: None if math.isnan(found[label.value]) else found[label.value]
         for label in labels

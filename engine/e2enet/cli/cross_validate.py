@@ -1,0 +1,108 @@
+"""`e2enet cross-validate`: every fold of a dataset, and what its model says of what it held out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from e2enet.cli.common import Debug, Progress, ProgressStyle, run
+from e2enet.events import Reporter
+from e2enet.training.run.presets import Preset
+
+if TYPE_CHECKING:
+    from e2enet.training.cross_validation import CrossValidated
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to the application."""
+    app.command("cross-validate")(cross_validate)
+
+
+def cross_validate(
+    dataset: Annotated[Path, typer.Argument(help="Folder in nnU-Net's raw layout.")],
+    output: Annotated[
+        Path, typer.Option(help="Folder for models, held-out predictions and their report.")
+    ],
+    base: Annotated[
+        str | None, typer.Option("--from", help="Model to fine-tune, by name or path.")
+    ] = None,
+    preset: Annotated[
+        Preset | None,
+        typer.Option(help="Values for what is not given: paper is E2ENet as published."),
+    ] = None,
+    sparsity: Annotated[
+        float | None, typer.Option(help="Feature sparsity S (default 0.8).")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Length of each fold (default 1000).")] = None,
+    iterations_per_epoch: Annotated[
+        int | None, typer.Option(help="Optimiser steps of an epoch (default 250).")
+    ] = None,
+    base_channels: Annotated[
+        int | None, typer.Option(help="Channels at full resolution (default the plan's, or 48).")
+    ] = None,
+    plan: Annotated[Path | None, typer.Option(help="Use this plan (JSON).")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything random (default 0).")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that read data; no effect on the result.")
+    ] = None,
+    progress: Progress = ProgressStyle.bar,
+    debug: Debug = False,
+) -> None:
+    """Train all folds, segment what each holds out, and evaluate it together.
+
+    The same command goes on after an interruption. Afterwards `e2enet segment --model OUTPUT`
+    averages the folds, with the post-processing that helped on the held-out cases.
+    """
+
+    def work(reporter: Reporter) -> None:
+        from e2enet.training.cross_validation import cross_validate as do
+
+        done = do(
+            dataset,
+            output,
+            base=base,
+            preset=preset,
+            plan=plan,
+            device=device,
+            workers=workers,
+            reporter=reporter,
+            sparsity=sparsity,
+            epochs=epochs,
+            iterations_per_epoch=iterations_per_epoch,
+            base_channels=base_channels,
+            seed=seed,
+        )
+        getattr(reporter, "close", lambda: None)()
+        if progress is ProgressStyle.bar:
+            _say(done)
+
+    run(work, progress=progress, debug=debug)
+
+
+def _say(done: CrossValidated) -> None:
+    if done.evaluation is None or done.choices is None:
+        typer.echo(f"{done.state.capitalize()}. The same command goes on.")
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("Label", "Dice", "95 % interval", "HD95 (mm)", "Only largest part", "Kept")
+    for column in table.columns[1:5]:
+        column.justify = "right"
+    intervals = done.evaluation.intervals("Dice")
+    for name in done.evaluation.names:
+        one, choice = intervals[name], done.choices[name]
+        table.add_row(
+            name,
+            f"{one.mean:.4f}",
+            f"{one.low:.3f} – {one.high:.3f}",
+            f"{done.evaluation.of_structure(name, 'HD95'):.2f}",
+            f"{choice.after:.4f}",
+            "largest part" if choice.keep_largest else "all",
+        )
+    console = Console()
+    console.print(table)
+    console.print(f"Report: {done.folder / 'report' / 'report.html'}", soft_wrap=True)
