@@ -21,6 +21,12 @@ def export(
         Path, typer.Argument(metavar="RUN", help="Folder of a training: OUTPUT.run beside OUTPUT.")
     ],
     output: Annotated[Path, typer.Argument(help="The bundle to write; must not exist.")],
+    best: Annotated[
+        bool,
+        typer.Option(
+            "--best", help="The checkpoint of the best Dice on held-out patches, not the last one."
+        ),
+    ] = False,
     progress: Progress = ProgressStyle.bar,
     debug: Debug = False,
 ) -> None:
@@ -34,7 +40,7 @@ def export(
 
         from e2enet.training.run.export import export_run
 
-        bundle = export_run(folder, Path(os.path.abspath(output)))
+        bundle = export_run(folder, Path(os.path.abspath(output)), best=best)
         provenance = bundle.model["provenance"]
         reporter.result(
             bundle=str(bundle.path),

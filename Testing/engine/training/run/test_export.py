@@ -13,6 +13,7 @@ from e2enet.bundle import Bundle
 from e2enet.events import BadInput
 from e2enet.inference import segment
 from e2enet.training.loop.checkpoint import load_checkpoint
+from e2enet.training.loop.trainer import BEST, CHECKPOINT, smoothed_dice
 from e2enet.training.run.export import export_run
 from e2enet.training.train import train
 
@@ -140,3 +141,26 @@ def test_what_cannot_be_exported(paused: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="holds no checkpoint yet"):
         export_run(run, tmp_path / "b")
     assert not (tmp_path / "b").exists()
+
+
+def test_the_best_checkpoint_is_that_of_the_smoothed_dice(
+    paused: Path, tmp_path: Path, tiny_dataset: Path
+) -> None:
+    shutil.copytree(paused, tmp_path / "m.run")
+    train(tiny_dataset, tmp_path / "m", **SMALL, resume=True)
+    rows = load_checkpoint(tmp_path / "m.run" / CHECKPOINT)["rows"]
+    smoothed = smoothed_dice(rows)
+    wanted = max(range(3), key=lambda epoch: (smoothed[epoch], epoch)) + 1
+    best = load_checkpoint(tmp_path / "m.run" / BEST)
+    assert len(best["rows"]) == wanted
+    bundle = export_run(tmp_path / "m.run", tmp_path / "best", best=True)
+    assert bundle.model["provenance"]["epochs"] == wanted
+    weights = bundle.load_network()[0].state_dict()
+    for name, tensor in best["network"].items():
+        torch.testing.assert_close(weights[name], tensor, atol=0, rtol=0)
+
+
+def test_smoothing_by_hand() -> None:
+    rows = [{"mean_dice": value} for value in (None, 0.5, 1.0, None, 0.0)]
+    assert smoothed_dice(rows) == [None, 0.5, pytest.approx(0.55), pytest.approx(0.55),
+                                   pytest.approx(0.495)]  # fmt: skip

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -36,7 +36,7 @@ from e2enet.training.loop.optimizer import (
 from e2enet.training.loop.recipe import Recipe
 from e2enet.training.loop.schedules import poly_lr, supervision_weights, warm_up
 
-CHECKPOINT = "checkpoint.safetensors"
+CHECKPOINT, BEST = "checkpoint.safetensors", "best.safetensors"
 CONTROL = "control"
 _REPORT_EVERY_S = 0.5
 _DRAW_EVERY_S = 20.0
@@ -345,6 +345,10 @@ class Trainer:
         self.losses, self.left_out, self._seconds = [], 0, 0.0
         if self.iteration == self.recipe.total:
             self.evolution.record()
+        smoothed = smoothed_dice(self.rows)
+        # Before the checkpoint: a run that is killed in between does this epoch again.
+        if smoothed[-1] is not None and smoothed[-1] == max(v for v in smoothed if v is not None):
+            save_checkpoint(self.folder / BEST, self.state_dict())
         self.save()
         now = time.monotonic()
         # Drawing takes half a second: short epochs do not wait for it every time.
@@ -402,3 +406,17 @@ def _leave_signals_to_the_parent(worker: int) -> None:
     """Ctrl-C reaches every process of a terminal, but the step under way needs its patches."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def smoothed_dice(rows: Sequence[Mapping[str, Any]]) -> list[float | None]:
+    """Mean online Dice after each epoch, smoothed as nnU-Net v2 does to find its best checkpoint.
+
+    Each value is 0.9 of the one before and 0.1 of the epoch's; None before the first that is known.
+    """
+    values: list[float | None] = []
+    last: float | None = None
+    for row in rows:
+        if (dice := row["mean_dice"]) is not None:
+            last = dice if last is None else 0.9 * last + 0.1 * dice
+        values.append(last)
+    return values

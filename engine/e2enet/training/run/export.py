@@ -18,7 +18,7 @@ from e2enet.dsff import Connections
 from e2enet.events import BadInput
 from e2enet.networks import E2ENet
 from e2enet.training.loop.checkpoint import load_checkpoint
-from e2enet.training.loop.trainer import CHECKPOINT, Trainer
+from e2enet.training.loop.trainer import BEST, CHECKPOINT, Trainer
 from e2enet.training.loop.validation import Scores, mean_dice
 from e2enet.training.run.card import model_card
 from e2enet.training.run.preparation import refuse_existing
@@ -60,13 +60,13 @@ class Snapshot:
         )
 
     @classmethod
-    def saved(cls, run: Run) -> Snapshot:
-        """The state in a run's last checkpoint.
+    def saved(cls, run: Run, *, best: bool = False) -> Snapshot:
+        """The state in a run's last checkpoint, or in that of its best held-out Dice.
 
         Raises:
             BadInput: there is none yet, or it is damaged.
         """
-        path = run.folder / CHECKPOINT
+        path = run.folder / (BEST if best else CHECKPOINT)
         if not path.exists():
             raise BadInput(
                 f"{run.folder} holds no checkpoint yet.",
@@ -88,7 +88,7 @@ class Snapshot:
         return cls(network, connections, history, list(state["rows"]), int(state["iteration"]))
 
 
-def export_run(folder: Path, output: Path) -> Bundle:
+def export_run(folder: Path, output: Path, *, best: bool = False) -> Bundle:
     """Write the bundle of a run's last checkpoint, also while the run goes on.
 
     A training that has not come to its end is marked in model.json: provenance has "unfinished":
@@ -97,6 +97,7 @@ def export_run(folder: Path, output: Path) -> Bundle:
     Args:
         folder: OUTPUT.run, the run's folder.
         output: the bundle to write; must not exist.
+        best: take the checkpoint of the best smoothed Dice on held-out patches instead.
 
     Raises:
         BadInput: the folder holds no training or no checkpoint yet, or the output exists.
@@ -110,7 +111,7 @@ def export_run(folder: Path, output: Path) -> Bundle:
     refuse_existing(output)
     run = Run.load(folder)
     plan = Plan.load(folder / PLAN)
-    state = Snapshot.saved(run)
+    state = Snapshot.saved(run, best=best)
     return export_bundle(output, run=run, state=state, plan=plan, metadata=run.metadata, scores={})
 
 
