@@ -13,7 +13,8 @@ from e2enet.bundle import Bundle
 from e2enet.events import BadInput
 from e2enet.inference import segment
 from e2enet.training.loop.checkpoint import load_checkpoint
-from e2enet.training.loop.trainer import BEST, CHECKPOINT, smoothed_dice
+from e2enet.training.loop.curves import smoothed_dice
+from e2enet.training.loop.trainer import BEST, CHECKPOINT
 from e2enet.training.run.export import export_run
 from e2enet.training.train import train
 

@@ -86,3 +86,17 @@ def _png(rows: Sequence[dict[str, Any]], history: Sequence[dict[str, Any]]) -> b
 
 def _number(value: float | None) -> float:
     return float("nan") if value is None else value
+
+
+def smoothed_dice(rows: Sequence[Mapping[str, Any]]) -> list[float | None]:
+    """Mean online Dice after each epoch, smoothed as nnU-Net v2 does to find its best checkpoint.
+
+    Each value is 0.9 of the one before and 0.1 of the epoch's; None before the first that is known.
+    """
+    values: list[float | None] = []
+    last: float | None = None
+    for row in rows:
+        if (dice := row["mean_dice"]) is not None:
+            last = dice if last is None else 0.9 * last + 0.1 * dice
+        values.append(last)
+    return values

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +26,7 @@ from e2enet.events import BadInput, Reporter
 from e2enet.networks import E2ENet
 from e2enet.runtime.execution import kernels_work
 from e2enet.training.loop.checkpoint import load_checkpoint, save_checkpoint
-from e2enet.training.loop.curves import write_curves
+from e2enet.training.loop.curves import smoothed_dice, write_curves
 from e2enet.training.loop.loss import hard_counts, supervised_loss
 from e2enet.training.loop.optimizer import (
     load_optimizer_state,
@@ -406,17 +406,3 @@ def _leave_signals_to_the_parent(worker: int) -> None:
     """Ctrl-C reaches every process of a terminal, but the step under way needs its patches."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def smoothed_dice(rows: Sequence[Mapping[str, Any]]) -> list[float | None]:
-    """Mean online Dice after each epoch, smoothed as nnU-Net v2 does to find its best checkpoint.
-
-    Each value is 0.9 of the one before and 0.1 of the epoch's; None before the first that is known.
-    """
-    values: list[float | None] = []
-    last: float | None = None
-    for row in rows:
-        if (dice := row["mean_dice"]) is not None:
-            last = dice if last is None else 0.9 * last + 0.1 * dice
-        values.append(last)
-    return values
