@@ -13,8 +13,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-_CPU_FACTOR = 1.12  # of what is kept: gradients that live at once, and copies for the kernels
-_CPU_FIXED = 620 * 2**20  # bytes: Python, its libraries and compiled kernels
+_CPU_FACTOR = 1.10  # of what is kept: gradients that live at once, and copies for the kernels
+_CPU_FIXED = 613 * 2**20  # bytes: Python, its libraries and compiled kernels
 _LARGEST_WIDTH = 320
 _LOSS_COPIES = 7  # logits, their logarithms, probabilities, truth, overlap, and gradients
 
