@@ -143,8 +143,8 @@ class E2ENetSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
 
     def cleanup(self):
         """Slicer exits, or the module is reloaded: nothing of ours goes on."""
-        self.removeObservers()
         self.setParameterNode(None)
+        self.removeObservers()
         for panel in self.panels:
             panel.cleanup()
 
@@ -155,11 +155,13 @@ class E2ENetSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
 
     def enter(self):
         self.initializeParameterNode()
+        self.host.entered = True
         for panel in self.panels:
             panel.update()
 
     def exit(self):
-        """Runs go on while another module is shown."""
+        """Runs go on while another module is shown, whose views are left alone."""
+        self.host.entered = False
 
     def onSceneStartClose(self, caller, event):
         self.setParameterNode(None)
@@ -180,23 +182,27 @@ class E2ENetSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
         self.models.refresh()
 
     def initializeParameterNode(self):
+        from E2ENetSegmentationLib.mrml import segmentations
+
         parameters = self.logic.getParameterNode()
         if not parameters.parameterNode.GetAttribute("E2ENet.known"):
             parameters.parameterNode.SetAttribute("E2ENet.known", "1")
             self.segment.restore(parameters)
         if parameters.inputVolume is None:
-            first = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
-            if first is not None and not first.GetHideFromEditors():
-                parameters.inputVolume = first
+            parameters.inputVolume = segmentations.shownVolume(slicer.app.applicationLogic())
         self.setParameterNode(parameters)
 
     def setParameterNode(self, parameters):
+        from E2ENetSegmentationLib.mrml.choices import Choices
+
         if self._parameterNode is not None:
+            self._choices.release()
             for tag in self._guiTags:
                 self._parameterNode.disconnectGui(tag)
             self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.onModified)
         self._parameterNode, self._guiTags = parameters, []
         if parameters is not None:
+            self._choices = Choices(parameters)
             self._guiTags = [parameters.connectGui(ui) for ui in self.tabs.values()]
             self.addObserver(parameters, vtk.vtkCommand.ModifiedEvent, self.onModified)
         for panel in self.panels:

@@ -40,6 +40,7 @@ class FakeHost:
     """Same methods as `E2ENetSegmentationLib.ui.host.SlicerHost`."""
 
     def __init__(self) -> None:
+        self.entered = True
         self.timers = []
         self.settings = {}
         self.answers = []  # for the next dialogs
@@ -90,16 +91,20 @@ class FakeHost:
     saveFile = lambda self, title, name, pattern: self.openFile(title, pattern)  # noqa: E731
     openFolder = lambda self, title: self.openFile(title, "")  # noqa: E731
 
-    def volumeSelector(self, container, text):
+    def volumeSelector(self, container, text, changed):
         selector = FakeWidget("qMRMLNodeComboBox", text)
+        selector.connect("currentNodeChanged(vtkMRMLNode*)", changed)
         container._items.append((text, selector))
         return selector
 
     def clearForm(self, container):
         container._items = []
 
-    def fillTable(self, table, rows, *, editable=(), checkable=(), stretch=(0,), choices=None):
+    def fillTable(
+        self, table, rows, *, editable=(), checkable=(), stretch=(0,), choices=None, marked=()
+    ):
         table._rows = [list(row) for row in rows]
+        table._marked = list(marked)
         table._props["rowCount"] = len(rows)
         table._row = min(table._row, len(rows) - 1)
 

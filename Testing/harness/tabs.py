@@ -5,33 +5,60 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 
+import slicer
+import vtk
 from E2ENetSegmentationLib.core import Core
 from E2ENetSegmentationLib.engine import dependencies, paths
 from E2ENetSegmentationLib.fusion.panel import FusionPanel
+from E2ENetSegmentationLib.mrml.choices import Choices
 from E2ENetSegmentationLib.segment.panel import SegmentPanel
 from E2ENetSegmentationLib.training.panel import FineTunePanel
 
 from .host import FakeHost
+from .parameters import Parameters
 from .widgets import Ui
 
 RESOURCES = Path(paths.LIB).parent / "Resources"
 
 
-class SegmentTab:
+class BoundTab:
+    """A tab whose choices stand in the parameter node."""
+
+    def bind(self, parameters=None):
+        """What the module does with a parameter node, in its order."""
+        self.parameters = parameters or Parameters(slicer.mrmlScene)
+        self.choices = Choices(self.parameters)
+        self.parameters.connectGui(self.ui)
+        self.parameters.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: self.panel.update())
+        self.panel.setParameterNode(self.parameters)
+
+    def close_scene(self, scene):
+        """What the module does when a person closes the scene."""
+        self.choices.release()
+        self.panel.setParameterNode(None)
+        self.panel.sceneAboutToClose()
+        scene.Clear(False)
+        self.bind()
+
+    def choose_node(self, selector, node):
+        """As a person does; a real selector tells of both."""
+        selector.setCurrentNode(node)
+        selector._emit("nodeActivated(vtkMRMLNode*)", node)
+
+
+class SegmentTab(BoundTab):
     """The panel with its widgets and its host."""
 
-    def __init__(self, model="tiny", host=None, parameters=None):
+    def __init__(self, model="tiny", host=None):
         self.ui, self.host = Ui(RESOURCES / "UI" / "SegmentTab.ui"), host or FakeHost()
         checks = dependencies.Dependencies(RESOURCES, self.host)
         self.panel = SegmentPanel(self.ui, Core(), self.host, checks)
-        self.parameters = parameters or SimpleNamespace(model="", extraVolumes=[])
-        self.panel.setParameterNode(self.parameters)
+        self.bind()
         if self.panel.models:
             self.panel.selectModel(model)
 
     def choose(self, volume):
-        self.ui.inputSelector.setCurrentNode(volume)
-        self.panel.update()
+        self.choose_node(self.ui.inputSelector, volume)
 
     def wait(self):
         self.host.pump(lambda: not self.panel.running)
@@ -46,20 +73,19 @@ class SegmentTab:
         return self.ui.segmentButton.enabled and not self.ui.cancelButton.enabled
 
 
-class FusionTab:
+class FusionTab(BoundTab):
     """The Fusion panel with its widgets and its host."""
 
     def __init__(self, model="tiny"):
         self.ui, self.host = Ui(RESOURCES / "UI" / "FusionTab.ui"), FakeHost()
         checks = dependencies.Dependencies(RESOURCES, self.host)
         self.panel = FusionPanel(self.ui, Core(), self.host, checks)
-        self.parameters = SimpleNamespace(explainedNode="", extraVolumes=[])
-        self.panel.setParameterNode(self.parameters)
+        self.bind()
         self.panel.selectModel(model)
 
     def choose(self, volume, stage=1, level=0, label=0):
         """A volume, a node, and a label by its place in the list (0: none)."""
-        self.ui.inputSelector.setCurrentNode(volume)
+        self.choose_node(self.ui.inputSelector, volume)
         self.ui.nodeTable.setCurrentCell(level, stage - 1)
         self.ui.labelComboBox.currentIndex = label
         self.panel.update()

@@ -33,7 +33,11 @@ NODE_BOX = (
         "editEnabled": False,
         "renameEnabled": False,
     },
-    ("currentNodeChanged(vtkMRMLNode*)", "currentNodeChanged(bool)"),
+    (
+        "currentNodeChanged(vtkMRMLNode*)",
+        "currentNodeChanged(bool)",
+        "nodeActivated(vtkMRMLNode*)",
+    ),
     ("currentNode", "setCurrentNode", "setMRMLScene"),
 )
 SPIN = (
@@ -131,6 +135,7 @@ class FakeWidget:
             _node=None,
             _items=[],
             _rows=[],
+            _marked=[],
             _row=-1,
             _column=-1,
             _cells={},

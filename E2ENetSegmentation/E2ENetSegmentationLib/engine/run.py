@@ -24,7 +24,7 @@ class EngineRun:
     def __init__(self, arguments, folder, onEvent=None, process=EngineProcess) -> None:
         self.arguments = [*arguments, "--progress", "json"]
         self.folder = folder
-        self.warnings = []
+        self.warnings = []  # (code, sentence)
         self.result = {}
         self._error = None
         self._onEvent = onEvent or (lambda event: None)
@@ -62,7 +62,7 @@ class EngineRun:
         for event in self._process.poll():
             kind = event["event"]
             if kind == "warning":
-                self.warnings.append(str(event.get("message", "")))
+                self.warnings.append((str(event.get("code", "")), str(event.get("message", ""))))
             elif kind == "error":
                 self._error = event
             elif kind == "result":

@@ -1,5 +1,7 @@
 """The Fusion tab: where and at which scale a model took its evidence, as overlay and plot."""
 
+from typing import ClassVar
+
 from E2ENetSegmentationLib.engine.dependencies import TRAIN
 from E2ENetSegmentationLib.fusion import view
 from E2ENetSegmentationLib.fusion.maps import SHARE, FusionMaps
@@ -17,6 +19,7 @@ from E2ENetSegmentationLib.fusion.plot import FlowPlot
 from E2ENetSegmentationLib.fusion.run import FusionRequest, FusionRun
 from E2ENetSegmentationLib.i18n import tr as _
 from E2ENetSegmentationLib.mrml import hierarchy, segmentations
+from E2ENetSegmentationLib.mrml.choices import nodeId
 from E2ENetSegmentationLib.refusal import Refused
 from E2ENetSegmentationLib.ui.panel import fillCombo
 from E2ENetSegmentationLib.ui.run_panel import RunPanel
@@ -26,6 +29,7 @@ class FusionPanel(RunPanel):
     """See the module's documentation, and `RunPanel` for the arguments."""
 
     purpose = TRAIN  # importance asks for gradients
+    SELECTORS: ClassVar[dict] = {**RunPanel.SELECTORS, "explainedSegmentation": "runSelector"}
 
     def __init__(self, ui, core, host, dependencies) -> None:
         super().__init__(ui, core, host, dependencies)
@@ -35,17 +39,16 @@ class FusionPanel(RunPanel):
         self._directions = []
         self._allNodes = False  # which chart is wanted
         self._shown = None  # the request whose maps are shown
+        self._chosen = None  # (volume, segmentation) when they were last looked at
         self.refreshModels()
         self._connect()
         self.update()
 
     def _connect(self) -> None:
         ui = self.ui
-        ui.runSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.onRunChanged)
         ui.nodeTable.connect("currentCellChanged(int,int,int,int)", self.onNodeChanged)
         ui.directionComboBox.connect("currentIndexChanged(int)", self.onDirectionChanged)
         ui.rawCheckBox.connect("toggled(bool)", self.onDirectionChanged)
-        ui.inputSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.update)
         ui.thresholdSlider.connect("valueChanged(double)", self.onAdjusted)
         ui.opacitySlider.connect("valueChanged(double)", self.onAdjusted)
         ui.showButton.connect("clicked()", self.onShow)
@@ -74,11 +77,12 @@ class FusionPanel(RunPanel):
         super().setParameterNode(parameters)
 
     def update(self, *_args) -> None:
-        """Enable what can be done now."""
+        """Enable what can be done now; maps and words go with the volume they are of."""
         ui = self.ui
         super().update()
+        self._followChoice()
         ready = self.ready and self.node is not None
-        ui.showButton.enabled = ready and ui.inputSelector.currentNode() is not None
+        ui.showButton.enabled = ready and self.volume is not None
         ui.flowButton.enabled = ready
         ui.allFlowsButton.enabled = ready
         shown = self.maps is not None and self.maps.exists
@@ -87,19 +91,26 @@ class FusionPanel(RunPanel):
         ui.opacitySlider.enabled = shown
         ui.rawCheckBox.enabled = self.direction not in (DOMINANT, COMPARE)
 
-    # What the person does
+    def _followChoice(self) -> None:
+        """A segmentation knows its model; what was shown of another volume goes."""
+        parameters = self.parameters
+        if parameters is None:
+            return
+        run = parameters.explainedSegmentation
+        before, now = self._chosen, (nodeId(self.volume), nodeId(run))
+        self._chosen = now
+        if before == now:
+            return
+        if run is not None and (before is None or before[1] != now[1]):
+            self.selectModel(segmentations.origin(run)[1])
+        if before is not None and before[0] != now[0]:
+            if self._shown is not None and self._shown.volumeNodes[:1] != [self.volume]:
+                view.hide()
+                self.maps = self._shown = None
+            if not self.busy:
+                self.say("")
 
-    def onRunChanged(self, *_args) -> None:
-        """A segmentation knows its volumes and its model."""
-        with self.sentences():
-            volumeNodes, name = segmentations.origin(self.ui.runSelector.currentNode())
-            if name:
-                self.selectModel(name)
-            if volumeNodes:
-                self.ui.inputSelector.setCurrentNode(volumeNodes[0])
-                for selector, node in zip(self._selectors, volumeNodes[1:], strict=False):
-                    selector.setCurrentNode(node)
-        self.update()
+    # What the person does
 
     def onNodeChanged(self, *_args) -> None:
         if self.parameters is not None and self.node is not None:
@@ -121,6 +132,7 @@ class FusionPanel(RunPanel):
 
     def onShow(self) -> None:
         with self.sentences():
+            self.onActivated()
             request = self._request()
             request.check()
             found = FusionMaps.find(request)
@@ -141,7 +153,7 @@ class FusionPanel(RunPanel):
     def sceneAboutToClose(self) -> None:
         """The nodes go away: end the run and forget the maps."""
         super().sceneAboutToClose()
-        self.maps = self.plot = self._shown = None
+        self.maps = self.plot = self._shown = self._chosen = None
         self.update()
 
     # The run
@@ -152,7 +164,7 @@ class FusionPanel(RunPanel):
         return FusionRequest(
             volumeNodes=self._volumes() if withImage else [],
             model=model,
-            roiNode=ui.roiSelector.currentNode() if withImage else None,
+            roiNode=self.parameters.roi if withImage else None,
             device=self.device,
             node=self.node,
             label=model.labels[index - 1].name if index > 0 and withImage else "",
@@ -161,7 +173,7 @@ class FusionPanel(RunPanel):
 
     def _runOf(self, model, volumeNodes):
         """The segmentation that was chosen, if model and volume are still those it came from."""
-        run = self.ui.runSelector.currentNode()
+        run = self.parameters.explainedSegmentation
         inputs, name = segmentations.origin(run)
         return run if name == model.name and volumeNodes[:1] in ([], inputs[:1]) else None
 
@@ -179,6 +191,11 @@ class FusionPanel(RunPanel):
             self._takePlot(result.plot, result.request, result.warnings)
             return
         self.plot = result.plot
+        volume = result.request.volumeNodes[0]
+        if volume is not self.volume:
+            text = _("The maps of {volume} are in the scene; choose it and Show brings them.")
+            self.say(text.format(volume=volume.GetName()))
+            return
         self._take(result.maps, result.request, result.warnings)
 
     def _showFlow(self, allNodes: bool) -> None:

@@ -112,7 +112,9 @@ class FusionRun(InputRun):
         plot = FlowPlot.make(request.model, flow, request.node)
         nodes = [*(maps.nodes() if maps else []), *plot.nodes()]
         hierarchy.group(nodes, request.place, request.model.title)
-        self.result = FusionResult(request, maps, plot, list(self._engine.warnings))
+        self.result = FusionResult(
+            request, maps, plot, [text for _code, text in self._engine.warnings]
+        )
 
     def _wanted(self, entry) -> bool:
         """Whether an entry of the index is of the node and the label that were asked for."""

@@ -8,7 +8,7 @@ import slicer
 
 from E2ENetSegmentationLib.i18n import tr as _
 from E2ENetSegmentationLib.mrml import volumes
-from E2ENetSegmentationLib.mrml.segmentations import worldMatrix
+from E2ENetSegmentationLib.mrml.segmentations import rememberInputs, worldMatrix
 from E2ENetSegmentationLib.refusal import Refused
 
 
@@ -49,6 +49,7 @@ def fitRoi(volumeNode, sizeMillimetres=None, roiNode=None):
     node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
     node.SetAndObserveObjectToNodeMatrix(slicer.util.vtkMatrixFromArray(frame))
     node.SetSize(*size)
+    rememberInputs(node, [volumeNode])
     return node
 
 

@@ -10,8 +10,9 @@ from E2ENetSegmentationLib.refusal import Refused
 
 TERMINOLOGY_CONTEXT = "Segmentation category and type - DICOM master list"
 REGION_CONTEXT = "Anatomic codes - DICOM master list"
-MADE_BY_TAG = "E2ENet.Model"
+MADE_BY_TAG, VALUE_TAG = "E2ENet.Model", "E2ENet.Value"
 INPUT_ROLE = "E2ENet.Input"
+HIDDEN = "E2ENet.Hidden"
 
 
 def importLabels(
@@ -65,6 +66,7 @@ def importLabels(
             segment.SetName(segmentName(label, standardNames))
             segment.SetColor(*(channel / 255.0 for channel in label.color))
             segment.SetTag(MADE_BY_TAG, modelName)
+            segment.SetTag(VALUE_TAG, str(label.value))
             if label.terminology:
                 segment.SetTag(segment.GetTerminologyEntryTagName(), terminologyEntry(label))
         node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
@@ -160,7 +162,7 @@ def _showSurface(node, show3D: bool) -> None:
 
 
 def rememberInputs(node, volumeNodes) -> None:
-    """Keep which volumes a segmentation came from, one a channel."""
+    """Keep which volumes a segmentation or a region came from, one a channel."""
     node.RemoveNodeReferenceIDs(INPUT_ROLE)
     for volumeNode in volumeNodes:
         node.AddNodeReferenceID(INPUT_ROLE, volumeNode.GetID())
@@ -170,30 +172,50 @@ def origin(node):
     """(volumes, name of the model) that a segmentation came from; empty where unknown."""
     if node is None:
         return [], ""
-    count = node.GetNumberOfNodeReferences(INPUT_ROLE)
-    inputs = [node.GetNthNodeReference(INPUT_ROLE, index) for index in range(count)]
-    if not count:
-        inputs = [node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole())]
+    inputs = _inputs(node)
     segmentation = node.GetSegmentation()
     for identifier in segmentIds(segmentation):
-        text = vtk.reference("")
-        if segmentation.GetSegment(identifier).GetTag(MADE_BY_TAG, text):
-            return [volume for volume in inputs if volume is not None], str(text)
-    return [volume for volume in inputs if volume is not None], ""
+        model = tagOf(segmentation.GetSegment(identifier), MADE_BY_TAG)
+        if model:
+            return inputs, model
+    return inputs, ""
 
 
-def volumesTable(array: np.ndarray, volumeNode, labels, standardNames: bool = False) -> list:
-    """Rows (name, value of the label, mL), in the order of the bundle."""
-    each = volumes.voxelMillilitres(volumeNode)
-    counts = np.bincount(array.ravel().astype(np.int64), minlength=1)
-    return [
-        (
-            segmentName(label, standardNames),
-            label.value,
-            float(counts[label.value] * each) if label.value < len(counts) else 0.0,
-        )
-        for label in labels
-    ]
+def tagOf(segment, name: str) -> str:
+    text = vtk.reference("")
+    return str(text) if segment.GetTag(name, text) else ""
+
+
+def valueOf(segment) -> int:
+    """The value that the segment had in the engine's label map."""
+    text = tagOf(segment, VALUE_TAG)
+    return int(text) if text.isdigit() else segment.GetLabelValue()
+
+
+def _inputs(node) -> list:
+    """The volumes that a segmentation or a region was made from; empty where unknown."""
+    count = node.GetNumberOfNodeReferences(INPUT_ROLE)
+    inputs = [node.GetNthNodeReference(INPUT_ROLE, index) for index in range(count)]
+    if not count and node.IsA("vtkMRMLSegmentationNode"):
+        inputs = [node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole())]
+    return [volume for volume in inputs if volume is not None]
+
+
+def isOf(node, volumeNode) -> bool:
+    """Whether a segmentation or a region (or none) is not known to be of another volume."""
+    return node is None or _inputs(node)[:1] in ([], [volumeNode])
+
+
+def latestOf(volumeNode):
+    """The last segmentation that a model made of a volume, or None."""
+    scene = volumeNode.GetScene() if volumeNode is not None else None
+    count = scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") if scene is not None else 0
+    for index in reversed(range(count)):
+        node = scene.GetNthNodeByClass(index, "vtkMRMLSegmentationNode")
+        inputs, model = origin(node)
+        if model and inputs[:1] == [volumeNode]:
+            return node
+    return None
 
 
 def centreOfLargest(array: np.ndarray, volumeNode):
@@ -220,6 +242,36 @@ def show(volumeNode, applicationLogic) -> None:
         return
     selection.SetActiveVolumeID(volumeNode.GetID())
     applicationLogic.PropagateVolumeSelection(1)
+
+
+def shownVolume(applicationLogic):
+    """The volume that the slice views show, else the first of the scene; or None."""
+    scene = slicer.mrmlScene
+    selection = applicationLogic.GetSelectionNode() if applicationLogic else None
+    active = selection.GetActiveVolumeID() if selection is not None else None
+    for node in (
+        scene.GetNodeByID(active) if active else None,
+        scene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode"),
+    ):
+        if node is not None and node.IsA("vtkMRMLScalarVolumeNode"):
+            return None if node.GetHideFromEditors() else node
+    return None
+
+
+def showOnlyOf(volumeNode) -> None:
+    """Hide what models made of other volumes; what was hidden so comes back with its volume."""
+    for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
+        inputs, model = origin(node)
+        display = node.GetDisplayNode()
+        if not model or not inputs or display is None:
+            continue
+        if inputs[0] is volumeNode:
+            if node.GetAttribute(HIDDEN):
+                node.RemoveAttribute(HIDDEN)
+                display.SetVisibility(True)
+        elif display.GetVisibility():
+            display.SetVisibility(False)
+            node.SetAttribute(HIDDEN, "1")
 
 
 def jumpTo(point) -> None:

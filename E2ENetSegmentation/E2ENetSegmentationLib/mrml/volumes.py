@@ -41,6 +41,8 @@ def checkVolumes(volumeNodes, channels) -> None:
 def checkVolume(node) -> None:
     """Refuse one volume that is not a 3D scalar image under at most a linear transform."""
     name = node.GetName()
+    if node.GetScene() is None:
+        raise Refused(_("{name} was removed from the scene.").format(name=name))
     if node.IsA("vtkMRMLMultiVolumeNode"):
         raise Refused(
             _("{name} is a 4D volume.").format(name=name),

@@ -1,10 +1,15 @@
 """The Segment tab: choose, click, watch; decides everything, touches widgets as PythonQt allows."""
 
+from typing import ClassVar
+
 from E2ENetSegmentationLib.engine import devices
 from E2ENetSegmentationLib.i18n import tr as _
-from E2ENetSegmentationLib.mrml import roi
+from E2ENetSegmentationLib.mrml import roi, segmentations
+from E2ENetSegmentationLib.mrml.choices import nodeId
 from E2ENetSegmentationLib.refusal import Refused
 from E2ENetSegmentationLib.segment import sequences
+from E2ENetSegmentationLib.segment.outcome import cells, headline
+from E2ENetSegmentationLib.segment.results import resultOf
 from E2ENetSegmentationLib.segment.run import SegmentRequest
 from E2ENetSegmentationLib.ui.panel import fillCombo
 from E2ENetSegmentationLib.ui.run_panel import RunPanel
@@ -13,9 +18,14 @@ from E2ENetSegmentationLib.ui.run_panel import RunPanel
 class SegmentPanel(RunPanel):
     """See the module's documentation, and `RunPanel` for the arguments."""
 
+    SELECTORS: ClassVar[dict] = {**RunPanel.SELECTORS, "outputSegmentation": "outputSelector"}
+
     def __init__(self, ui, core, host, dependencies) -> None:
         super().__init__(ui, core, host, dependencies)
-        self.result = None
+        self._several = []  # results of a batch, until something else is chosen
+        self._chosen = None  # what was chosen when results were last looked for
+        self._withheld = None  # the choice of which a run goes on, or came to nothing
+        self._read = (None, None)  # (which state of which segmentation, its result)
         self._showDevices()
         devices.whenKnown(host, self._showDevices)
         self.refreshModels()
@@ -25,7 +35,6 @@ class SegmentPanel(RunPanel):
     def _connect(self) -> None:
         ui = self.ui
         ui.deviceComboBox.connect("currentIndexChanged(int)", self.onDeviceChanged)
-        ui.inputSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.onInputChanged)
         ui.placeRoiButton.connect("clicked()", self.onPlaceRoi)
         ui.segmentButton.connect("clicked()", self.onSegment)
         ui.batchButton.connect("clicked()", self.onBatch)
@@ -58,10 +67,11 @@ class SegmentPanel(RunPanel):
             setattr(parameters, name, self.host.setting(name, default) == "1")
 
     def update(self, *_args) -> None:
-        """Enable what can be done now."""
+        """Enable what can be done now, and show the result of what is chosen."""
         ui, model = self.ui, self.model
         super().update()
-        chosen = ui.inputSelector.currentNode() is not None
+        self._followChoice()
+        chosen = self.volume is not None
         ui.segmentButton.enabled = self.ready and chosen
         ui.placeRoiButton.enabled = chosen
         single = self.ready and len(model.channels) == 1
@@ -73,7 +83,7 @@ class SegmentPanel(RunPanel):
             ui.segmentButton.toolTip = _("There is no model; import one in the tab Models.")
         else:
             ui.segmentButton.toolTip = _("Segment {volume} with {model}.").format(
-                volume=ui.inputSelector.currentNode().GetName(), model=model.title
+                volume=self.volume.GetName(), model=model.title
             )
 
     # What the person does
@@ -89,30 +99,43 @@ class SegmentPanel(RunPanel):
         index = max(0, self.ui.deviceComboBox.currentIndex)
         self.host.setSetting("device", self._devices[index][1])
 
-    def onInputChanged(self, *_args) -> None:
-        """Another volume gets a result of its own; the last one's is not overwritten."""
-        volume = self.ui.inputSelector.currentNode()
-        output = self.ui.outputSelector.currentNode()
-        if output is not None and volume is not None:
-            reference = output.GetNodeReference(output.GetReferenceImageGeometryReferenceRole())
-            if reference is not None and reference is not volume:
-                self.ui.outputSelector.setCurrentNode(None)
-        self.update()
-
     def onPlaceRoi(self) -> None:
         with self.sentences():
-            volume = self.ui.inputSelector.currentNode()
+            volume = self.volume
             if volume is None or volume.GetImageData() is None:
                 raise Refused(_("Choose a volume with voxels first."))
             size = self.model.fieldOfView() if self.model else None
-            node = roi.fitRoi(volume, size, self.ui.roiSelector.currentNode())
+            node = roi.fitRoi(volume, size, self.parameters.roi)
             node.GetDisplayNode().SetVisibility(True)
-            self.ui.roiSelector.setCurrentNode(node)
+            self.choose(roi=node)
             self.say(_("Drag the box so that it holds the structure."))
 
     def onSegment(self) -> None:
         with self.sentences():
-            self._begin([self._request(self._volumes(), self.ui.outputSelector.currentNode())])
+            self.onActivated()
+            if self.busy:
+                return
+            output = self.parameters.outputSegmentation
+            self._checkOutput(output)
+            self._begin([self._request(self._volumes(), output)])
+
+    def _checkOutput(self, output) -> None:
+        """What was made of another volume is only overwritten when a person says so."""
+        if segmentations.isOf(output, self.volume):
+            return
+        question = _(
+            "{output} was made of another volume, {other}.\n\n"
+            "Replace its segments by those of {volume}?"
+        ).format(
+            output=output.GetName(),
+            other=segmentations.origin(output)[0][0].GetName(),
+            volume=self.volume.GetName(),
+        )
+        if not self.host.confirm(question):
+            raise Refused(
+                _("{output} was left as it is.").format(output=output.GetName()),
+                _("Choose another output, or none for a new segmentation."),
+            )
 
     def onBatch(self) -> None:
         with self.sentences():
@@ -135,10 +158,60 @@ class SegmentPanel(RunPanel):
         self._handOver(self.host.openEditor)
 
     def sceneAboutToClose(self) -> None:
-        """The nodes go away: end the run and forget the result."""
+        """The nodes go away: end the run and forget the results."""
+        self._several, self._read = [], (None, None)
         super().sceneAboutToClose()
-        self.result = None
-        self.ui.resultsWidget.visible = False
+
+    # The result of what is chosen
+
+    @property
+    def result(self):
+        """Of the volume and the segmentation that are chosen, as the scene has it; or None."""
+        output = self.parameters.outputSegmentation if self.parameters is not None else None
+        if output is None or not segmentations.isOf(output, self.volume):
+            return None
+        state = (output.GetID(), output.GetSegmentation().GetMTime())
+        if state != self._read[0]:
+            self._read = (state, resultOf(output))
+        return self._read[1]
+
+    def _choice(self) -> tuple:
+        nodes = (self.volume, self.parameters.outputSegmentation) if self.parameters else ()
+        return tuple(nodeId(node) for node in nodes)
+
+    def _followChoice(self) -> None:
+        """Show the result of what is chosen now; what was of something else goes."""
+        before, now = self._chosen, self._choice()
+        self._chosen = now
+        if before != now:
+            self._several = []
+            self._withheld = self._withheld if self.busy else None
+            if before and now and before[0] != now[0]:
+                self._showVolume()
+        results = self._several
+        if not results and self._withheld != now and self.result is not None:
+            results = [self.result]
+        if before != now and not self.busy and (before or results):
+            self.say(headline(results[0]) if results else "")
+        self._fillTable(results)
+
+    def _showVolume(self) -> None:
+        """The views show the patient whose results the panel shows."""
+        there = self.volume is not None and self.volume.GetImageData() is not None
+        if there and self.host.entered:
+            self.host.showVolume(self.volume)
+            segmentations.showOnlyOf(self.volume)
+
+    def _fillTable(self, results) -> None:
+        rows = [row for result in results for row in result.rows]
+        self.ui.resultsWidget.visible = bool(rows)
+        if not rows:
+            return
+        texts = []
+        for result in results:
+            texts += cells(result.rows, f"{result.title}: " if len(results) > 1 else "")
+        marked = [index for index, row in enumerate(rows) if row.unusual]
+        self.host.fillTable(self.ui.resultsTable, texts, marked=marked)
 
     # The run
 
@@ -147,7 +220,7 @@ class SegmentPanel(RunPanel):
             volumeNodes=volumeNodes,
             model=self._chosenModel(),
             outputNode=outputNode,
-            roiNode=self.ui.roiSelector.currentNode() if withRegion else None,
+            roiNode=self.parameters.roi if withRegion else None,
             device=self.device,
             mirroring=self.ui.mirroringCheckBox.checked,
             standardNames=self.ui.standardNamesCheckBox.checked,
@@ -162,32 +235,48 @@ class SegmentPanel(RunPanel):
             volume=request.volumeNodes[0].GetName(), model=request.model.title
         )
 
+    def _begin(self, requests) -> None:
+        """A result that is shown is of an earlier run: it goes until this one has its own."""
+        if not self.busy:
+            self._several, self._withheld = [], self._choice()
+        super()._begin(requests)
+
     def _show(self, results) -> None:
-        self.result = results[-1]
-        rows = []
-        for result in results:
-            prefix = f"{result.volumeNode.GetName()}: " if len(results) > 1 else ""
-            rows += [(prefix + name, f"{volume:.2f}") for name, _value, volume in result.rows]
-        self.host.fillTable(self.ui.resultsTable, rows)
-        self.ui.resultsWidget.visible = True
-        if len(results) == 1 and self.result.segmentationNode.GetScene() is not None:
-            self.ui.outputSelector.setCurrentNode(self.result.segmentationNode)
-            self.host.showVolume(self.result.volumeNode)
-            if self.result.centre is not None:
-                self.host.jumpTo(self.result.centre)
-        warnings = [warning for result in results for warning in result.warnings]
-        if len(results) == 1:
-            text = _("Done: {name}.").format(name=self.result.segmentationNode.GetName())
-        else:
+        asked, self._withheld = self._withheld, None
+        if len(results) > 1:
             text = _("Done: {count} volumes.").format(count=len(results))
-        self.say(" ".join([text, *dict.fromkeys(warnings)]))
+            doubtful = [result for result in results if result.doubtful or result.empty]
+            if doubtful:
+                names = ", ".join(result.title for result in doubtful)
+                text = _("Look at {names} before you use them.").format(names=names) + " " + text
+            warnings = [warning for result in results for warning in result.warnings]
+            self.say(" ".join([text, *dict.fromkeys(warnings)]))
+            self._several = results
+            self.log(text)
+            return
+        (result,) = results
+        text = headline(result)
         self.log(text)
+        node = result.segmentationNode
+        if node.GetScene() is None:  # it lies in a sequence
+            self._several = results
+        elif asked == self._choice():
+            self.choose(outputSegmentation=node)
+            self._showVolume()
+            if result.centre is not None and self.host.entered:
+                self.host.jumpTo(result.centre)
+        elif self.volume is not result.volumeNode:
+            text = _("{text} Choose {volume} to see it.").format(
+                text=text, volume=result.volumeNode.GetName()
+            )
+        self.say(text)
 
     def _handOver(self, opener) -> None:
         with self.sentences():
-            if self.result is None or self.result.segmentationNode.GetScene() is None:
+            result = self._several[-1] if self._several else self.result
+            if result is None or result.segmentationNode.GetScene() is None:
                 raise Refused(_("There is no result any more; segment again."))
-            opener(self.result.segmentationNode, self.result.volumeNode)
+            opener(result.segmentationNode, result.volumeNode)
 
     def _showModel(self) -> None:
         """Lines about the model as well."""

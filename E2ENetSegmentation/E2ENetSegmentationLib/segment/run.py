@@ -1,11 +1,14 @@
 """One segmentation from the volume in the scene to the segmentation beside it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 from E2ENetSegmentationLib.engine import paths
 from E2ENetSegmentationLib.mrml import segmentations, volumes
 from E2ENetSegmentationLib.mrml.run import InputRequest, InputRun
+from E2ENetSegmentationLib.segment import results
+from E2ENetSegmentationLib.segment.outcome import IN_THE_ROWS
+from E2ENetSegmentationLib.segment.results import SegmentResult
 
 
 @dataclass
@@ -28,27 +31,8 @@ class SegmentRequest(InputRequest):
         arguments = super().toArguments(inputs, output, region)
         return [*arguments, "--tta" if self.mirroring else "--no-tta"]
 
-    def accept(self, result: "SegmentResult") -> None:
+    def accept(self, result: SegmentResult) -> None:
         """Called with the result while everything is still there."""
-
-
-@dataclass
-class SegmentResult:
-    """What came of it.
-
-    Attributes:
-        segmentationNode: The segmentation in the scene.
-        volumeNode: Its first input.
-        rows: (segment, label value, mL) in the order of the bundle.
-        centre: A point (world RAS, mm) inside the largest segment, or None where nothing was found.
-        warnings: Sentences of the engine.
-    """
-
-    segmentationNode: object
-    volumeNode: object
-    rows: list
-    centre: object = None
-    warnings: list = field(default_factory=list)
 
 
 class SegmentRun(InputRun):
@@ -74,13 +58,9 @@ class SegmentRun(InputRun):
             show3D=request.show3D,
         )
         segmentations.rememberInputs(node, request.volumeNodes)
-        self.result = SegmentResult(
-            node,
-            volumeNode,
-            segmentations.volumesTable(array, volumeNode, labels, request.standardNames),
-            segmentations.centreOfLargest(array, volumeNode),
-            self._engine.warnings,
-        )
+        warnings = [text for code, text in self._engine.warnings if code not in IN_THE_ROWS]
+        results.remember(node, self._engine.result.get("labels") or [], warnings)
+        self.result = results.resultOf(node, segmentations.centreOfLargest(array, volumeNode))
         request.accept(self.result)
 
     def _labels(self) -> list:

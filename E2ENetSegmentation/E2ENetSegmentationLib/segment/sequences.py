@@ -6,7 +6,8 @@ import slicer
 
 from E2ENetSegmentationLib.i18n import tr as _
 from E2ENetSegmentationLib.refusal import Refused
-from E2ENetSegmentationLib.segment.run import SegmentRequest, SegmentResult
+from E2ENetSegmentationLib.segment.results import SegmentResult
+from E2ENetSegmentationLib.segment.run import SegmentRequest
 
 
 @dataclass

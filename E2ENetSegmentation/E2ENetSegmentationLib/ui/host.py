@@ -8,12 +8,14 @@ import slicer
 from E2ENetSegmentationLib.mrml import segmentations
 
 PREFIX = "E2ENetSegmentation/"
+WARNING = (255, 213, 128)
 
 
 class SlicerHost:
     """Timers, settings, dialogs, tables and other modules of the running Slicer."""
 
     def __init__(self) -> None:
+        self.entered = False  # whether the module is the one that is shown
         self._kept = []  # PythonQt drops objects that only C++ refers to
 
     # Time and settings
@@ -62,8 +64,8 @@ class SlicerHost:
 
     # Widgets
 
-    def volumeSelector(self, container, text: str):
-        """A volume selector with its label as a new row of a form."""
+    def volumeSelector(self, container, text: str, changed):
+        """A volume selector with its label as a new row of a form; `changed` is its slot."""
         import qt
 
         selector = slicer.qMRMLNodeComboBox()
@@ -72,6 +74,7 @@ class SlicerHost:
         selector.removeEnabled = False
         selector.noneEnabled = True
         selector.setMRMLScene(slicer.mrmlScene)
+        selector.connect("currentNodeChanged(vtkMRMLNode*)", changed)
         label = qt.QLabel(text)
         container.layout().addRow(label, selector)
         self._kept += [selector, label]
@@ -87,12 +90,20 @@ class SlicerHost:
                 widget.setParent(None)
 
     def fillTable(
-        self, table, rows, *, editable=(), checkable=(), stretch=(0,), choices=None
+        self,
+        table,
+        rows,
+        *,
+        editable=(),
+        checkable=(),
+        stretch=(0,),
+        choices=None,
+        marked=(),
     ) -> None:
         """Show rows of texts; a bool in a checkable column is a check box.
 
-        Columns in `stretch` share the width that the others leave. `choices` has the texts that
-        are offered in a column; another one can be typed.
+        Columns in `stretch` share the width that the others leave; rows in `marked` stand out.
+        `choices` has the texts that are offered in a column; another one can be typed.
         """
         import qt
 
@@ -107,6 +118,9 @@ class SlicerHost:
                     item.setCheckState(qt.Qt.Checked if value else qt.Qt.Unchecked)
                 if c in editable:
                     flags = flags | qt.Qt.ItemIsEditable
+                if r in marked:  # both colours, for a dark theme's text is light
+                    item.setBackground(qt.QBrush(qt.QColor(*WARNING)))
+                    item.setForeground(qt.QBrush(qt.QColor(0, 0, 0)))
                 item.setFlags(flags)
                 item.setToolTip(item.text())
                 table.setItem(r, c, item)

@@ -1,5 +1,9 @@
 """What the tabs share that run a model on volumes: the model and its channels."""
 
+from typing import ClassVar
+
+import slicer
+
 from E2ENetSegmentationLib.engine import devices
 from E2ENetSegmentationLib.engine.dependencies import SEGMENT
 from E2ENetSegmentationLib.i18n import tr as _
@@ -10,11 +14,15 @@ from E2ENetSegmentationLib.ui.watch_panel import WatchPanel
 class RunPanel(WatchPanel):
     """A tab with modelComboBox, inputSelector, channelsWidget, roiSelector, progressBar and so on.
 
+    What is chosen stands in the parameter node alone, where `Choices` keeps it of one volume. The
+    panel writes there and shows what it finds there; it never answers one selector with another.
+
     Args:
         dependencies: `Dependencies`; asked before the first run.
     """
 
     purpose = SEGMENT  # which packages a run needs
+    SELECTORS: ClassVar[dict] = {"inputVolume": "inputSelector", "roi": "roiSelector"}
 
     def __init__(self, ui, core, host, dependencies) -> None:
         super().__init__(ui, core, host)
@@ -23,9 +31,12 @@ class RunPanel(WatchPanel):
         self.dependencies = dependencies
         self.parameters = None
         self._selectors = []
+        self._filling = False
         self._requests = []  # that wait for their turn
         self._done = []  # results of those that had it
         ui.modelComboBox.connect("currentIndexChanged(int)", self.onModelChanged)
+        for name in self.SELECTORS.values():
+            getattr(ui, name).connect("nodeActivated(vtkMRMLNode*)", self.onActivated)
         ui.cancelButton.connect("clicked()", self.onCancel)
 
     # The model and its channels
@@ -63,33 +74,61 @@ class RunPanel(WatchPanel):
         channels = self.model.channels if self.model else [_("Volume")]
         several = len(channels) > 1
         ui.inputLabel.text = f"{channels[0]}:" if several else _("Volume:")
-        before = [selector.currentNode() for selector in self._selectors]
         self.host.clearForm(ui.channelsWidget)
         self._selectors = [
-            self.host.volumeSelector(ui.channelsWidget, f"{name}:") for name in channels[1:]
+            self.host.volumeSelector(ui.channelsWidget, f"{name}:", self.onExtraChanged)
+            for name in channels[1:]
         ]
         ui.channelsWidget.visible = several
-        self._chooseExtra(before)
+        self._fillExtra()
 
-    def _volumes(self) -> list:
-        """What is chosen, one a channel; None where nothing is."""
-        return [
-            self.ui.inputSelector.currentNode(),
-            *(selector.currentNode() for selector in self._selectors),
-        ]
-
-    def _chooseExtra(self, volumeNodes) -> None:
-        """Choose the further channels where nothing is chosen yet."""
-        for selector, node in zip(self._selectors, volumeNodes, strict=False):
-            if selector.currentNode() is None:
-                selector.setCurrentNode(node)
+    # What is chosen
 
     def setParameterNode(self, parameters) -> None:
         """Follow another parameter node; None while the scene is closing."""
         self.parameters = parameters
         if parameters is not None:
-            self._chooseExtra(parameters.extraVolumes)
             self.update()
+
+    def choose(self, **choices) -> None:
+        """Write choices into the parameter node, in one modification."""
+        if self.parameters is None:
+            return
+        with slicer.util.NodeModify(self.parameters.parameterNode):
+            for name, value in choices.items():
+                setattr(self.parameters, name, value)
+
+    def onActivated(self, *_args) -> None:
+        """Write down what the selectors show: one of the same name may be chosen in silence."""
+        shown = {name: getattr(self.ui, box).currentNode() for name, box in self.SELECTORS.items()}
+        if self.parameters is not None:
+            changed = {n: v for n, v in shown.items() if getattr(self.parameters, n) is not v}
+            self.choose(**changed)
+
+    def onExtraChanged(self, *_args) -> None:
+        """A further channel was chosen."""
+        if not self._filling and self.parameters is not None:
+            others = list(self.parameters.extraVolumes)[len(self._selectors) :]
+            self.choose(extraVolumes=[*(s.currentNode() for s in self._selectors), *others])
+
+    def _fillExtra(self) -> None:
+        """Show the further channels that are chosen."""
+        if self.parameters is None:
+            return
+        chosen = [*self.parameters.extraVolumes, *[None] * len(self._selectors)]
+        self._filling = True
+        for selector, node in zip(self._selectors, chosen, strict=False):
+            selector.setCurrentNode(node)
+        self._filling = False
+
+    @property
+    def volume(self):
+        """The volume that is chosen, or None."""
+        return self.parameters.inputVolume if self.parameters is not None else None
+
+    def _volumes(self) -> list:
+        """What is chosen, one a channel; None where nothing is."""
+        return [self.volume, *(selector.currentNode() for selector in self._selectors)]
 
     # The run
 
@@ -105,20 +144,22 @@ class RunPanel(WatchPanel):
 
     @property
     def ready(self) -> bool:
-        return self.model is not None and not self.running
+        return self.model is not None and not self.busy
 
     def update(self, *_args) -> None:
-        """Enable what can be done now."""
+        """Show what is chosen, and enable what can be done now."""
+        self._fillExtra()
         self.ui.cancelButton.enabled = self.running
         self.ui.progressBar.visible = self.running
 
     def _begin(self, requests) -> None:
         """Run one request after the other."""
-        if self.running:
+        if self.busy:
             return
-        self.dependencies.ensure(self.purpose, self.device)
-        self._requests, self._done = list(requests), []
-        self._next()
+        with self.starting():
+            self.dependencies.ensure(self.purpose, self.device)
+            self._requests, self._done = list(requests), []
+            self._next()
 
     def _next(self) -> None:
         request = self._requests.pop(0)
@@ -136,7 +177,10 @@ class RunPanel(WatchPanel):
 
     def _progress(self, text: str) -> str:
         total = len(self._done) + 1 + len(self._requests)
-        return f"{len(self._done) + 1}/{total}  {text}" if total > 1 else text
+        text = f"{len(self._done) + 1}/{total}  {text}" if total > 1 else text
+        inputs = self._run.request.volumeNodes[:1] if self.running else []
+        elsewhere = inputs and inputs[0] is not self.volume  # somebody looks at another one
+        return f"{inputs[0].GetName()}: {text}" if elsewhere else text
 
     def _finished(self, run) -> None:
         self._done.append(run.result)
@@ -148,12 +192,6 @@ class RunPanel(WatchPanel):
     def _show(self, results) -> None:
         """Take the results of all requests."""
         raise NotImplementedError
-
-    def _watch(self, run) -> None:
-        """The channels that were chosen are kept with the scene."""
-        if self.parameters is not None:
-            self.parameters.extraVolumes = [s.currentNode() for s in self._selectors]
-        super()._watch(run)
 
     def onCancel(self) -> None:
         self.cancel(_("Cancelled."))

@@ -1,5 +1,7 @@
 """What tabs share in which something runs: a timer looks at it, its words are shown and kept."""
 
+import contextlib
+
 from E2ENetSegmentationLib.engine.events import progressPercent, progressText
 from E2ENetSegmentationLib.i18n import tr as _
 from E2ENetSegmentationLib.ui.panel import Panel
@@ -19,12 +21,29 @@ class WatchPanel(Panel):
     def __init__(self, ui, core, host) -> None:
         super().__init__(ui, core, host)
         self._run = None
+        self._starting = False
         self._seenLines = 0
         self._timer = host.timer(POLL_MILLISECONDS, self.poll)
 
     @property
     def running(self) -> bool:
         return self._run is not None
+
+    @property
+    def busy(self) -> bool:
+        """Whether something runs or is about to: a second click changes nothing."""
+        return self.running or self._starting
+
+    @contextlib.contextmanager
+    def starting(self):
+        """Busy from the first click on: questions, installations and files come before a run."""
+        self._starting = True
+        self.update()
+        try:
+            yield
+        finally:
+            self._starting = False
+            self.update()
 
     def _watch(self, run) -> None:
         """Follow a run that was started."""
@@ -85,10 +104,10 @@ class WatchPanel(Panel):
         """Nothing runs any more."""
         self._timer.stop()
         self._run = None
+        self.update()
         if text:
             self.say(text)
             self.log(text)
-        self.update()
 
     def cleanup(self) -> None:
         """Slicer exits or the module is reloaded."""

@@ -7,9 +7,9 @@ the Python layer of a Slicer release over real Qt widgets, and what that needs (
         HVENV/bin/python Testing/slicer/acceptance/click_path.py VOLUME \\
         --ref v5.12.3 --out pictures
 
-Pick a volume, Segment, look at the result; see the fusion over it; cancel; fine-tune two epochs on
-two cases; use what came out. Exit status 1 with a list of problems if anything went wrong, also
-what Slicer only prints.
+Pick a volume, Segment, look at the result; two more volumes in between; see the fusion over it;
+cancel; fine-tune two epochs on two cases; use what came out; save and load. Exit status 1 with a
+list of problems if anything went wrong, also what Slicer only prints.
 """
 
 import argparse
@@ -61,6 +61,8 @@ class Walk:
         self.h.load_module(MODULE)
         self.widget = self.h.open_module("E2ENetSegmentation")
         self.tabs = self.widget.tabs
+        jump = self.widget.host.jumpTo
+        self.widget.host.jumpTo = lambda point: (setattr(self, "centre", point), jump(point))
 
     def picture(self, name, tab):
         self.widget.ui.tabWidget.currentIndex = tab
@@ -119,17 +121,72 @@ class Walk:
         self.h.process_events(50)
         node = panel.result.segmentationNode
         names = [node.GetSegmentation().GetNthSegment(i).GetName() for i in range(2)]
-        print("segments:", names, "volumes:", [row[2] for row in panel.result.rows])
+        print("segments:", names, "volumes:", [row.millilitres for row in panel.result.rows])
         assert ui.outputSelector.currentNode() is node
         assert ui.resultsTable.rowCount >= 2
+        self.jumped()
         self.picture("segment", SEGMENT)
-        self.jumped(panel.result.centre)
         self.zoom(node)
         self.views("segment")
         self.result = node
 
-    def jumped(self, centre):
+    def other_patients(self):
+        """Two more volumes, chosen after a run and during one: nobody gets another's result."""
+        ui, panel = self.tabs["SegmentTab"], self.widget.segment
+        scene, logic = self.slicer.mrmlScene, self.slicer.modules.volumes.logic()
+        second, third = (logic.CloneVolume(scene, self.volume, n) for n in ("Second", "Third"))
+        self.choose(ui.inputSelector, second)  # after a run
+        self.chosen(second, None)
+        assert panel.result is None
+        assert ui.statusLabel.text == "", ui.statusLabel.text
+        ui.segmentButton.click()
+        self.h.process_events(300)
+        assert panel.running, ui.statusLabel.text
+        self.choose(ui.inputSelector, third)  # during a run
+        self.chosen(third, None)
+        self.h.wait_until(lambda: not panel.running, 10 * MINUTES)
+        self.chosen(third, None)
+        assert panel.result is None
+        assert "Choose Second to see it" in ui.statusLabel.text, ui.statusLabel.text
+        ui.segmentButton.click()
+        self.h.wait_until(lambda: not panel.running, 10 * MINUTES)
+        results = self.slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+        assert [node.GetNodeReference("E2ENet.Input") for node in results] == [
+            self.volume,
+            second,
+            third,
+        ]
+        for volume, node in zip((second, self.volume), (results[1], results[0]), strict=True):
+            self.choose(ui.inputSelector, volume)  # back: its own result is there again
+            self.chosen(volume, node)
+            assert panel.result.segmentationNode is node
+            assert [n.GetDisplayNode().GetVisibility() for n in results] == [
+                int(n is node) for n in results
+            ]
+        self.choose(self.tabs["FusionTab"].runSelector, results[2])  # brings its volume along
+        self.chosen(third, results[2])
+        self.choose(ui.inputSelector, self.volume)
+        assert self.tabs["FusionTab"].runSelector.currentNode() is None
+        for node in (*results[1:], second, third):
+            scene.RemoveNode(node)
+        self.chosen(self.volume, self.result)
+
+    def choose(self, selector, node):
+        selector.setCurrentNode(node)
+        self.h.process_events(50)
+
+    def chosen(self, volume, output):
+        """The selectors of both tabs and the parameter node agree."""
+        parameters = self.widget.logic.getParameterNode()
+        for tab in ("SegmentTab", "FusionTab"):
+            assert self.tabs[tab].inputSelector.currentNode() is volume
+        assert parameters.inputVolume is volume
+        assert self.tabs["SegmentTab"].outputSelector.currentNode() is output
+        assert parameters.outputSegmentation is output
+
+    def jumped(self):
         """The slices have come to the result by themselves."""
+        centre = self.centre
         for logic in self.h.slice_logics.values():
             matrix = logic.GetSliceNode().GetSliceToRAS()
             for row in range(3):
@@ -141,7 +198,6 @@ class Walk:
         node.GetRASBounds(bounds)
         self.field = 1.5 * max(bounds[2 * i + 1] - bounds[2 * i] for i in range(3))
         self.middle = [(bounds[2 * i] + bounds[2 * i + 1]) / 2 for i in range(3)]
-        self.centre = self.widget.segment.result.centre
         display = node.GetDisplayNode()
         display.SetVisibility2DFill(False)
         display.SetSliceIntersectionThickness(3)
@@ -236,6 +292,10 @@ class Walk:
         assert self.widget.fusion.node == (1, 1)
         assert self.widget.logic.getParameterNode().explainedNode == "1:1"
         assert count > 0
+        self.choose(segment.inputSelector, self.volume)
+        self.choose(segment.outputSelector, self.result)
+        said, rows = segment.statusLabel.text, segment.resultsTable.rowCount
+        assert self.widget.segment.result is not None
         segment.standardNamesCheckBox.checked = True
         with tempfile.TemporaryDirectory() as folder:
             path = str(Path(folder) / "scene.mrml")
@@ -252,6 +312,11 @@ class Walk:
         assert self.widget.fusion.node == (1, 1)
         assert segment.standardNamesCheckBox.checked
         assert cases.rowCount == count
+        result = self.widget.segment.result
+        assert result.volumeNode.GetName() == chosen
+        assert segment.resultsTable.rowCount == len(result.rows) == rows
+        assert segment.statusLabel.text == said, segment.statusLabel.text
+        self.picture("segment-loaded", SEGMENT)
 
     def advanced(self):
         ui = self.tabs["SegmentTab"]
@@ -279,7 +344,7 @@ def main():
     problems = []
     try:
         walk = Walk(options)
-        steps = ["advanced", "segment", "fusion"]
+        steps = ["advanced", "segment", "other_patients", "fusion"]
         if not options.only_segment:
             steps += ["cancel", "fine_tune", "models", "save_and_load", "close_in_the_middle"]
         for step in steps:
