@@ -32,11 +32,15 @@ class BoundTab:
         self.parameters.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: self.panel.update())
         self.panel.setParameterNode(self.parameters)
 
-    def close_scene(self, scene):
-        """What the module does when a person closes the scene."""
+    def forget(self):
+        """What the module does when a scene is about to close."""
         self.choices.release()
         self.panel.setParameterNode(None)
         self.panel.sceneAboutToClose()
+
+    def close_scene(self, scene):
+        """A person closes the scene."""
+        self.forget()
         scene.Clear(False)
         self.bind()
 

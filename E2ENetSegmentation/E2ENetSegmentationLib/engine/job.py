@@ -76,8 +76,9 @@ class Job:
         """Take the engine's answer and set `result`; True if it was asked something else."""
         raise NotImplementedError
 
-    def _ask(self, arguments) -> None:
-        self._engine = EngineRun(arguments, self._folder, self._onEvent)
+    def _ask(self, arguments, names=None) -> None:
+        """Start a verb; `names` says what a person calls what the engine reads."""
+        self._engine = EngineRun(arguments, self._folder, self._onEvent, names=names)
         self._engine.start()
 
     def _clean(self) -> None:

@@ -3,6 +3,7 @@
 from E2ENetSegmentationLib.engine.process import EngineProcess, engineCommand
 from E2ENetSegmentationLib.engine.python import interpreter
 from E2ENetSegmentationLib.engine.temporary import diskFull, isFull
+from E2ENetSegmentationLib.engine.words import spoken
 from E2ENetSegmentationLib.i18n import tr as _
 from E2ENetSegmentationLib.refusal import Cancelled, Refused
 
@@ -19,9 +20,10 @@ class EngineRun:
         folder: For the process's output files.
         onEvent: Called with each event as it comes.
         process: Something like `EngineProcess`; tests hand over their own.
+        names: What the engine reads -> what a person calls it.
     """
 
-    def __init__(self, arguments, folder, onEvent=None, process=EngineProcess) -> None:
+    def __init__(self, arguments, folder, onEvent=None, process=EngineProcess, names=None) -> None:
         self.arguments = [*arguments, "--progress", "json"]
         self.folder = folder
         self.warnings = []  # (code, sentence)
@@ -29,6 +31,7 @@ class EngineRun:
         self._error = None
         self._onEvent = onEvent or (lambda event: None)
         self._makeProcess = process
+        self._names = names or {}
         self._process = None
 
     @property
@@ -61,6 +64,9 @@ class EngineRun:
         """
         for event in self._process.poll():
             kind = event["event"]
+            if kind in ("warning", "error"):
+                said = [str(event.get(key, "")) for key in ("code", "message", "help")]
+                event["message"], event["help"] = spoken(*said, self._names)
             if kind == "warning":
                 self.warnings.append((str(event.get("code", "")), str(event.get("message", ""))))
             elif kind == "error":

@@ -77,16 +77,18 @@ class InputRun(Job):
         request.prepare()
         request.check()
         box = request.box()
-        inputs = []
+        inputs, names = [], {}
         for index, node in enumerate(request.volumeNodes[: len(request.model.channels)]):
-            inputs.append(str(self._folder / f"input_{index:04d}.nrrd"))
-            volumes.writeVolume(node, inputs[-1])
+            path = self._folder / f"E2ENetVolume{index}.nrrd"
+            inputs.append(str(path))
+            names |= dict.fromkeys((str(path), path.name, path.stem), node.GetName())
+            volumes.writeVolume(node, path)
         region = ""
         if box is not None:
             path = self._folder / "region.mrk.json"
             path.write_text(roi.markupsText(box, request.volumeNodes[0]), encoding="utf-8")
             region = str(path)
-        self._ask(request.toArguments(inputs, str(self._output), region))
+        self._ask(request.toArguments(inputs, str(self._output), region), names)
 
     def _answered(self) -> bool:
         for node in self.request.volumeNodes[:1]:

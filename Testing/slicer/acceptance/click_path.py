@@ -151,11 +151,10 @@ class Walk:
         ui.segmentButton.click()
         self.h.wait_until(lambda: not panel.running, 10 * MINUTES)
         results = self.slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
-        assert [node.GetNodeReference("E2ENet.Input") for node in results] == [
-            self.volume,
-            second,
-            third,
-        ]
+        made = [node.GetNodeReference("E2ENet.Input").GetName() for node in results]
+        assert made == [self.volume.GetName(), "Second", "Third"], (made, ui.statusLabel.text)
+        inputs = [node.GetNodeReference("E2ENet.Input") for node in results]
+        assert inputs == [self.volume, second, third], inputs
         for volume, node in zip((second, self.volume), (results[1], results[0]), strict=True):
             self.choose(ui.inputSelector, volume)  # back: its own result is there again
             self.chosen(volume, node)
