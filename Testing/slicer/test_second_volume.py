@@ -237,8 +237,8 @@ def test_a_doubtful_result_leads_with_the_doubt(scene, doubting):
     tab.choose(add_volume(scene, name="A"))
     tab.segment()
     text = tab.ui.statusLabel.text
-    assert text.startswith("Check A segmentation before use: 1 of 2 volumes")
-    assert "Segment Editor" in text
+    assert text.startswith("This result is doubtful, look at it before you use it: cube measures")
+    assert "A segmentation can be corrected in Segment Editor." in text
     assert "Place" in text
     assert "Done" not in text
     rows = tab.ui.resultsTable._rows

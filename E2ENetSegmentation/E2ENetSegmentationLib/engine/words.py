@@ -11,7 +11,7 @@ _SENTENCE = re.compile(r"(?<=[.!?])\s+")
 def _helps() -> dict:
     """What helps by the error's code, where the engine's advice is for a terminal."""
     region = _(
-        "Put a region around the structure with Place, or take a volume that shows it whole."
+        "Put a region around the structure with Place, or take a volume that shows all of it."
     )
     device = _("Choose CPU as the device, under Advanced.")
     again = _("Install the model again in the tab Models.")

@@ -2,19 +2,16 @@
 
 from E2ENetSegmentationLib.i18n import tr as _
 
-IN_THE_ROWS = ("unusual-volume", "nothing-found")  # warnings of the engine that are told here
-
 
 def headline(result) -> str:
     """The sentences below the button."""
     name, volume = result.segmentationNode.GetName(), result.volumeNode.GetName()
     if result.empty:
         parts = [_("Nothing was found in {volume}.").format(volume=volume), _remedy()]
-    elif result.doubtful:
-        text = _("Check {name} before use: {n} of {total} volumes are far from any in training.")
+    elif result.doubt:
         parts = [
-            text.format(name=name, n=len(result.doubtful), total=len(result.rows)),
-            _("Look at it in the slices, or correct it in Segment Editor. If it is wrong:"),
+            result.doubt,
+            _("{name} can be corrected in Segment Editor. If it is wrong:").format(name=name),
             _remedy(),
         ]
     else:
@@ -33,7 +30,7 @@ def cells(rows, prefix: str = "") -> list:
     """Texts of the table's columns: segment, volume, usual volume."""
     return [
         (
-            ("⚠ " if row.unusual else "") + prefix + row.name,
+            ("⚠ " if row.doubtful else "") + prefix + row.name,
             f"{row.millilitres:.2f}",
             "{:.2f} – {:.2f}".format(*row.usual) if row.usual else "",
         )

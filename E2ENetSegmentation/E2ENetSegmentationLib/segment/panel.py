@@ -210,7 +210,7 @@ class SegmentPanel(RunPanel):
         texts = []
         for result in results:
             texts += cells(result.rows, f"{result.title}: " if len(results) > 1 else "")
-        marked = [index for index, row in enumerate(rows) if row.unusual]
+        marked = [index for index, row in enumerate(rows) if row.doubtful]
         self.host.fillTable(self.ui.resultsTable, texts, marked=marked)
 
     # The run
@@ -245,7 +245,7 @@ class SegmentPanel(RunPanel):
         asked, self._withheld = self._withheld, None
         if len(results) > 1:
             text = _("Done: {count} volumes.").format(count=len(results))
-            doubtful = [result for result in results if result.doubtful or result.empty]
+            doubtful = [result for result in results if result.doubt or result.empty]
             if doubtful:
                 names = ", ".join(result.title for result in doubtful)
                 text = _("Look at {names} before you use them.").format(names=names) + " " + text

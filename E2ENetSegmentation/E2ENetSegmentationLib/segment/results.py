@@ -12,7 +12,9 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 from E2ENetSegmentationLib.mrml import segmentations
 
-USUAL_TAG, WARNINGS = "E2ENet.UsualML", "E2ENet.Warnings"
+USUAL_TAG, DOUBT_TAG = "E2ENet.UsualML", "E2ENet.Doubtful"
+WARNINGS, DOUBT = "E2ENet.Warnings", "E2ENet.Doubt"
+DOUBTFUL, NOTHING = "doubtful-result", "nothing-found"  # codes of the engine's warnings
 
 
 @dataclass(frozen=True)
@@ -23,13 +25,13 @@ class Row:
         name: Of the segment.
         millilitres: Its volume as it is now.
         usual: Smallest and largest volume of the training cases in mL, or None.
-        unusual: Whether the engine found it far from that.
+        doubtful: Whether the engine says that it should not be believed unseen.
     """
 
     name: str
     millilitres: float
     usual: tuple | None = None
-    unusual: bool = False
+    doubtful: bool = False
 
 
 @dataclass
@@ -41,7 +43,8 @@ class SegmentResult:
         volumeNode: Its first input.
         rows: One a segment, in the order of the bundle.
         centre: A point (world RAS, mm) inside the largest segment, or None where nothing was found.
-        warnings: Sentences of the engine.
+        doubt: Why it should not be believed unseen, or "".
+        warnings: Further sentences of the engine.
         title: Name of the volume.
     """
 
@@ -49,6 +52,7 @@ class SegmentResult:
     volumeNode: object
     rows: list
     centre: object = None
+    doubt: str = ""
     warnings: list = field(default_factory=list)
     title: str = field(init=False)
 
@@ -56,31 +60,42 @@ class SegmentResult:
         self.title = self.volumeNode.GetName()  # an item of a sequence goes when it is done
 
     @property
-    def doubtful(self) -> list:
-        """Rows outside their usual range."""
-        return [row for row in self.rows if row.unusual]
-
-    @property
     def empty(self) -> bool:
         return not any(row.millilitres for row in self.rows)
 
 
-def remember(node, entries, warnings) -> None:
+def remember(node, entries, known, warnings) -> None:
     """Keep with a segmentation what cannot be read from its voxels.
 
     Args:
-        entries: The engine's of each label: value, and `usual_ml` and `unusual` where known.
-        warnings: Sentences.
+        entries: The engine's of each label of the result: value, name and `doubtful`.
+        known: The labels of the model, with the volumes of its training cases.
+        warnings: (code, sentence) of the engine.
     """
-    node.SetAttribute(WARNINGS, json.dumps(list(warnings)))
+    said = {code: text for code, text in warnings if code in (DOUBTFUL, NOTHING)}
+    node.SetAttribute(DOUBT, said.get(DOUBTFUL, ""))
+    others = [text for code, text in warnings if code not in said]
+    node.SetAttribute(WARNINGS, json.dumps(others))
     segmentation = node.GetSegmentation()
-    usual = {int(e["value"]): e for e in entries if e.get("usual_ml")}
+    byValue = {int(entry["value"]): entry for entry in entries}
     for identifier in segmentations.segmentIds(segmentation):
         segment = segmentation.GetSegment(identifier)
-        entry = usual.get(segmentations.valueOf(segment))
-        if entry is not None:
-            kept = [*map(float, entry["usual_ml"]), bool(entry.get("unusual"))]
-            segment.SetTag(USUAL_TAG, json.dumps(kept))
+        entry = byValue.get(segmentations.valueOf(segment))
+        if entry is None:
+            continue
+        usual = _usual(str(entry["name"]), known)
+        if usual is not None:
+            segment.SetTag(USUAL_TAG, json.dumps(list(usual)))
+        if entry.get("doubtful"):
+            segment.SetTag(DOUBT_TAG, "1")
+
+
+def _usual(name: str, known):
+    """The range of a label in training; "Left Head" is a "Head" of the model."""
+    for label in known:
+        if name == label.name or name.endswith(f" {label.name}"):
+            return label.usual_ml
+    return None
 
 
 def resultOf(node, centre=None):
@@ -88,28 +103,32 @@ def resultOf(node, centre=None):
     inputs, model = segmentations.origin(node)
     if not inputs or not model:
         return None
-    segmentation = node.GetSegmentation()
+    segmentation, tag = node.GetSegmentation(), segmentations.tagOf
     counts, found = {}, []
     for identifier in segmentations.segmentIds(segmentation):
         segment = segmentation.GetSegment(identifier)
-        if not segment.HasTag(segmentations.MADE_BY_TAG):
+        if not tag(segment, segmentations.MADE_BY_TAG):
             continue
-        low, high, unusual = _read(segmentations.tagOf(segment, USUAL_TAG), [None, None, False])
-        usual = None if low is None else (low, high)
-        row = Row(segment.GetName(), _millilitres(segment, counts), usual, bool(unusual))
+        usual = _read(tag(segment, USUAL_TAG))
+        row = Row(
+            segment.GetName(),
+            _millilitres(segment, counts),
+            tuple(usual) if len(usual) == 2 else None,
+            bool(tag(segment, DOUBT_TAG)),
+        )
         found.append((segmentations.valueOf(segment), row))
     rows = [row for _value, row in sorted(found, key=lambda entry: entry[0])]
-    return SegmentResult(node, inputs[0], rows, centre, _read(node.GetAttribute(WARNINGS), []))
+    warnings = _read(node.GetAttribute(WARNINGS))
+    return SegmentResult(node, inputs[0], rows, centre, node.GetAttribute(DOUBT) or "", warnings)
 
 
-def _read(text, otherwise: list) -> list:
+def _read(text) -> list:
     """A kept list; a scene from elsewhere may hold anything."""
     try:
-        found = json.loads(text or "null")
+        found = json.loads(text or "[]")
     except ValueError:
-        return otherwise
-    fits = isinstance(found, list) and (not otherwise or len(found) == len(otherwise))
-    return found if fits else otherwise
+        return []
+    return found if isinstance(found, list) else []
 
 
 def _millilitres(segment, counts: dict) -> float:

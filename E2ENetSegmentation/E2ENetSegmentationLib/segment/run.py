@@ -7,7 +7,6 @@ from E2ENetSegmentationLib.engine import paths
 from E2ENetSegmentationLib.mrml import segmentations, volumes
 from E2ENetSegmentationLib.mrml.run import InputRequest, InputRun
 from E2ENetSegmentationLib.segment import results
-from E2ENetSegmentationLib.segment.outcome import IN_THE_ROWS
 from E2ENetSegmentationLib.segment.results import SegmentResult
 
 
@@ -58,8 +57,8 @@ class SegmentRun(InputRun):
             show3D=request.show3D,
         )
         segmentations.rememberInputs(node, request.volumeNodes)
-        warnings = [text for code, text in self._engine.warnings if code not in IN_THE_ROWS]
-        results.remember(node, self._engine.result.get("labels") or [], warnings)
+        entries = self._engine.result.get("labels") or []
+        results.remember(node, entries, request.model.labels, self._engine.warnings)
         self.result = results.resultOf(node, segmentations.centreOfLargest(array, volumeNode))
         request.accept(self.result)
 
