@@ -209,6 +209,8 @@ class E2ENetSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
             panel.setParameterNode(parameters)
 
     def onModified(self, caller=None, event=None):
+        if slicer.mrmlScene.IsBatchProcessing():  # half of it is loaded
+            return
         for panel in self.panels:
             panel.update()
 

@@ -53,3 +53,20 @@ def folders(scene) -> dict:
         if node is not None:
             found.setdefault("/".join(names), []).append(node)
     return found
+
+
+def save(scene, folder) -> None:
+    """Write the scene and its files into a folder; `scene.Connect()` loads it again."""
+    for index in range(scene.GetNumberOfNodesByClass("vtkMRMLStorableNode")):
+        node = scene.GetNthNodeByClass(index, "vtkMRMLStorableNode")
+        if not node.GetSaveWithScene() or node.GetHideFromEditors():
+            continue
+        if node.GetStorageNode() is None:
+            node.AddDefaultStorageNode()
+        storage = node.GetStorageNode()
+        if storage is not None:
+            storage.SetFileName(str(folder / f"{index}.{storage.GetDefaultWriteFileExtension()}"))
+            assert storage.WriteData(node), node.GetName()
+    scene.SetURL(str(folder / "scene.mrml"))
+    scene.SetRootDirectory(str(folder))
+    assert scene.Commit()

@@ -10,7 +10,7 @@ from E2ENetSegmentationLib.fusion.run import FusionRun
 from E2ENetSegmentationLib.mrml import volumes
 from harness.bundles import variant
 from harness.made import add_run, add_volume, axes
-from harness.mrml import folders
+from harness.mrml import folders, save
 from harness.tabs import FusionTab
 
 
@@ -89,19 +89,7 @@ def test_comes_back_with_the_scene(tab, scene, tmp_path):
     colours = kept.GetDisplayNode().GetColorNode()
     array = slicer.util.arrayFromVolume(kept).copy()
     name = kept.GetName()
-    for index in range(scene.GetNumberOfNodesByClass("vtkMRMLStorableNode")):
-        node = scene.GetNthNodeByClass(index, "vtkMRMLStorableNode")
-        if not node.GetSaveWithScene() or node.GetHideFromEditors():
-            continue
-        if node.GetStorageNode() is None:
-            node.AddDefaultStorageNode()
-        storage = node.GetStorageNode()
-        if storage is not None:
-            storage.SetFileName(str(tmp_path / f"{index}.{storage.GetDefaultWriteFileExtension()}"))
-            assert storage.WriteData(node), node.GetName()
-    scene.SetURL(str(tmp_path / "scene.mrml"))
-    scene.SetRootDirectory(str(tmp_path))
-    assert scene.Commit()
+    save(scene, tmp_path)
     tab.forget()
     scene.Clear(False)
     assert scene.Connect()

@@ -7,6 +7,7 @@ import pytest
 from E2ENetSegmentationLib.mrml import segmentations
 from harness.bundles import variant
 from harness.made import add_run, add_volume
+from harness.mrml import save
 from harness.tabs import FusionTab, SegmentTab
 
 
@@ -323,3 +324,32 @@ def test_both_tabs_follow_one_parameter_node(scene, models, left_behind, slices)
     assert segment.ui.inputSelector.currentNode() is first
     assert segment.parameters.outputSegmentation is segmentations.latestOf(first)
     assert segment.ui.resultsWidget.visible
+
+
+def test_results_come_back_with_the_scene(tab, scene, tmp_path):
+    tab.choose(add_volume(scene, "oblique", name="A"))
+    tab.segment()
+    rows = list(tab.ui.resultsTable._rows)
+    save(scene, tmp_path)
+    tab.forget()
+    scene.Clear(False)
+    assert scene.Connect()
+    again = SegmentTab()
+    again.choose(scene.GetFirstNodeByName("A"))
+    assert chosen(again) == ("A", "A segmentation")
+    assert again.ui.resultsTable._rows == rows
+    assert again.ui.statusLabel.text == "Done: A segmentation."
+
+
+def test_a_scene_under_way_is_left_alone(tab, scene):
+    """While it is loaded, its choices come before its nodes are whole."""
+    volume = add_volume(scene, name="A")
+    output = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Later")
+    scene.StartState(scene.ImportState)
+    tab.parameters.outputSegmentation = output
+    tab.parameters.inputVolume = volume
+    scene.EndState(scene.ImportState)
+    assert chosen(tab) == ("A", "Later")
+    other = add_volume(scene, name="B")
+    tab.choose(other)
+    assert chosen(tab) == ("B", "")

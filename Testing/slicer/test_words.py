@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from E2ENetSegmentationLib.engine.words import spoken
+from E2ENetSegmentationLib.engine.events import spoken
 from harness.made import add_volume
 from harness.tabs import SegmentTab
 

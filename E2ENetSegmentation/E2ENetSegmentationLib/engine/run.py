@@ -1,9 +1,9 @@
 """A run of the engine with its outcome in words: done, refused, cancelled, ended from outside."""
 
+from E2ENetSegmentationLib.engine.events import spoken
 from E2ENetSegmentationLib.engine.process import EngineProcess, engineCommand
 from E2ENetSegmentationLib.engine.python import interpreter
 from E2ENetSegmentationLib.engine.temporary import diskFull, isFull
-from E2ENetSegmentationLib.engine.words import spoken
 from E2ENetSegmentationLib.i18n import tr as _
 from E2ENetSegmentationLib.refusal import Cancelled, Refused
 

@@ -36,6 +36,9 @@ class Choices:
         (volumeBefore, runBefore), (_volumeNow, runNow) = self._seen, self._now()
         if self._seen == self._now():
             return
+        if slicer.mrmlScene.IsBatchProcessing():  # it is being loaded, with what was chosen then
+            self._seen = self._now()
+            return
         parameters = self._parameters
         with slicer.util.NodeModify(parameters.parameterNode):
             extra = []

@@ -56,7 +56,7 @@ class SegmentPanel(RunPanel):
 
     def setParameterNode(self, parameters) -> None:
         """Follow another parameter node, also in what model was chosen."""
-        self.parameters = parameters
+        self.parameters, self._chosen = parameters, None
         if parameters is not None and parameters.model:
             self.selectModel(parameters.model)
         super().setParameterNode(parameters)
