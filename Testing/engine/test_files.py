@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from e2enet.events import BadInput
 from e2enet.files import (
+    check_writable,
     move_folder,
     output_errors,
     replacing,
@@ -109,6 +110,18 @@ def test_move_folder_puts_the_old_one_back(tmp_path: Path) -> None:
         move_folder(tmp_path / "missing", tmp_path / "target")
     assert os.listdir(tmp_path / "target") == ["old"]
     assert os.listdir(tmp_path) == ["target"]
+
+
+def test_where_nothing_can_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "new", tmp_path / "a" / "b" / "new", tmp_path / "folder"):
+        check_writable(path)
+    for path in (tmp_path / "file" / "new", tmp_path / "file" / "a" / "new"):
+        with pytest.raises(BadInput, match=r"file is no folder that may be written to") as caught:
+            check_writable(path)
+        assert caught.value.code == "output-not-writable"
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
 
 
 def test_output_errors_say_what_the_system_said(tmp_path: Path) -> None:

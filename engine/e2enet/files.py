@@ -128,6 +128,21 @@ def move_folder(source: Path, target: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
+def check_writable(path: Path) -> None:
+    """Refuse, before any work, a file or folder that nothing could be written to or made at.
+
+    Raises:
+        BadInput: The nearest folder that is there may not be written to, or is a file.
+    """
+    parent = next(folder for folder in path.absolute().parents if folder.exists())
+    if path.is_dir():
+        parent = path
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise not_writable(
+            path, f"{parent} is no folder that may be written to", help="Choose another folder."
+        )
+
+
 @contextmanager
 def output_errors(path: str | os.PathLike[str], help: str = _SPACE) -> Iterator[None]:
     """Answers what the system says while an output is written with one sentence.

@@ -61,10 +61,12 @@ class Bundle:
 
     @property
     def name(self) -> str:
+        """The name it is called by."""
         return str(self.model["name"])
 
     @property
     def title(self) -> str:
+        """The name for a person."""
         return str(self.model.get("title") or self.name)
 
     @property
@@ -74,14 +76,17 @@ class Bundle:
 
     @property
     def labels(self) -> list[Label]:
+        """The structures it segments, in the order of model.json."""
         return [read_label(entry) for entry in self.model["labels"]]
 
     @property
     def channels(self) -> list[str]:
+        """Names of the channels it takes, in their order."""
         return [str(channel["name"]) for channel in self.model["channels"]]
 
     @property
     def locator(self) -> dict[str, Any] | None:
+        """How it finds its regions in a whole image; None for a model that does not look."""
         return self.model.get("locator")
 
     def history(self) -> dict[str, Any]:

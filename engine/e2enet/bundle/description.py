@@ -39,6 +39,7 @@ class Label:
     usual_ml: tuple[float, float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
         return {
             "value": self.value,
             "name": self.name,

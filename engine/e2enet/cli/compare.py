@@ -20,6 +20,7 @@ _SHOWN = ("Dice", "NSD", "HD95", "ASSD")
 
 
 def register(app: typer.Typer) -> None:
+    """Add the verb to the application."""
     app.command(name="compare")(compare)
 
 

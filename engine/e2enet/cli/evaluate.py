@@ -19,6 +19,7 @@ _SHOWN = ("Dice", "NSD", "HD95", "ASSD", "RAVD")
 
 
 def register(app: typer.Typer) -> None:
+    """Add the verb to the application."""
     app.command(name="evaluate")(evaluate)
 
 

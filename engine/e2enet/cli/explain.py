@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
+    """Add the verb to the application."""
     app.command(name="explain")(explain)
 
 

@@ -12,6 +12,7 @@ from e2enet.events import BadInput, Reporter
 
 
 def register(app: typer.Typer) -> None:
+    """Add the verb to the application."""
     app.command(name="models")(models)
 
 
@@ -22,11 +23,11 @@ def models(
     """List the models that --model takes by name."""
 
     def work(reporter: Reporter) -> None:
-        found = _described()
+        models = _described()
         if as_json:
-            typer.echo(json.dumps({"models": found}, indent=2, ensure_ascii=False))
+            typer.echo(json.dumps({"models": models}, indent=2, ensure_ascii=False))
             return
-        _print_table(found, reporter)
+        _print_table(models, reporter)
 
     run(work, progress=ProgressStyle.bar, debug=debug)
 

@@ -23,6 +23,7 @@ _SPARSITY = 0.8
 
 
 def register(app: typer.Typer) -> None:
+    """Add the verb to the application."""
     app.command(name="profile")(profile)
 
 

@@ -23,6 +23,7 @@ class RuntimeChoice(str, Enum):
 
 
 def register(app: typer.Typer) -> None:
+    """Add the verb to the application."""
     app.command(name="segment")(segment)
 
 

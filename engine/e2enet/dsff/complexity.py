@@ -57,6 +57,7 @@ class PartCost:
 
     @classmethod
     def of(cls, name: str, layers: Sequence[LayerCost]) -> PartCost:
+        """The sum over the layers of a part."""
         return cls(
             name,
             sum(layer.parameters for layer in layers),
@@ -83,6 +84,7 @@ class Complexity:
 
     @property
     def total(self) -> PartCost:
+        """The sum over the parts."""
         return PartCost.of("total", self.layers)
 
     @property

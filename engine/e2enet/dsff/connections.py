@@ -123,6 +123,7 @@ class Connections:
 
     @property
     def density(self) -> float:
+        """Share of the connections that are alive, 1 - S."""
         return self.live / self.total
 
     @property

@@ -92,10 +92,12 @@ class Faithfulness:
 
     @property
     def fractions(self) -> list[float]:
+        """Shares of the live connections that were deleted, ascending."""
         return sorted({fraction for _, fraction, _ in self.losses})
 
     @property
     def nodes(self) -> list[Node]:
+        """Nodes whose connections were deleted."""
         return sorted({node for _, _, node in self.losses})
 
     def by_case(self, rule: str, fraction: float) -> list[float]:

@@ -58,10 +58,12 @@ class Flow:
 
     @property
     def has_history(self) -> bool:
+        """Whether it holds more than one record."""
         return len(self.records) > 1
 
     @property
     def end(self) -> dict[str, Any]:
+        """The last record."""
         return self.records[-1]
 
     def to_dict(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from e2enet.events import BadInput
-from e2enet.files import output_errors, scratch_folder
+from e2enet.files import check_writable, output_errors, scratch_folder
 
 INDEX = "explain.json"
 
@@ -26,13 +26,7 @@ def check_folder(folder: Path) -> None:
             help="Name a new folder, or one with an earlier explanation.",
             code="output-not-empty",
         )
-    parent = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
-    if not os.access(parent, os.W_OK):
-        raise BadInput(
-            f"{folder} cannot be written: {parent} may not be written to.",
-            help="Choose another folder.",
-            code="output-not-writable",
-        )
+    check_writable(folder)
 
 
 def fill_folder(

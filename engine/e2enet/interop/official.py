@@ -153,10 +153,10 @@ def _renamed(tensors: Mapping[str, Any], network: E2ENet) -> dict[str, Tensor]:
     for released, (name, shape) in expected.items():
         if released not in tensors:
             raise DoesNotFitError(f"The state dict has no {released}.")
-        found = tuple(tensors[released].shape)
-        if found != shape:
+        given = tuple(tensors[released].shape)
+        if given != shape:
             raise DoesNotFitError(
-                f"{released} has shape {found}; with these strides it would be {shape}."
+                f"{released} has shape {given}; with these strides it would be {shape}."
             )
         tensor = torch.as_tensor(tensors[released])
         if not tensor.is_floating_point():

@@ -45,14 +45,17 @@ class SparseLayer:
 
     @property
     def weight(self) -> nn.Parameter:
+        """The kernels."""
         return cast(nn.Parameter, self.module.weight)
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Of the weight; its mask has the first two axes."""
         return tuple(self.weight.shape)
 
     @property
     def output_axis(self) -> int:
+        """Axis of the weight that counts output maps: 0, of transposed convolutions 1."""
         return 0 if self.kind == "fusion" else 1
 
 

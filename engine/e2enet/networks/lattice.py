@@ -57,6 +57,7 @@ class Layer:
 
     @property
     def weight(self) -> str:
+        """Name of its kernels in a state dict."""
         return f"{self.name}.weight"
 
     @property
@@ -71,14 +72,17 @@ class Layer:
 
     @property
     def output_axis(self) -> int:
+        """Axis of the weight that counts output maps: 0, of transposed convolutions 1."""
         return 1 if self.kind == "up" else 0
 
     @property
     def in_channels(self) -> int:
+        """Maps it reads."""
         return self.shape[1 - self.output_axis]
 
     @property
     def out_channels(self) -> int:
+        """Maps it writes."""
         return self.shape[self.output_axis]
 
     @property
@@ -141,6 +145,7 @@ class Node:
 
     @property
     def id(self) -> NodeId:
+        """Stage and level."""
         return self.stage, self.level
 
     @property

@@ -137,13 +137,13 @@ def _list_cases(
     if not folder.is_dir():
         return ()
     pattern = re.compile(rf"(.+)_(\d{{4}}){re.escape(dataset.file_ending)}")
-    found: dict[str, dict[int, Path]] = {}
+    channels_of: dict[str, dict[int, Path]] = {}
     for path in sorted(folder.iterdir()):
         match = pattern.fullmatch(path.name)
         if match and not path.name.startswith("."):
-            found.setdefault(match[1], {})[int(match[2])] = path
+            channels_of.setdefault(match[1], {})[int(match[2])] = path
     cases = []
-    for name, channels in sorted(found.items()):
+    for name, channels in sorted(channels_of.items()):
         expected = range(len(dataset.channel_names))
         missing = [c for c in expected if c not in channels]
         if missing:
@@ -199,7 +199,7 @@ def _labels(record: dict, path: Path) -> dict[str, int]:
     return dict(sorted(labels.items(), key=lambda item: item[1]))
 
 
-def _wrong(path: Path, field: str, wanted: str) -> BadInput:
+def _wrong(path: Path, field: str, expected: str) -> BadInput:
     return BadInput(
-        f'{path}: "{field}" is missing or wrong; it has to be {wanted}.', code="bad-dataset-json"
+        f'{path}: "{field}" is missing or wrong; it has to be {expected}.', code="bad-dataset-json"
     )

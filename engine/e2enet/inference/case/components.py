@@ -1,4 +1,4 @@
-"""Islands: voxels a network gives a label away from the structure it was asked for."""
+"""Connected components: what a network labels away from the structure it was asked for."""
 
 from __future__ import annotations
 
@@ -22,6 +22,6 @@ def keep_largest(labels: np.ndarray, value: int | None = None) -> int:
     foreground = (labels > 0 if value is None else labels == value).astype(np.uint8)
     parts = sitk.ConnectedComponent(sitk.GetImageFromArray(foreground), True)
     largest_first = sitk.GetArrayFromImage(sitk.RelabelComponent(parts))
-    islands = largest_first > 1
-    labels[islands] = 0
-    return int(islands.sum())
+    smaller = largest_first > 1
+    labels[smaller] = 0
+    return int(smaller.sum())

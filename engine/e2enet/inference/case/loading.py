@@ -36,6 +36,7 @@ class Clock:
         self.seconds[stage] = round(time.perf_counter() - start, 3)
 
     def fill(self, manifest: dict[str, Any], started: float) -> None:
+        """Write the seconds of every stage and of all into a manifest."""
         manifest["stages_s"] = self.seconds
         manifest["seconds"] = round(time.perf_counter() - started, 3)
 

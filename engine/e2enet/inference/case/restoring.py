@@ -52,6 +52,7 @@ class SliceWriter(ABC):
 
     @property
     def finished(self) -> bool:
+        """Whether every output slice is written."""
         return self._done == len(self._depth.lower)
 
     def _take(self, plane: Any) -> None:

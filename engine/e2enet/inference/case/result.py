@@ -20,7 +20,7 @@ from e2enet.data.images.naming import image_stem
 from e2enet.data.images.orientation import Undo
 from e2enet.data.images.volume import WRITABLE, Grid, write_image, write_label
 from e2enet.events import BadInput
-from e2enet.files import output_errors, scratch_folder
+from e2enet.files import check_writable, output_errors, scratch_folder
 
 _NAME_BYTES = 255  # of a name, in every usual file system
 
@@ -38,6 +38,7 @@ class LabelVolume:
     doubtful: bool = False
 
     def to_dict(self) -> dict[str, Any]:
+        """For JSON; the volume in mL."""
         return {
             "value": self.value,
             "name": self.name,
@@ -110,14 +111,7 @@ class Outputs:
                 help=f"Leave {_name_bytes(longest) - _NAME_BYTES} characters out.",
                 code="name-too-long",
             )
-        parent = next(p for p in self.segmentation.absolute().parents if p.exists())
-        if not parent.is_dir() or not os.access(parent, os.W_OK):
-            raise BadInput(
-                f"{self.segmentation} cannot be written: {parent} is no folder that may be "
-                "written to.",
-                help="Choose another folder.",
-                code="output-not-writable",
-            )
+        check_writable(self.segmentation)
 
 
 @dataclass

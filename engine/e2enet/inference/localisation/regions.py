@@ -167,6 +167,7 @@ class Job:
 
     @property
     def empty(self) -> bool:
+        """Whether nothing of it lies in the image."""
         return any(part.stop <= part.start for part in self.target)
 
     def view(self, array: np.ndarray) -> np.ndarray:

@@ -64,6 +64,7 @@ class AxisWindows:
 
     @classmethod
     def over(cls, size: int, patch: int, overlap: float = 0.5) -> AxisWindows:
+        """Windows of `patch` voxels over `size` voxels; neighbours share `overlap` of theirs."""
         padded = max(size, patch)
         first = starts(padded, patch, overlap)
         weights = profile(patch)

@@ -112,6 +112,7 @@ class Trainer:
 
     @property
     def checkpoint(self) -> Path:
+        """Where its state is saved."""
         return self.folder / CHECKPOINT
 
     def interrupt(self) -> None:
