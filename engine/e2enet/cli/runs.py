@@ -22,6 +22,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text
 
 
 def register(app: typer.Typer) -> None:
+    """Add the verb to the application."""
     app.add_typer(runs, name="runs")
 
 
