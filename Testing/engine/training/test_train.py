@@ -17,6 +17,7 @@ from e2enet.data.planning.plan import Plan
 from e2enet.evaluation.evaluate import evaluate
 from e2enet.events import BadInput
 from e2enet.inference.segmenter import segment
+from e2enet.training.loop.trainer import Trainer
 from e2enet.training.run.presets import Preset, with_preset
 from e2enet.training.run.settings import Settings
 from e2enet.training.train import Trained, train
@@ -297,6 +298,25 @@ def test_what_will_go_wrong_is_said_before(copied: Path, tmp_path: Path) -> None
     said = dict(recorder.of("warning"))
     assert "No training case has cube" in said["label-without-cases"]
     assert "days" in said["long-training"]
+
+
+def test_running_out_of_memory_suggests_what_fits(
+    tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Trainer.step
+
+    def stepping(trainer: Trainer, *args: Any) -> float:
+        if trainer.iteration == 6:
+            bytearray(1 << 62)  # what no machine has
+        return step(trainer, *args)
+
+    monkeypatch.setattr(Trainer, "step", stepping)
+    with pytest.raises(BadInput, match="CPU ran out of memory after iteration 6") as caught:
+        small(tiny_dataset, tmp_path / "m")
+    assert caught.value.code == "out-of-memory"
+    assert "--memory-gb" in caught.value.help
+    monkeypatch.undo()
+    assert small(tiny_dataset, tmp_path / "m", resume=True).state == "finished"
 
 
 def test_a_run_keeps_a_log(trained: Path, tiny_dataset: Path, tmp_path: Path) -> None:

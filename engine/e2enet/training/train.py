@@ -18,13 +18,14 @@ from typing import Any
 import torch
 
 from e2enet.bundle import Bundle
+from e2enet.data.axes import times
 from e2enet.data.datasets.raw import read_dataset
 from e2enet.data.patches.sampling import VALIDATION, PatchSampler
 from e2enet.data.planning.plan import Plan
 from e2enet.data.preprocessing.store import PreprocessedDataset
 from e2enet.dsff import Connections, Evolution
 from e2enet.events import BadInput, Cancelled, Reporter
-from e2enet.inference.device import choose_device
+from e2enet.inference.device import choose_device, is_out_of_memory
 from e2enet.networks import E2ENet
 from e2enet.training.finetune import transfer
 from e2enet.training.loop.interruption import saved_first
@@ -203,10 +204,22 @@ def _trained(
     run: Run, plan: Plan, cases: PreprocessedDataset, request: Request, reporter: Reporter
 ) -> Trained:
     trainer = _trainer(run, cases, plan, request, reporter)
-    reporter.metric("summary", **_summary(run, plan, request, trainer))
+    told = _summary(run, plan, request, trainer)
+    reporter.metric("summary", **told)
     warn_of_days(run, plan, request.device, reporter, done=trainer.iteration)
-    with saved_first(trainer):
-        state = trainer.run()
+    try:
+        with saved_first(trainer):
+            state = trainer.run()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise BadInput(
+            f"{told['device']} ran out of memory after iteration {trainer.iteration}, with patches "
+            f"of {times(plan.patch)} in batches of {plan.batch_size}.",
+            help="Close other programs and go on with --resume, or start anew with --memory-gb "
+            f"{0.75 * told['memory_gb']:.1f}, for which a smaller patch or batch is planned.",
+            code="out-of-memory",
+        ) from error
     if state == "interrupted":
         raise Cancelled(
             f"Stopped after iteration {trainer.iteration} of {trainer.recipe.total}; everything is "
