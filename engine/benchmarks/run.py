@@ -1,6 +1,6 @@
 """`make bench`: speed and memory on this machine, as ratios taken in one run.
 
-Every subject runs in a process of its own, the subjects in turn, several rounds; a row shows
+Every workload runs in a process of its own, the workloads in turn, several rounds; a row shows
 medians. Prints tables and writes bench.json, one object a row.
 """
 
@@ -19,10 +19,10 @@ from typing import Any
 import machine
 import segmenting
 import torch
+from interleaving import Run, against, agreement, child, interleave, measured, medians, ratio
 from report import draw_sweep, print_report
 from rich.console import Console
-from subjects import SEED, SIZE, Subject, e2enet
-from turns import Run, against, agreement, child, measured, medians, ratio, take_turns
+from workloads import SEED, SIZE, Workload, e2enet
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -57,33 +57,33 @@ class Bench:
     def forward(self) -> None:
         """All forwards on the CPU, in the same rounds."""
         prefix = "cpu_fp32_forward"
-        subjects = {
-            f"{prefix}_nnunet": ("nnU-Net, as shipped", Subject("nnunet")),
+        workloads = {
+            f"{prefix}_nnunet": ("nnU-Net, as shipped", Workload("nnunet")),
             f"{prefix}_nnunet_channels_last": (
                 "nnU-Net, channels-last",
-                Subject("nnunet-channels-last"),
+                Workload("nnunet-channels-last"),
             ),
         }
         for s in SWEEP:
-            subjects[f"{prefix}_s{s:g}"] = (f"E2ENet, S = {s:g}", Subject("compiled", s))
-        subjects |= {
-            f"{prefix}_s0.8_reference": ("E2ENet, plain network", Subject("reference")),
-            f"{prefix}_s0.8_released": ("E2ENet, released semantics", Subject("released")),
+            workloads[f"{prefix}_s{s:g}"] = (f"E2ENet, S = {s:g}", Workload("compiled", s))
+        workloads |= {
+            f"{prefix}_s0.8_reference": ("E2ENet, plain network", Workload("reference")),
+            f"{prefix}_s0.8_released": ("E2ENet, released semantics", Workload("released")),
         }
         half = "cpu_bf16_forward"
         if machine.has_bfloat16():
             for group, end in ((16, "_g16"), (1, "")):
-                subjects[f"{half}_s0.8{end}"] = (
+                workloads[f"{half}_s0.8{end}"] = (
                     f"E2ENet, S = 0.8, g = {group}",
-                    Subject("compiled", group=group, precision="bfloat16"),
+                    Workload("compiled", group=group, precision="bfloat16"),
                 )
-            subjects[f"{half}_nnunet"] = (
+            workloads[f"{half}_nnunet"] = (
                 "nnU-Net, bf16, as shipped",
-                Subject("nnunet", precision="bfloat16"),
+                Workload("nnunet", precision="bfloat16"),
             )
-            subjects[f"{half}_nnunet_channels_last"] = (
+            workloads[f"{half}_nnunet_channels_last"] = (
                 "nnU-Net, bf16, channels-last",
-                Subject("nnunet-channels-last", precision="bfloat16"),
+                Workload("nnunet-channels-last", precision="bfloat16"),
             )
         else:
             self.rows[f"{half}_s0.8_g16"] = {
@@ -91,7 +91,7 @@ class Bench:
                 "note": f"{NOT_HERE}: this CPU has no bfloat16",
             }
         slow = (f"{prefix}_s0.8_reference", f"{prefix}_s0.8_released")
-        runs = self._take_turns(subjects, slow=slow)
+        runs = self._interleave(workloads, slow=slow)
         rows = self.rows
         nnunet, last = runs[f"{prefix}_nnunet"], runs[f"{prefix}_nnunet_channels_last"]
         for name in runs:
@@ -111,7 +111,7 @@ class Bench:
                     if "s0.8" in name:
                         rows[name]["note"] = "computed in float32, as the plan does on a CPU"
             self._agree(f"{half}_s0.8", f"{prefix}_s0.8_reference")
-            grouped = Subject("reference", group=16, size=self.size)
+            grouped = Workload("reference", group=16, size=self.size)
             measured(grouped, self.threads, self._logits("reference_g16"))
             self._agree(f"{half}_s0.8_g16", "reference_g16")
         for name in (PAPER, f"{prefix}_s0.8_released"):
@@ -123,7 +123,7 @@ class Bench:
         peak = {key: max(found[key] for found in probes) for key in probes[0]}
         self.rows["machine_peak"] = peak
         for s in SWEEP:
-            network, connections = e2enet(Subject("compiled", s))
+            network, connections = e2enet(Workload("compiled", s))
             found = machine.floor(network, connections.live_by_layer, self.size, peak)
             row = self.rows[f"cpu_fp32_forward_s{s:g}"]
             row |= {"sparsity": s, **found, "time_vs_floor": row["seconds"] / found["floor_s"]}
@@ -131,15 +131,15 @@ class Bench:
     def training(self) -> None:
         """One optimiser step, deep supervision and all."""
         prefix = "cpu_training_step"
-        subjects = {
-            f"{prefix}_nnunet": ("nnU-Net, as shipped", Subject("nnunet", train=True)),
-            f"{prefix}_s0.8": ("E2ENet, S = 0.8, g = 1", Subject("trainer", train=True)),
+        workloads = {
+            f"{prefix}_nnunet": ("nnU-Net, as shipped", Workload("nnunet", train=True)),
+            f"{prefix}_s0.8": ("E2ENet, S = 0.8, g = 1", Workload("trainer", train=True)),
             f"{prefix}_s0.8_g16": (
                 "E2ENet, S = 0.8, g = 16",
-                Subject("trainer", group=16, train=True),
+                Workload("trainer", group=16, train=True),
             ),
         }
-        runs = self._take_turns(subjects)
+        runs = self._interleave(workloads)
         for name in runs:
             self.rows[name] |= against(runs[name], runs[f"{prefix}_nnunet"], "nnunet")
 
@@ -147,27 +147,27 @@ class Bench:
         """The forward in 16 bit on a GPU, where there is one."""
         prefix = "gpu_fp16_forward"
         options: dict[str, Any] = {"precision": "float16", "device": "cuda"}
-        subjects = {
-            f"{prefix}_nnunet": ("nnU-Net, as shipped", Subject("nnunet", **options)),
+        workloads = {
+            f"{prefix}_nnunet": ("nnU-Net, as shipped", Workload("nnunet", **options)),
             f"{prefix}_s0.8_g16": (
                 "E2ENet, S = 0.8, g = 16",
-                Subject("compiled", group=16, **options),
+                Workload("compiled", group=16, **options),
             ),
-            f"{prefix}_s0.8": ("E2ENet, S = 0.8, g = 1", Subject("compiled", **options)),
+            f"{prefix}_s0.8": ("E2ENet, S = 0.8, g = 1", Workload("compiled", **options)),
             f"{prefix}_s0.8_released": (
                 "E2ENet, released semantics",
-                Subject("released", **options),
+                Workload("released", **options),
             ),
         }
         if not torch.cuda.is_available():
-            for name, (what, _) in subjects.items():
+            for name, (what, _) in workloads.items():
                 self.rows[name] = {"what": what, "note": NOT_HERE}
             return
-        runs = self._take_turns(subjects, device=torch.cuda.get_device_name())
+        runs = self._interleave(workloads, device=torch.cuda.get_device_name())
         for name in runs:
             self.rows[name] |= against(runs[name], runs[f"{prefix}_nnunet"], "nnunet")
         for group, end in ((16, "_g16"), (1, "")):
-            exact = Subject("reference", group=group, device="cuda", size=self.size)
+            exact = Workload("reference", group=group, device="cuda", size=self.size)
             measured(exact, self.threads, self._logits(f"gpu_reference_g{group}"))
             self._agree(f"{prefix}_s0.8{end}", f"gpu_reference_g{group}")
         self._agree(f"{prefix}_s0.8_released", "gpu_reference_g1")
@@ -176,7 +176,7 @@ class Bench:
         """`e2enet segment` in fresh processes."""
         works = segmenting.works(self.folder)
         works["segment_head_sparse"](-1)  # unmeasured: compiles kernels, reads files
-        runs = take_turns(works, self.rounds, self._say)
+        runs = interleave(works, self.rounds, self._say)
         for name, found in runs.items():
             self.rows[name] = {"what": segmenting.WHAT[name], **medians(found)}
             self.rows[name]["rounds"] = self.rounds
@@ -188,19 +188,19 @@ class Bench:
                     "differing_voxels": segmenting.differing(self.folder, name),
                 }
 
-    def _take_turns(
-        self, subjects: dict[str, tuple[str, Subject]], *, slow: tuple[str, ...] = (), **more: Any
+    def _interleave(
+        self, workloads: dict[str, tuple[str, Workload]], *, slow: tuple[str, ...] = (), **more: Any
     ) -> dict[str, list[Run]]:
-        """Measure subjects and make their rows; the E2ENets' first logits are kept."""
+        """Measure workloads and make their rows; the E2ENets' first logits are kept."""
         works: dict[str, Callable[[int], Run]] = {}
-        for name, (_, subject) in subjects.items():
-            sized = Subject(**{**vars(subject), "size": self.size})
-            saved = None if subject.train or subject.of_others else self._logits(name)
+        for name, (_, workload) in workloads.items():
+            sized = Workload(**{**vars(workload), "size": self.size})
+            saved = None if workload.train or workload.of_others else self._logits(name)
             works[name] = lambda number, a=sized, b=saved: measured(  # type: ignore[misc]
                 a, self.threads, None if number else b
             )
-        runs = take_turns(works, self.rounds, self._say, slow=slow)
-        for name, (what, _) in subjects.items():
+        runs = interleave(works, self.rounds, self._say, slow=slow)
+        for name, (what, _) in workloads.items():
             self.rows[name] = {"what": what, **medians(runs[name]), "rounds": len(runs[name])}
             self.rows[name] |= more
         return runs

@@ -1,6 +1,6 @@
-"""What is measured, each in a process of its own, so that peak memory is that of one subject.
+"""What is measured, each in a process of its own, so that peak memory is that of one workload.
 
-Run as a program with a subject as JSON it prints one JSON line: seconds and MiB.
+Run as a program with a workload as JSON it prints one JSON line: seconds and MiB.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Forward = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Subject:
+class Workload:
     """One thing to measure.
 
     Attributes:
@@ -61,16 +61,16 @@ class Subject:
         return self.kind.startswith("nnunet")
 
 
-def e2enet(subject: Subject) -> tuple[E2ENet, Connections]:
+def e2enet(workload: Workload) -> tuple[E2ENet, Connections]:
     """The paper's E2ENet (base 48, six levels) with random live connections."""
     torch.manual_seed(SEED)
-    network = E2ENet(1, CLASSES, STRIDES, deep_supervision=subject.train)
-    connections = Connections.random(network, subject.sparsity, seed=SEED, group=subject.group)
+    network = E2ENet(1, CLASSES, STRIDES, deep_supervision=workload.train)
+    connections = Connections.random(network, workload.sparsity, seed=SEED, group=workload.group)
     connections.apply()
     return network, connections
 
 
-def nnunet(subject: Subject) -> nn.Module:
+def nnunet(workload: Workload) -> nn.Module:
     """nnU-Net's plain U-Net as its planner makes it: 32…320 channels, six stages, 3x3x3."""
     from dynamic_network_architectures.architectures.unet import PlainConvUNet
 
@@ -90,39 +90,39 @@ def nnunet(subject: Subject) -> nn.Module:
         norm_op_kwargs={"eps": 1e-5, "affine": True},
         nonlin=nn.LeakyReLU,
         nonlin_kwargs={"inplace": True},
-        deep_supervision=subject.train,
+        deep_supervision=workload.train,
     )
-    if subject.kind.endswith("channels-last"):
+    if workload.kind.endswith("channels-last"):
         network = network.to(memory_format=torch.channels_last_3d)
     return network  # type: ignore[no-any-return]
 
 
-def forward(subject: Subject) -> Callable[[], Forward]:
+def forward(workload: Workload) -> Callable[[], Forward]:
     """Build the network; what is returned does the rest of the preparation, to be measured too."""
-    if subject.of_others:
-        network = nnunet(subject).to(subject.device).eval()
-        if subject.device == "cpu":
-            network = network.to(getattr(torch, subject.precision))
-        if subject.kind.endswith("channels-last"):
+    if workload.of_others:
+        network = nnunet(workload).to(workload.device).eval()
+        if workload.device == "cpu":
+            network = network.to(getattr(torch, workload.precision))
+        if workload.kind.endswith("channels-last"):
             last = torch.channels_last_3d
-            return lambda: _other(network, subject, lambda x: x.contiguous(memory_format=last))
-        return lambda: _other(network, subject, lambda x: x)
-    network, _ = e2enet(subject)
-    if subject.kind == "released":
+            return lambda: _other(network, workload, lambda x: x.contiguous(memory_format=last))
+        return lambda: _other(network, workload, lambda x: x)
+    network, _ = e2enet(workload)
+    if workload.kind == "released":
         network = MaskedDense(network)
-    if subject.kind != "compiled":
+    if workload.kind != "compiled":
         return lambda: execution_plan(
-            network, subject.device, subject.precision, runtime="reference"
+            network, workload.device, workload.precision, runtime="reference"
         )
     # Compiles the kernels where this machine has not done so yet, and loads what they need.
-    execution_plan(E2ENet(1, 2, [(2, 2, 2)], base_channels=4), subject.device, subject.precision)
-    return lambda: execution_plan(network, subject.device, subject.precision)
+    execution_plan(E2ENet(1, 2, [(2, 2, 2)], base_channels=4), workload.device, workload.precision)
+    return lambda: execution_plan(network, workload.device, workload.precision)
 
 
-def _other(network: nn.Module, subject: Subject, layout: Callable[[Tensor], Tensor]) -> Forward:
-    dtype = getattr(torch, subject.precision)
-    if subject.device != "cpu":  # as nnU-Net itself predicts
-        half = subject.precision != "float32"
+def _other(network: nn.Module, workload: Workload, layout: Callable[[Tensor], Tensor]) -> Forward:
+    dtype = getattr(torch, workload.precision)
+    if workload.device != "cpu":  # as nnU-Net itself predicts
+        half = workload.precision != "float32"
 
         def autocast(image: Tensor) -> Tensor:
             with torch.inference_mode(), torch.autocast("cuda", dtype=dtype, enabled=half):
@@ -137,7 +137,7 @@ def _other(network: nn.Module, subject: Subject, layout: Callable[[Tensor], Tens
     return run
 
 
-def training_step(subject: Subject) -> Callable[[Tensor, Tensor], Any]:
+def training_step(workload: Workload) -> Callable[[Tensor, Tensor], Any]:
     """One optimiser step on (B, C, D, H, W) and (B, D, H, W): E2ENet's is the trainer's own."""
     from e2enet.data.patches.sampling import PatchSampler
     from e2enet.training.loop.loss import supervised_loss
@@ -146,9 +146,9 @@ def training_step(subject: Subject) -> Callable[[Tensor, Tensor], Any]:
     from e2enet.training.loop.trainer import Trainer
 
     recipe = Recipe()
-    if not subject.of_others:
-        network, connections = e2enet(subject)
-        nothing = PatchSampler((), subject.size, batch_size=1, seed=SEED)  # type: ignore[arg-type]
+    if not workload.of_others:
+        network, connections = e2enet(workload)
+        nothing = PatchSampler((), workload.size, batch_size=1, seed=SEED)  # type: ignore[arg-type]
         trainer = Trainer(
             network=network,
             connections=connections,
@@ -161,7 +161,7 @@ def training_step(subject: Subject) -> Callable[[Tensor, Tensor], Any]:
         )
         network.train()
         return lambda image, label: trainer.step(image, label, 0)
-    network = nnunet(subject).train()
+    network = nnunet(workload).train()
     weights = supervision_weights(4)  # nnU-Net gives its fifth, coarsest head no weight
     optimizer = torch.optim.SGD(
         network.parameters(),
@@ -180,28 +180,28 @@ def training_step(subject: Subject) -> Callable[[Tensor, Tensor], Any]:
     return step
 
 
-def measure(subject: Subject, logits: Path | None = None) -> dict[str, float]:
+def measure(workload: Workload, logits: Path | None = None) -> dict[str, float]:
     """Time a pass after a warm-up, and the memory it needs beyond network and input.
 
     Args:
-        subject: What to measure.
+        workload: What to measure.
         logits: Save those of a forward here, float32, once the measurement is over.
     """
-    cuda = subject.device != "cpu"
+    cuda = workload.device != "cpu"
     # Else PyTorch's reference would round to 10 bits on a GPU.
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = cuda
-    image = torch.randn(1, 1, *subject.size, generator=torch.Generator().manual_seed(SEED))
-    label = torch.randint(CLASSES, (1, *subject.size), generator=torch.Generator().manual_seed(1))
-    image = image.to(subject.device)
+    image = torch.randn(1, 1, *workload.size, generator=torch.Generator().manual_seed(SEED))
+    label = torch.randint(CLASSES, (1, *workload.size), generator=torch.Generator().manual_seed(1))
+    image = image.to(workload.device)
     seconds = []
-    if subject.train:
-        step = training_step(subject)
+    if workload.train:
+        step = training_step(workload)
         with peak_mib(cuda) as peak:
             for _ in range(2):
                 seconds.append(_timed(lambda: step(image, label), cuda)[0])
     else:
-        prepare = forward(subject)
+        prepare = forward(workload)
         with peak_mib(cuda) as peak:
             run = prepare()
             for _ in range(13 if cuda else 2):
@@ -250,12 +250,12 @@ def _resident_mib() -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("subject", type=json.loads, help="the fields of a Subject")
+    parser.add_argument("workload", type=json.loads, help="the fields of a Workload")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--logits", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    print(json.dumps(measure(Subject(**options.subject), options.logits)))
+    print(json.dumps(measure(Workload(**options.workload), options.logits)))
 
 
 if __name__ == "__main__":

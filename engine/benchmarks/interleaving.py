@@ -1,4 +1,4 @@
-"""Subjects in turn, each in a process of its own, and medians of the ratios of each round."""
+"""Workloads in turn, each in a process of its own, and medians of the ratios of each round."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from subjects import Subject
+from workloads import Workload
 
 HERE = Path(__file__).parent
 Run = dict[str, float]
@@ -26,15 +26,15 @@ def child(script: str, *arguments: str) -> Any:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def measured(subject: Subject, threads: int, logits: Path | None = None) -> Run:
-    """A subject's run; its logits are saved if a file is named."""
-    arguments = [json.dumps(asdict(subject)), "--threads", str(threads)]
+def measured(workload: Workload, threads: int, logits: Path | None = None) -> Run:
+    """A workload's run; its logits are saved if a file is named."""
+    arguments = [json.dumps(asdict(workload)), "--threads", str(threads)]
     if logits:
         arguments += ["--logits", str(logits)]
-    return child("subjects.py", *arguments)  # type: ignore[no-any-return]
+    return child("workloads.py", *arguments)  # type: ignore[no-any-return]
 
 
-def take_turns(
+def interleave(
     works: Mapping[str, Callable[[int], Run]], rounds: int, say: Say, *, slow: Sequence[str] = ()
 ) -> dict[str, list[Run]]:
     """Do every work in each round, slow ones in the first two.
