@@ -10,6 +10,7 @@ import pytest
 import slicer
 from E2ENetSegmentationLib.core import Core
 from E2ENetSegmentationLib.engine import paths
+from E2ENetSegmentationLib.engine.alive import startOf
 from E2ENetSegmentationLib.refusal import Refused
 from E2ENetSegmentationLib.training.data import (
     TrainingCase,
@@ -431,3 +432,17 @@ def test_broken_record_is_passed_over(tmp_path):
     assert unfinished() == []
     with pytest.raises(Refused, match="cannot be read"):
         Training.load(folder)
+
+
+def test_number_of_another_process_hides_no_training(scene, models, tmp_path):
+    """After a restart the number of the engine that was cut off may be anybody's."""
+    training = Training.create("Cut off", TrainParameters(dataset="-", output="-"))
+    training.folder.mkdir(parents=True)
+    record = {"title": "Cut off", "state": "running", "titles": {}, "rows": []}
+    record["parameters"] = {"dataset": "-", "output": "-"}
+    path = training.folder / "training.json"
+    mine = {"pid": os.getpid(), "started": startOf(os.getpid())}
+    path.write_text(json.dumps({**record, **mine}), encoding="utf-8")
+    assert unfinished() == []  # it runs
+    path.write_text(json.dumps({**record, **mine, "started": "before"}), encoding="utf-8")
+    assert [found.title for found in unfinished()] == ["Cut off"]

@@ -13,6 +13,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
+from E2ENetSegmentationLib.engine.python.requirements import SEGMENT, TRAIN, requirements
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MODULE = REPOSITORY / "E2ENetSegmentation"
@@ -136,6 +137,19 @@ def test_module_finds_engine_models_and_sample(tree):
     assert done.returncode == 0, done.stderr
     shipped = [p.parent.name for p in (REPOSITORY / "Resources/Models").glob("*/model.json")]
     assert all(name in done.stdout for name in shipped)
+
+
+def test_packages_are_those_the_engine_names():
+    """Two steps: what it needs, and what its extra for training adds."""
+    text = (REPOSITORY / "engine" / "pyproject.toml").read_text(encoding="utf-8")
+    needed = re.search(r"^dependencies = \[(.*?)\]", text, re.DOTALL | re.MULTILINE)[1]
+    training = re.search(r"^train = \[(.*?)\]", text, re.MULTILINE)[1]
+    resources = MODULE / "Resources"
+    named = {line for line in re.findall(r'"([^"]+)"', needed) if not line.startswith("torch")}
+    assert set(requirements(resources, SEGMENT)) == named
+    added = set(requirements(resources, TRAIN)) - named
+    assert set(re.findall(r'"([^"]+)"', training)) <= added | {"torch>=2.4"}
+    assert {line.split(">")[0] for line in added} == {"torch", "monai"}
 
 
 def setting(name):
