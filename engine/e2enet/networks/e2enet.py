@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -130,6 +130,14 @@ class UpConv(nn.Module):
         return y.reshape(batch, depth * sd, height * sh, width * sw, -1).permute(0, 4, 1, 2, 3)
 
 
+class Layers(Protocol):
+    """What computes the layers of a network."""
+
+    def block(self, block: Block, maps: list[Tensor]) -> Tensor: ...
+    def up(self, up: UpConv, x: Tensor) -> Tensor: ...
+    def pool(self, x: Tensor, stride: Triple) -> Tensor: ...
+
+
 class E2ENet(nn.Module):
     """E2ENet for any number of levels, strides, input channels and classes.
 
@@ -202,11 +210,13 @@ class E2ENet(nn.Module):
             for name, layer in self.lattice.sparse_layers.items()
         }  # fmt: skip
 
-    def forward(self, image: Tensor) -> list[Tensor] | Tensor:
+    def forward(self, image: Tensor, by: Layers | None = None) -> list[Tensor] | Tensor:
         """Logits (B, num_classes, D, H, W); with deep supervision the list of all heads.
 
         Args:
             image: (B, in_channels, D, H, W), each axis a multiple of `divisor`.
+            by: Computes blocks, transposed convolutions and pooling; the modules themselves if
+                there is none.
 
         Raises:
             ValueError: The input has another number of axes or channels, or does not divide.
@@ -219,7 +229,7 @@ class E2ENet(nn.Module):
         del image  # the maps alone hold what is freed once it is read
         logits: dict[int, Tensor] = {}
         for node in self.lattice.nodes:
-            maps[node.id] = self.maps_of(node, maps)
+            maps[node.id] = self.maps_of(node, maps, by or _Modules())
             if node.head:
                 logits[node.level] = self.heads[node.level](maps[node.id])
         outputs = [logits[head] for head in range(self.num_heads)]
@@ -227,19 +237,32 @@ class E2ENet(nn.Module):
             outputs = [as_volumes(y.squeeze(2), batch) for y in outputs]
         return outputs if self.deep_supervision else outputs[0]
 
-    def maps_of(self, node: Node, maps: dict[NodeId | None, Tensor]) -> Tensor:
+    def maps_of(self, node: Node, maps: dict[NodeId | None, Tensor], by: Layers) -> Tensor:
         """The maps (B, C, D, H, W) of a node from those that it reads."""
-        flows = [self._read(flow, maps) for flow in node.flows]
+        flows = [self._read(flow, maps, by) for flow in node.flows]
         for block in self.blocks(*node.id):
-            flows = [block(flows)]
+            flows = [by.block(block, flows)]
         return flows.pop()
 
-    def _read(self, flow: Flow, maps: dict[NodeId | None, Tensor]) -> Tensor:
+    def _read(self, flow: Flow, maps: dict[NodeId | None, Tensor], by: Layers) -> Tensor:
         """What comes over a flow; takes its source out of the maps if nobody reads it again."""
         x = maps.pop(flow.source) if flow.last else maps[flow.source]
         if flow.up:
-            return self.ups[flow.up.name.removeprefix("ups.")](x)  # type: ignore[no-any-return]
-        return F.max_pool3d(x, flow.stride, flow.stride) if flow.kind == "downward" else x
+            return by.up(cast(UpConv, self.ups[flow.up.name.removeprefix("ups.")]), x)
+        return by.pool(x, flow.stride) if flow.kind == "downward" else x
+
+
+class _Modules:
+    """The modules compute themselves."""
+
+    def block(self, block: Block, maps: list[Tensor]) -> Tensor:
+        return block(maps)  # type: ignore[no-any-return]
+
+    def up(self, up: UpConv, x: Tensor) -> Tensor:
+        return up(x)  # type: ignore[no-any-return]
+
+    def pool(self, x: Tensor, stride: Triple) -> Tensor:
+        return F.max_pool3d(x, stride, stride)
 
 
 def _block(layer: Layer) -> Block:

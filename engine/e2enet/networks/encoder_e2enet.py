@@ -8,11 +8,12 @@ are taken over as they are; the third dimension enters by the depth-shift of the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from e2enet.networks.e2enet import Block, E2ENet
+from e2enet.networks.e2enet import Block, E2ENet, Layers
 from e2enet.networks.encoders import STEPS, Encoder
 from e2enet.networks.lattice import Node, NodeId
 from e2enet.networks.normalisation import InstanceNormLeakyReLU
@@ -73,16 +74,16 @@ class EncoderE2ENet(E2ENet):
             nn.init.kaiming_normal_(conv.weight, a=0.01)
             self.laterals.append(nn.Sequential(conv, InstanceNormLeakyReLU(wide)))
 
-    def maps_of(self, node: Node, maps: dict[NodeId | None, Tensor]) -> Tensor:
+    def maps_of(self, node: Node, maps: dict[NodeId | None, Tensor], by: Layers) -> Tensor:
         """The maps (B, C, D, H, W) of a node; those of stage 0 come from the stem and encoder."""
         if node.stage:
-            return super().maps_of(node, maps)
+            return super().maps_of(node, maps, by)
         if node.level == 0:
             x = maps.pop(None)
             for level, tap in enumerate(self._taps(x), start=1):
                 maps[_TAPS, level] = tap
-            for block in self.stem:
-                x = block([x])
+            for block in cast(list[Block], self.stem):
+                x = by.block(block, [x])
             return x
         return self.laterals[node.level - 1](maps.pop((_TAPS, node.level)))  # type: ignore[no-any-return]
 

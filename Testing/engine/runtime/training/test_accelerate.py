@@ -8,7 +8,7 @@ import pytest
 import torch
 from e2enet.dsff import Connections
 from e2enet.networks import E2ENet
-from e2enet.runtime.training.accelerate import accelerate
+from e2enet.runtime.training.accelerate import SparseTraining
 from e2enet.runtime.training.tensors import planar
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,7 +26,7 @@ def networks(
     sparsity: float = 0.6,
     group: int = 1,
     slope: float = 1.0,
-) -> tuple[E2ENet, E2ENet, Connections]:
+) -> tuple[E2ENet, SparseTraining, Connections]:
     """A masked network, the same accelerated, and the connections of the second.
 
     With a slope of 1 nothing bends: where a leaky ReLU does, a value near zero may fall to the
@@ -44,11 +44,10 @@ def networks(
                 module.slope = slope  # type: ignore[assignment]
     fast = copy.deepcopy(plain)
     own = Connections(fast, connections.masks, group=group)
-    accelerate(fast, own)
-    return plain, fast, own
+    return plain, SparseTraining(fast, own), own
 
 
-def learn(network: E2ENet, image: Tensor) -> list[Tensor]:
+def learn(network: E2ENet | SparseTraining, image: Tensor) -> list[Tensor]:
     """Outputs, after a backward pass from random gradients."""
     outputs = network(image)
     generator = torch.Generator().manual_seed(2)
@@ -58,13 +57,15 @@ def learn(network: E2ENet, image: Tensor) -> list[Tensor]:
     return outputs  # type: ignore[no-any-return]
 
 
-def same_gradients(plain: E2ENet, fast: E2ENet, connections: Connections, image: Tensor) -> None:
+def same_gradients(
+    plain: E2ENet, fast: SparseTraining, connections: Connections, image: Tensor
+) -> None:
     """Both against the gradients in double precision: sums that cancel err in single precision."""
     exact = copy.deepcopy(plain).double()
     exact.zero_grad()
     learn(exact, image.double())
     theirs, wanted = dict(plain.named_parameters()), dict(exact.named_parameters())
-    for name, parameter in fast.named_parameters():
+    for name, parameter in fast.network.named_parameters():
         truth, other = wanted[name].grad, theirs[name].grad
         assert (truth is None) == (parameter.grad is None), name
         if truth is None or other is None or parameter.grad is None:
@@ -126,14 +127,81 @@ def test_the_bend_of_the_leaky_relu() -> None:
     same_gradients(plain, fast, connections, image)
 
 
+@pytest.mark.parametrize("slope", [1.0, 0.01])
+def test_norms_that_cannot_be_undone(slope: float) -> None:
+    """A weight of zero makes a map constant: what was before it is computed again."""
+    plain, fast, connections = networks([(1, 2, 2), (2, 2, 2)], base=4, slope=slope)
+    image = torch.randn(2, 1, 4, 8, 12)
+    with torch.no_grad():
+        for network in (plain, fast.network):
+            for name in ("nodes.1_0.0.norm.weight", "nodes.2_0.1.norm.weight"):
+                network.get_parameter(name)[1] = 0
+                network.get_parameter(name)[2] = -1e-5
+    for a, b in zip(learn(plain, image), learn(fast, image), strict=True):
+        assert torch.allclose(a, b, atol=1e-3)
+    same_gradients(plain, fast, connections, image)
+
+
+def test_the_network_stays_as_it_is() -> None:
+    """It can be copied, and hooks of it fire."""
+    plain, fast, _ = networks([(2, 2, 2)], base=4)
+    image, seen = torch.randn(1, 1, 4, 8, 8), []
+    fast.network.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
+    fast(image)
+    assert seen == [1]
+    other = copy.deepcopy(fast.network)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.zero_()
+    for a, b in zip(plain(image), fast(image), strict=True):
+        assert torch.allclose(a, b, atol=1e-3)
+        assert b.any()
+
+
+def test_one_map_a_block_is_kept() -> None:
+    """Neither what was before the norm, nor upward maps, nor the places of maxima."""
+    _, fast, _ = networks([(2, 2, 2)] * 2, base=8)
+    image = torch.randn(1, 1, 8, 32, 32)
+    kept: dict[int, int] = {}
+
+    def keep(x: Tensor) -> Tensor:
+        kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        outputs = fast(image)
+    graph = fast.network.lattice
+    parameters = {p.untyped_storage().data_ptr() for p in fast.network.parameters()}
+    bytes_kept = sum(size for place, size in kept.items() if place not in parameters)
+    voxels = [8 * 32 * 32 // 8**level for level in range(graph.levels)]
+    maps = sum(
+        len(node.blocks) * graph.channels[node.level] * voxels[node.level] for node in graph.nodes
+    )
+    pooled = sum(
+        (flow.channels[1] - flow.channels[0]) * voxels[node.level]
+        for node in graph.fused
+        for flow in node.flows
+        if flow.kind == "downward"
+    )
+    # Beside them what PyTorch keeps of the two strided blocks, and the image.
+    strided = 4 * sum(
+        graph.channels[level] * voxels[level] + 2 * graph.channels[level - 1] * voxels[level]
+        for level in (1, 2)
+    )
+    assert 4 * maps <= bytes_kept < 1.15 * 4 * (maps + pooled + strided / 2 + image.numel())
+    del outputs
+
+
 def test_masks_may_change_between_steps() -> None:
     plain, fast, connections = networks([(2, 2, 2)], base=6)
     image = torch.randn(1, 1, 4, 8, 12)
     learn(fast, image)
-    fast.zero_grad()
+    fast.network.zero_grad()
     other = Connections.random(plain, 0.3, seed=9)
     connections.load_state_dict(other.state_dict())
-    fast.load_state_dict(plain.state_dict())  # what was dead before is now alive, with weight zero
+    fast.network.load_state_dict(
+        plain.state_dict()
+    )  # what was dead before is now alive, with weight zero
     connections.apply()
     other.apply()
     learn(plain, image)
@@ -152,11 +220,11 @@ def evolve(connections: Connections) -> None:
     )
 
 
-def validate(network: E2ENet) -> None:
-    network.eval()
+def validate(fast: SparseTraining) -> None:
+    fast.network.eval()
     with torch.no_grad():
-        network(torch.randn(3, 1, 4, 8, 12))
-    network.train()
+        fast(torch.randn(3, 1, 4, 8, 12))
+    fast.network.train()
 
 
 @pytest.mark.parametrize(
@@ -167,7 +235,7 @@ def validate(network: E2ENet) -> None:
 def test_a_step_is_that_of_the_masked_network_whatever_came_before(happens: list[str]) -> None:
     plain, fast, connections = networks([(2, 2, 2)] * 2, base=6, sparsity=0.5)
     learn(fast, torch.randn(1, 1, 8, 8, 12))
-    fast.zero_grad()
+    fast.network.zero_grad()
     batch = 1
     for event in happens:
         if event == "evolution":
@@ -180,7 +248,7 @@ def test_a_step_is_that_of_the_masked_network_whatever_came_before(happens: list
         for name in connections.masks:  # what came to life has a weight too
             plain.get_parameter(f"{name}.weight").normal_(0, 0.3)
     Connections(plain, connections.masks).apply()
-    fast.load_state_dict(plain.state_dict())
+    fast.network.load_state_dict(plain.state_dict())
     image = torch.randn(batch, 1, 8, 8, 12)
     for a, b in zip(learn(plain, image), learn(fast, image), strict=True):
         assert torch.allclose(a, b, atol=1e-3)
@@ -191,16 +259,16 @@ def test_gradients_after_a_validation_are_those_before_it() -> None:
     _, fast, connections = networks([(2, 2, 2)] * 2, base=6, slope=0.01)
     image = torch.randn(2, 1, 8, 8, 12)
     learn(fast, image)
-    before = [None if p.grad is None else p.grad.clone() for p in fast.parameters()]
+    before = [None if p.grad is None else p.grad.clone() for p in fast.network.parameters()]
     # The lists of a mask are made by whoever comes first: here by a pass without gradients.
     kept = connections.state_dict()
     evolve(connections)
     validate(fast)
     connections.load_state_dict(kept)
     validate(fast)
-    fast.zero_grad()
+    fast.network.zero_grad()
     learn(fast, image)
-    for a, p in zip(before, fast.parameters(), strict=True):
+    for a, p in zip(before, fast.network.parameters(), strict=True):
         assert (a is None) == (p.grad is None)
         assert a is None or (p.grad is not None and torch.equal(a, p.grad))
 
@@ -209,12 +277,12 @@ def test_only_some_inputs_want_gradients() -> None:
     """A frozen backbone, then none: the question changes, the mask does not."""
     plain, fast, connections = networks([(2, 2, 2)] * 2, base=6)
     image = torch.randn(1, 1, 8, 8, 12)
-    for network in (plain, fast):
+    for network, runs in ((plain, plain), (fast.network, fast)):
         network.backbone.requires_grad_(False)
-        learn(network, image)
+        learn(runs, image)
         network.backbone.requires_grad_(True)
         network.zero_grad()
-        learn(network, image)
+        learn(runs, image)
     same_gradients(plain, fast, connections, image)
 
 
@@ -223,9 +291,9 @@ def test_a_step_can_be_repeated_bit_by_bit() -> None:
     image = torch.randn(2, 1, 8, 40, 40)
     results = []
     for _ in range(3):
-        fast.zero_grad()
+        fast.network.zero_grad()
         learn(fast, image)
-        results.append([p.grad for p in fast.parameters() if p.grad is not None])
+        results.append([p.grad for p in fast.network.parameters() if p.grad is not None])
     for again in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results[0], again, strict=True))
 
@@ -234,7 +302,8 @@ def test_without_gradients_it_is_the_network() -> None:
     plain, fast, _ = networks([(2, 2, 2)], base=4, slope=0.01)
     image = torch.randn(1, 1, 4, 8, 8)
     with torch.no_grad():
-        for a, b in zip(plain.eval()(image), fast.eval()(image), strict=True):
+        fast.network.eval()
+        for a, b in zip(plain.eval()(image), fast(image), strict=True):
             assert torch.allclose(a, b, atol=1e-3)
 
 

@@ -10,7 +10,6 @@ from e2enet.runtime.kernels.vectors import (
     kernel,
     load_at,
     maximum,
-    part,
     peek,
     poke,
     splat,
@@ -45,17 +44,23 @@ def activate(
 def norm_gradients(
     maps,  # (first, last) of this thread
     voxels,
-    addresses,  # of every map before the norm
-    affine,  # (maps, 3) norm's scale and shift, slope of the activation
-    statistics,  # (maps, 2) mean and 1 / standard deviation
+    addresses,  # of every map, before the norm or behind the activation
+    signs,  # (maps, 2) scale and shift to what the activation bends at zero
+    normal,  # (maps, 3) factor below zero, then scale and shift to zero mean and unit variance
+    gains,  # (maps, 2) scale of the norm, slope of the activation
     upstream,  # address of every gradient behind the activation
     outputs,  # address of every gradient before the norm
     sums,  # (maps, 2) gradients of the norm's weight and bias
 ):
-    """Gradient of instance norm and leaky ReLU, and of the norm's weight and bias."""
+    """Gradient of instance norm and leaky ReLU, and of the norm's weight and bias.
+
+    A map behind the activation tells what was before it: the leaky ReLU and the norm can be undone
+    (S. Rota Bulo et al., In-Place Activated BatchNorm, CVPR 2018), so that one map is kept, not
+    two.
+    """
     for c in range(maps[0], maps[1]):
-        scale, shift, slope = affine[c, 0], affine[c, 1], affine[c, 2]
-        mean, inverse = statistics[c, 0], statistics[c, 1]
+        sign, bend, slope = signs[c, 0], signs[c, 1], gains[c, 1]
+        low, inverse, centre = normal[c, 0], normal[c, 1], normal[c, 2]
         weight_sum = 0.0
         bias_sum = 0.0
         for first in range(0, voxels, 4096):
@@ -64,37 +69,40 @@ def norm_gradients(
             added, product = splat(ZERO), splat(ZERO)
             for k in range(first, whole, 16):
                 y = load_at(addresses[c] + 4 * k)
-                g = _through(y, load_at(upstream[c] + 4 * k), scale, shift, slope)
+                v = fma(y, splat(sign), splat(bend))
+                g = load_at(upstream[c] + 4 * k)
+                g = where_positive(v, g, g * splat(slope))
                 added = added + g
-                product = fma(g, (y - splat(mean)) * splat(inverse), product)
+                y = where_positive(v, y, y * splat(low))
+                product = fma(g, fma(y, splat(inverse), splat(centre)), product)
             bias_sum += total(added)
             weight_sum += total(product)
             for k in range(whole, stop):
                 y_one = peek(addresses[c] + 4 * k)
                 g_one = peek(upstream[c] + 4 * k)
-                if y_one * scale + shift <= ZERO:
+                if y_one * sign + bend <= ZERO:
                     g_one = g_one * slope
+                    y_one = y_one * low
                 bias_sum += g_one
-                weight_sum += g_one * (y_one - mean) * inverse
+                weight_sum += g_one * (y_one * inverse + centre)
         sums[c, 0], sums[c, 1] = weight_sum, bias_sum
-        # scale = weight * inverse; dy = scale * (g - mean(g) - (y - mean) * inverse * mean(g * x))
-        slant = np.float32(-weight_sum / voxels * inverse)
-        level = np.float32(-bias_sum / voxels - mean * slant)
+        # With n of zero mean and unit variance: dy = scale * (g - mean(g) - n * mean(g * n)).
+        share = -weight_sum / voxels
+        slant = np.float32(share * inverse)
+        level = np.float32(share * centre - bias_sum / voxels)
+        scale = gains[c, 0]
         whole = voxels // 16 * 16
         for k in range(0, whole, 16):
             y = load_at(addresses[c] + 4 * k)
-            g = _through(y, load_at(upstream[c] + 4 * k), scale, shift, slope)
+            v = fma(y, splat(sign), splat(bend))
+            g = load_at(upstream[c] + 4 * k)
+            g = where_positive(v, g, g * splat(slope))
+            y = where_positive(v, y, y * splat(low))
             store_at(outputs[c] + 4 * k, splat(scale) * (fma(y, splat(slant), g) + splat(level)))
         for k in range(whole, voxels):
             y_one = peek(addresses[c] + 4 * k)
             g_one = peek(upstream[c] + 4 * k)
-            if y_one * scale + shift <= ZERO:
+            if y_one * sign + bend <= ZERO:
                 g_one = g_one * slope
+                y_one = y_one * low
             poke(outputs[c] + 4 * k, scale * (y_one * slant + g_one + level))
-
-
-@part
-def _through(y, gradient, scale, shift, slope):
-    """The gradient through the leaky ReLU, by the sign of what went into it."""
-    v = fma(y, splat(scale), splat(shift))
-    return where_positive(v, gradient, gradient * splat(slope))

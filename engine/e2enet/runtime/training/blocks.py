@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
@@ -102,12 +103,15 @@ class SparseBlock:
         self._name, self._connections = name, connections
         self._structure: _Structure | None = None
         maps = block.conv.weight.shape[1]
-        self._delays = np.zeros(maps, np.int64)
+        self.shifts = np.zeros(maps, np.int64)
         for start, stop, shift in chunk_shifts(maps, block.shift_groups):
-            self._delays[start:stop] = shift
+            self.shifts[start:stop] = shift
 
     def __call__(self, maps: list[Tensor]) -> Tensor:
-        """Empty the list of maps (B, C_j, D, H, W), as `Block.forward`."""
+        """Empty the list of maps (B, C_j, D, H, W), as `Block.forward`.
+
+        A map with an attribute `remake` is not kept for the backward pass but made anew by it.
+        """
         parts = [readable(part) for part in maps]
         maps.clear()
         norm = self.block.norm
@@ -130,17 +134,17 @@ class SparseBlock:
         lists: ConvLists,
         weight: np.ndarray,
         inputs: np.ndarray,
-        delays: np.ndarray,
+        shifts: np.ndarray,
         outputs: np.ndarray,
-        moves: np.ndarray,
+        output_shifts: np.ndarray,
         size: tuple[int, ...],
     ) -> np.ndarray:
         """Run the kernel over a sample; returns sum and sum of squares of what was written.
 
         Args:
             lists, weight: (output, input, 3, 3) and the lists of its live kernels.
-            inputs, delays: Address and depth-shift of every map of `lists.read`.
-            outputs, moves: Address and shift of every map of `lists.written`.
+            inputs, shifts: Address and depth-shift of every map of `lists.read`.
+            outputs, output_shifts: Address and shift of every map of `lists.written`.
             size: (D, H, W).
         """
         depth, height, width = size
@@ -159,9 +163,9 @@ class SparseBlock:
         share(
             -(-tiles // WIDE),
             lambda blocks, thread, number: convolution.convolve(
-                blocks, (0, depth, depth, height, width), (1, 1, 1), inputs, delays, affine,
+                blocks, (0, depth, depth, height, width), (1, 1, 1), inputs, shifts, affine,
                 lists.grouped, lists.inputs, lists.begins, factors, kernels.shape[1], outputs,
-                moves, depth, sums[number], scratch[thread],
+                output_shifts, depth, sums[number], scratch[thread],
             ),
             least=LEAST_BLOCKS,
         )  # fmt: skip
@@ -183,13 +187,13 @@ class SparseBlock:
         threads = min(self.workers.threads, blocks)
         sums = np.zeros((threads, 36 * live), np.float32)
         scratch = self._scratch(gradients.scratch, len(inputs), len(upstream))
-        delays = self._delays[lists.forward.read]
+        shifts = self.shifts[lists.forward.read]
         borders = [blocks * n // threads for n in range(threads + 1)]
         self.workers.share(
             threads,
             lambda portions, thread, _: [
                 gradients.kernel_gradients(
-                    (borders[n], borders[n + 1]), (depth, height, width), inputs, delays, upstream,
+                    (borders[n], borders[n + 1]), (depth, height, width), inputs, shifts, upstream,
                     kernels.inputs, kernels.begins, sums[n], scratch[thread],
                 )
                 for n in range(*portions)
@@ -206,41 +210,30 @@ class _Convolution(torch.autograd.Function):
         ctx: Any, block: SparseBlock, weight: Tensor, gamma: Tensor, beta: Tensor, *parts: Tensor
     ) -> Tensor:
         batch, _, *size = parts[0].shape
-        widths = [part.shape[1] for part in parts]
         lists = block.structure()
-        y, z = planar(batch, len(weight), *size), planar(batch, len(weight), *size)
-        taps = weight.detach().numpy()[:, :, 0]
-        read, written = lists.forward.read, lists.forward.written
-        norm = block.block.norm
-        affines, statistics = [], []
-        for sample in range(batch):
-            inputs = np.concatenate([addresses(part[sample]) for part in parts])[read]
-            outputs = addresses(y[sample])
-            sums = block.convolve(
-                lists.forward, taps, inputs, block._delays[read], outputs[written],
-                np.zeros(len(written), np.int64), tuple(size),
-            )  # fmt: skip
-            mean = np.empty(len(weight))
-            square = np.empty(len(weight))
-            mean[written], square[written] = sums.T / np.prod(size)
-            inverse = 1 / np.sqrt(np.maximum(square - mean * mean, 0) + norm.eps)
-            scale = gamma.detach().numpy() * inverse
-            shift = beta.detach().numpy() - mean * scale
-            affine = np.stack([scale, shift, np.full(len(scale), norm.slope)], 1)
-            affines.append(affine.astype(np.float32))
-            statistics.append(np.stack([mean, inverse], 1).astype(np.float32))
-            _each_map(block, normalising.activate, y[sample], affines[-1], addresses(z[sample]))
-        ctx.save_for_backward(weight, y, *parts)
-        ctx.block, ctx.lists, ctx.widths = block, lists, widths
-        ctx.affines, ctx.statistics = affines, statistics
+        z = planar(batch, len(weight), *size)
+        norms = [
+            _Norm.of(block, gamma, beta, _convolved(block, lists, weight, parts, z, sample))
+            for sample in range(batch)
+        ]
+        for norm, sample in zip(norms, z, strict=True):
+            places = addresses(sample)
+            _each_map(block, normalising.activate, sample, norm.affine, places)
+        ctx.save_for_backward(weight, z, *(part for part in parts if not _remade(part)))
+        ctx.remakes = [getattr(part, "remake", None) for part in parts]
+        ctx.widths = [part.shape[1] for part in parts]
+        ctx.block, ctx.lists, ctx.norms = block, lists, norms
         return z
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
-        weight, y, *parts = ctx.saved_tensors
+        weight, z, *saved = ctx.saved_tensors
         block, lists = ctx.block, ctx.lists
-        batch, outputs, *size = y.shape
+        stored = iter(saved)
+        parts = [remake() if remake else next(stored) for remake in ctx.remakes]
+        ctx.remakes = ()  # what they hold is not needed any longer
+        _, outputs, *size = z.shape
         grad = grad.contiguous()
         backward = lists.backward(np.repeat(ctx.needs_input_grad[4:], ctx.widths))
         read, written = backward.read, backward.written
@@ -253,11 +246,16 @@ class _Convolution(torch.autograd.Function):
         norm_grads = np.zeros((outputs, 2))
         kernel_grads = torch.zeros(len(lists.kernels.places), 9)
         dy = planar(outputs, *size)
-        for sample in range(batch):
+        for sample, norm in enumerate(ctx.norms):
+            kept, coefficients = z[sample], norm.from_activated()
+            if coefficients is None:  # a map that the norm made constant tells nothing
+                again = planar(1, outputs, *size)
+                _convolved(block, lists, weight, [p[sample : sample + 1] for p in parts], again, 0)
+                kept, coefficients = again[0], norm.from_convolved()
             sums = np.zeros((outputs, 2))
             _each_map(
-                block, normalising.norm_gradients, y[sample], ctx.affines[sample],
-                ctx.statistics[sample], addresses(grad[sample]), addresses(dy), sums,
+                block, normalising.norm_gradients, kept, *coefficients, addresses(grad[sample]),
+                addresses(dy), sums,
             )  # fmt: skip
             norm_grads += sums
             upstream = addresses(dy)
@@ -275,9 +273,9 @@ class _Convolution(torch.autograd.Function):
                 )
                 block.convolve(
                     backward, turned, upstream[read], np.zeros(len(read), np.int64),
-                    targets[written], -block._delays[written], tuple(size),
+                    targets[written], -block.shifts[written], tuple(size),
                 )  # fmt: skip
-        _clear_unwritten(grads, ctx.widths, written, block._delays)
+        _clear_unwritten(grads, ctx.widths, written, block.shifts)
         grad_weight = torch.zeros(weight.shape[0] * weight.shape[1] + 1, 9)
         grad_weight[torch.from_numpy(lists.kernels.places)] = kernel_grads
         return (
@@ -287,6 +285,85 @@ class _Convolution(torch.autograd.Function):
             torch.from_numpy(norm_grads[:, 1]).float(),
             *grads,
         )
+
+
+def _remade(part: Tensor) -> bool:
+    """Whether a map is made anew for the backward pass instead of being kept."""
+    return getattr(part, "remake", None) is not None
+
+
+def _convolved(
+    block: SparseBlock,
+    lists: _Structure,
+    weight: Tensor,
+    parts: Sequence[Tensor],
+    y: Tensor,
+    sample: int,
+) -> np.ndarray:
+    """Write a sample of y; returns (output, 2) mean and mean square, 0 and 0 of a dead map."""
+    read, written = lists.forward.read, lists.forward.written
+    size = tuple(y.shape[2:])
+    inputs = np.concatenate([addresses(part[sample]) for part in parts])[read]
+    sums = block.convolve(
+        lists.forward, weight.detach().numpy()[:, :, 0], inputs, block.shifts[read],
+        addresses(y[sample])[written], np.zeros(len(written), np.int64), size,
+    )  # fmt: skip
+    moments = np.zeros((len(weight), 2))
+    moments[written] = sums / np.prod(size)
+    return moments
+
+
+_LEAST_GAIN = 1e-3  # of a norm that can be undone, beside its offset
+
+
+@dataclass(frozen=True)
+class _Norm:
+    """The instance norm of a sample with the activation behind it.
+
+    Attributes:
+        gamma, beta, mean, inverse: (maps,) weight, bias, mean and 1 / standard deviation.
+        slope: Of the leaky ReLU.
+    """
+
+    gamma: np.ndarray
+    beta: np.ndarray
+    mean: np.ndarray
+    inverse: np.ndarray
+    slope: float
+
+    @classmethod
+    def of(cls, block: SparseBlock, gamma: Tensor, beta: Tensor, moments: np.ndarray) -> _Norm:
+        norm = block.block.norm
+        mean, square = moments.T
+        inverse = 1 / np.sqrt(np.maximum(square - mean * mean, 0) + norm.eps)
+        return cls(gamma.detach().numpy(), beta.detach().numpy(), mean, inverse, norm.slope)
+
+    @property
+    def affine(self) -> np.ndarray:
+        """(maps, 3) scale, shift and slope."""
+        scale = self.gamma * self.inverse
+        return _columns(scale, self.beta - self.mean * scale, self.slope)
+
+    @property
+    def _gains(self) -> np.ndarray:
+        return _columns(self.gamma * self.inverse, self.slope)
+
+    def from_activated(self) -> tuple[np.ndarray, ...] | None:
+        """What `norm_gradients` takes for maps behind the activation, if they tell enough."""
+        if (np.abs(self.gamma) < _LEAST_GAIN * (1 + np.abs(self.beta))).any():
+            return None
+        normal = _columns(1 / self.slope, 1 / self.gamma, -self.beta / self.gamma)
+        return _columns(np.ones(len(self.gamma)), 0), normal, self._gains
+
+    def from_convolved(self) -> tuple[np.ndarray, ...]:
+        """What `norm_gradients` takes for maps before the norm."""
+        normal = _columns(1, self.inverse, -self.mean * self.inverse)
+        return np.ascontiguousarray(self.affine[:, :2]), normal, self._gains
+
+
+def _columns(*values: Any) -> np.ndarray:
+    """(maps, len(values)) float32 of columns or of numbers."""
+    return np.stack(np.broadcast_arrays(*values), axis=1).astype(np.float32)
 
 
 def _each_map(block: SparseBlock, kernel: Any, y: Tensor, *arguments: Any) -> None:
@@ -299,7 +376,7 @@ def _each_map(block: SparseBlock, kernel: Any, y: Tensor, *arguments: Any) -> No
 
 
 def _clear_unwritten(
-    grads: list[Tensor | None], widths: list[int], written: np.ndarray, delays: np.ndarray
+    grads: list[Tensor | None], widths: list[int], written: np.ndarray, shifts: np.ndarray
 ) -> None:
     """Zero the gradient of maps that nobody reads and of slices that were shifted out."""
     reached = np.zeros(sum(widths), bool)
@@ -312,8 +389,8 @@ def _clear_unwritten(
             continue
         for c in np.flatnonzero(~reached[own]):
             grad[:, c] = 0
-        for delay in set(delays[own].tolist()) - {0}:
-            channels = np.flatnonzero(delays[own] == delay)  # of a shift group, so neighbours
+        for shift in set(shifts[own].tolist()) - {0}:
+            channels = np.flatnonzero(shifts[own] == shift)  # of a shift group, so neighbours
             group = grad[:, channels[0] : channels[-1] + 1]
-            edge = slice(-delay, None) if delay > 0 else slice(0, -delay)
+            edge = slice(-shift, None) if shift > 0 else slice(0, -shift)
             group[:, :, edge] = 0

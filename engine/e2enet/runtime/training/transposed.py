@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, cast
 
 import numpy as np
@@ -38,7 +39,11 @@ class SparseUp:
 
     def __call__(self, x: Tensor) -> Tensor:
         """(B, C_in, D, H, W) -> (B, C_out, D * sd, H * sh, W * sw)."""
-        return cast(Tensor, _Expansion.apply(self, self.up.weight, readable(x)))
+        x = readable(x)
+        y = cast(Tensor, _Expansion.apply(self, self.up.weight, x))
+        # Eight times as large as what it is made of, and quick to make.
+        y.remake = functools.partial(_expanded, self, self.up.weight.detach(), x.detach())  # type: ignore[attr-defined]
+        return y
 
     def expand(self, layer: PointLayer, x: Tensor, y: Tensor) -> None:
         """Write the upward maps y of a sample x."""
@@ -85,18 +90,23 @@ class SparseUp:
         return sums.sum(0)  # type: ignore[no-any-return]
 
 
+def _expanded(up: SparseUp, weight: Tensor, x: Tensor) -> Tensor:
+    """The upward maps (B, C_out, D * sd, H * sh, W * sw) of x."""
+    batch, _, *size = x.shape
+    box, outputs = up.up.stride, weight.shape[1]
+    y = planar(batch, outputs, *(n * s for n, s in zip(size, box, strict=True)))
+    layer = point_layer(weight.numpy(), box, np.ones(outputs, bool))
+    for sample in range(batch):
+        up.expand(layer, x[sample], y[sample])
+    return y
+
+
 class _Expansion(torch.autograd.Function):
     """A transposed convolution whose kernel is its stride."""
 
     @staticmethod
     def forward(ctx: Any, up: SparseUp, weight: Tensor, x: Tensor) -> Tensor:
-        batch, _, *size = x.shape
-        box = up.up.stride
-        outputs = weight.shape[1]
-        y = planar(batch, outputs, *(n * s for n, s in zip(size, box, strict=True)))
-        layer = point_layer(weight.detach().numpy(), box, np.ones(outputs, bool))
-        for sample in range(batch):
-            up.expand(layer, x[sample], y[sample])
+        y = _expanded(up, weight.detach(), x)
         ctx.save_for_backward(weight, x)
         ctx.up, ctx.mask = up, up.mask.clone()
         return y

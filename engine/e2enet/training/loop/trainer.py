@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -82,10 +82,11 @@ class Trainer:
         self.connections, self.evolution = connections, evolution
         for name, mask in connections.masks.items():
             connections.masks[name] = mask.to(self.device)
+        self.forward: Callable[[Tensor], Any] = self.network
         if self.device.type == "cpu" and isinstance(network, E2ENet) and kernels_work():
-            from e2enet.runtime.training.accelerate import accelerate
+            from e2enet.runtime.training.accelerate import SparseTraining
 
-            accelerate(network, connections)
+            self.forward = SparseTraining(network, connections)
         self.training, self.validation = training, validation
         self.recipe = recipe
         self.labels = dict(sorted(labels.items(), key=lambda item: item[1]))
@@ -188,7 +189,7 @@ class Trainer:
         target = label.to(self.device, non_blocking=True).long()
         self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, dtype=torch.float16, enabled=self.mixed):
-            outputs = self.network(image)
+            outputs = self.forward(image)
         loss = supervised_loss(outputs, target, self.weights, batch_dice=self.recipe.batch_dice)
         value = float(loss.detach())
         if math.isfinite(value) and self._descend(loss):
@@ -253,7 +254,7 @@ class Trainer:
         counts = torch.zeros(len(self.labels), 3, dtype=torch.int64)
         for image, label in self._validation_batches:
             with torch.autocast(self.device.type, dtype=torch.float16, enabled=self.mixed):
-                outputs = self.network(image.to(self.device, non_blocking=True))
+                outputs = self.forward(image.to(self.device, non_blocking=True))
             counts += hard_counts(outputs[0], label.to(self.device, non_blocking=True)).cpu()
         self.network.train()
         dice: dict[str, float | None] = {}
