@@ -88,21 +88,17 @@ def difference(found: Tensor, wanted: Tensor) -> float:
 
 
 def assert_same(found: Tensor, network: E2ENet, image: Tensor) -> None:
-    """The logits are the network's to 1e-3.
+    """The logits err from double precision by no more than the network itself in float32.
 
-    Norms of a few voxels that are nearly equal can make any rounding visible. There the network
-    itself in float32 is the measure; maps of less than 16 voxels, smaller than any that is trained,
-    only have to be near.
+    Beyond 1e-4 of their size, in which sums in another order and minimal filtering (three times the
+    rounding of a direct sum, measured) may differ, up to ten times the network's own error.
     """
     wanted = exact(network, image)
-    error = difference(found, wanted)
-    if math.prod(image.shape[2:]) < 16 * math.prod(network.divisor):
-        assert error < 0.1
-    elif error >= 1e-3:
-        with torch.inference_mode():
-            logits = network(image.float())
-        own = difference(logits[0] if isinstance(logits, list) else logits, wanted)
-        assert error < 20 * own
+    with torch.inference_mode():
+        logits = network(image.float())
+    own = difference(logits[0] if isinstance(logits, list) else logits, wanted)
+    size = float(wanted.nan_to_num().abs().max())
+    assert difference(found, wanted) <= 10 * own + 1e-4 * max(1.0, size)
     assert found.dtype == torch.float32
 
 
@@ -141,17 +137,28 @@ class Setup:
         return made_image(network, self.times, batch=self.batch, seed=self.seed)
 
 
+_LEAST_VOXELS = 16  # of a map
+
+
 @st.composite
 def setups(draw: st.DrawFn, most_voxels: int = 6000) -> Setup:
-    """Any strides, shifts, channel counts, sparsities and sizes, as far as they are quick."""
+    """Any strides, shifts, channel counts, sparsities and sizes, as far as they are quick.
+
+    The coarsest maps have 16 voxels or more: the norm of two that are nearly equal is all rounding,
+    and no bound would mean anything.
+    """
     stride = st.tuples(*[st.integers(1, 3)] * 3)
     strides = draw(st.lists(stride, min_size=1, max_size=3))
-    times = []
-    left = most_voxels
-    for axis in draw(st.permutations(range(3))):
-        divisor = math.prod(one[axis] for one in strides)
-        times.append((axis, draw(st.integers(1, max(1, min(7, left // divisor))))))
-        left //= divisor * times[-1][1]
+    while len(strides) > 1 and _LEAST_VOXELS * math.prod(map(math.prod, strides)) > most_voxels:
+        strides.pop()
+    left = most_voxels // math.prod(map(math.prod, strides))  # of the coarsest maps
+    times = {}
+    first, second, third = draw(st.permutations(range(3)))
+    times[first] = draw(st.integers(1, min(7, left // 4)))
+    times[second] = draw(st.integers(2, max(2, min(7, left // times[first] // 4))))
+    least = -(-_LEAST_VOXELS // (times[first] * times[second]))
+    most = max(least, min(16, left // (times[first] * times[second])))
+    times[third] = draw(st.integers(least, most))
     return Setup(
         strides=strides,
         inputs=draw(st.integers(1, 4)),
@@ -162,7 +169,7 @@ def setups(draw: st.DrawFn, most_voxels: int = 6000) -> Setup:
         sparsity=draw(st.sampled_from([0.0, 0.3, 0.5, 0.8, 0.9, 0.98])),
         group=draw(st.sampled_from([0, 1, 1, 1, 4, 8, 16])),
         deep_supervision=draw(st.booleans()),
-        times=(dict(times)[0], dict(times)[1], dict(times)[2]),
+        times=(times[0], times[1], times[2]),
         batch=draw(st.integers(1, 3)),
         seed=draw(st.integers(0, 2**16)),
     )
