@@ -67,7 +67,8 @@ def evaluate(
         from e2enet.evaluation.report.tables import to_dict
 
         if report is not None:
-            from e2enet.evaluation.report.page import check_folder, write_report
+            from e2enet.evaluation.report.folder import check_folder
+            from e2enet.evaluation.report.page import write_report
 
             check_folder(report)
         if into is not None:

@@ -99,12 +99,40 @@ def disagreement(
     if not apart.any():
         apart = reference.sum(axis=(1, 2))
     plane = int(apart.argmax())
-    ours, theirs = prediction[plane], reference[plane]
-    rows, columns = _around(ours | theirs, spacing[1:])
-    figure = Figure(figsize=(3.6, 3.6))
-    axis = figure.add_axes((0, 0, 1, 1))
-    below = np.zeros_like(ours, float) if image is None else image[plane]
-    inside = below[rows, columns]
+    masks = [(reference[plane], REFERENCE), (prediction[plane], PREDICTION)]
+    return _outlined(masks, spacing, None if image is None else image[plane], tight=True)
+
+
+def labelled(image: np.ndarray, label: np.ndarray, spacing: Sequence[float]) -> bytes:
+    """The whole slice of the first axis with most of the labels, and their outlines.
+
+    Args:
+        image: (D, H, W).
+        label: (D, H, W) whole numbers.
+        spacing: (D, H, W) in mm.
+    """
+    plane = int((label > 0).sum(axis=(1, 2)).argmax())
+    masks = [
+        (label[plane] == value, COLORS[(int(value) - 1) % len(COLORS)])
+        for value in np.unique(label[plane])
+        if value
+    ]
+    return _outlined(masks, spacing, image[plane], tight=False)
+
+
+def _outlined(
+    masks: Sequence[tuple[np.ndarray, str]],
+    spacing: Sequence[float],
+    image: np.ndarray | None,
+    *,
+    tight: bool,
+) -> bytes:
+    rows = columns = slice(None)
+    if tight:
+        rows, columns = _around(np.any([mask for mask, _ in masks], axis=0), spacing[1:])
+    inside = np.zeros(masks[0][0].shape)[rows, columns] if image is None else image[rows, columns]
+    drawing = Figure(figsize=(3.6, 3.6))
+    axis = drawing.add_axes((0, 0, 1, 1))
     low, high = np.percentile(inside, [1, 99.5])
     axis.imshow(
         inside,
@@ -114,7 +142,7 @@ def disagreement(
         aspect=spacing[1] / spacing[2],
         interpolation="nearest",
     )
-    for mask, color in ((theirs, REFERENCE), (ours, PREDICTION)):
+    for mask, color in masks:
         part = mask[rows, columns]
         if part.any():
             # A margin, so that an outline closes where a structure reaches the picture's edge.
@@ -124,8 +152,8 @@ def disagreement(
     axis.set_xlim(-0.5, inside.shape[1] - 0.5)
     axis.set_ylim(inside.shape[0] - 0.5, -0.5)
     axis.set_axis_off()
-    figure.patch.set_facecolor("black")
-    return _png(figure)
+    drawing.patch.set_facecolor("black")
+    return _png(drawing)
 
 
 def _around(mask: np.ndarray, spacing: Sequence[float]) -> tuple[slice, slice]:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import math
-import os
-import shutil
 from html import escape
 from pathlib import Path
 
@@ -17,51 +14,12 @@ from e2enet.evaluation.evaluate import Evaluation, Interval, read_pair
 from e2enet.evaluation.metrics.measures import CONVENTIONS, METRICS
 from e2enet.evaluation.pairs import Pair, label_files
 from e2enet.evaluation.report import figures
+from e2enet.evaluation.report.folder import new_folder
+from e2enet.evaluation.report.html import document, figure, table
 from e2enet.evaluation.report.tables import write_tables
 from e2enet.events import BadInput, Reporter
 
 WORST = 6
-_STYLE = """
-:root { color-scheme: light; --ink: #1d2430; --faint: #5d6673; --line: #dfe3e8; }
-body { margin: 0 auto; max-width: 70rem; padding: 2rem 1.5rem 4rem; color: var(--ink);
-  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; background: #fff; }
-h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 .3rem; }
-h2 { font-size: 1.2rem; margin: 2.6rem 0 .6rem; padding-top: 1.2rem;
-  border-top: 1px solid var(--line); }
-p, ul { max-width: 46rem; } .faint, figcaption { color: var(--faint); font-size: .9rem; }
-figure { margin: 1rem 0; } img { max-width: 100%; height: auto; display: block; }
-.worst { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: 1rem; }
-.worst figure { margin: 0; } .worst img { width: 100%; border-radius: 6px; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .9rem; margin: .8rem 0; }
-th, td { padding: .3rem .8rem .3rem 0; text-align: left; border-bottom: 1px solid var(--line);
-  vertical-align: top; }
-td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-tr.all td { font-weight: 600; } small { color: var(--faint); font-weight: 400; }
-.key { display: inline-block; width: 1.1rem; height: .25rem; vertical-align: .25rem;
-  margin: 0 .35rem 0 .8rem; }
-@media print { body { max-width: none; padding: 0; } h2 { break-after: avoid; }
-  figure, table { break-inside: avoid; } }
-"""
-
-
-def check_folder(folder: Path) -> None:
-    """Refuse a report's folder that would overwrite something.
-
-    Raises:
-        BadInput: it exists, or its parent does not.
-    """
-    if folder.exists():
-        raise BadInput(
-            f"{folder} exists; a report overwrites nothing.",
-            help="Name a new folder.",
-            code="output-exists",
-        )
-    if not folder.absolute().parent.is_dir():
-        raise BadInput(
-            f"{folder} cannot be made: {folder.absolute().parent} does not exist.",
-            code="output-folder",
-        )
 
 
 def write_report(folder: Path, found: Evaluation, reporter: Reporter | None = None) -> None:
@@ -75,22 +33,10 @@ def write_report(folder: Path, found: Evaluation, reporter: Reporter | None = No
     Raises:
         BadInput: the folder exists or cannot be written.
     """
-    check_folder(folder)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    try:
-        temporary.mkdir()
+    with new_folder(folder) as temporary:
         write_tables(temporary, found)
         page = _page(found, reporter or Reporter())
         (temporary / "report.html").write_text(page, encoding="utf-8")
-        os.replace(temporary, folder)
-    except OSError as error:
-        raise BadInput(
-            f"The report cannot be written into {folder}: {error.strerror or error}.",
-            help="Check that there is space on the disk and that the folder may be written to.",
-            code="output-not-writable",
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _page(found: Evaluation, reporter: Reporter) -> str:
@@ -103,10 +49,10 @@ def _page(found: Evaluation, reporter: Reporter) -> str:
         "<h2>Means</h2>",
         _means(found),
         "<h2>Distribution over the cases</h2>",
-        _figure(figures.box_plots(found), "Box: quartiles and median; whiskers: 1.5 times the "
+        figure(figures.box_plots(found), "Box: quartiles and median; whiskers: 1.5 times the "
                 "box; each dot is a case."),
         "<h2>Volume against Dice</h2>",
-        _figure(figures.volume_against_dice(found), "Small structures lose more Dice to the same "
+        figure(figures.volume_against_dice(found), "Small structures lose more Dice to the same "
                 "error at their surface."),
         _worst(found, reporter),
         "<h2>Every case</h2>",
@@ -114,13 +60,7 @@ def _page(found: Evaluation, reporter: Reporter) -> str:
         "<h2>What was computed</h2>",
         _definitions(found),
     ]  # fmt: skip
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
-        + "\n".join(parts)
-        + "\n</body>\n</html>\n"
-    )
+    return document(title, parts)
 
 
 def _means(found: Evaluation) -> str:
@@ -130,7 +70,7 @@ def _means(found: Evaluation) -> str:
         cells = "".join(f'<td class="n">{_spread(by_metric[m][name])}</td>' for m in METRICS)
         mark = ' class="all"' if name is None else ""
         rows.append(f"<tr{mark}><td>{escape(name or 'Mean')}</td>{cells}</tr>")
-    return _table(["", *(_headed(metric) for metric in METRICS)], rows) + (
+    return table(["", *(_headed(metric) for metric in METRICS)], rows) + (
         '<p class="faint">Below each mean its 95 % interval over the cases.</p>'
     )
 
@@ -160,7 +100,7 @@ def _worst(found: Evaluation, reporter: Reporter) -> str:
             _image(pair, reference.array.shape),
         )
         caption = f"{escape(pair.case)}, {escape(name)}: Dice {score:.3f}"
-        shown.append(_figure(picture, caption))
+        shown.append(figure(picture, caption))
     reporter.progress("report", len(worst), len(worst))
     keys = "".join(
         f'<span class="key" style="background:{color}"></span>{word}'
@@ -195,7 +135,7 @@ def _cases(found: Evaluation) -> str:
             first = escape(case) if number == 0 else ""
             rows.append(f"<tr><td>{first}</td><td>{escape(name)}</td>{cells}{volume}</tr>")
     heads = ["Case", "Structure", *(_headed(metric) for metric in METRICS), "Volume<br>mL"]
-    return _table(heads, rows, words=2)
+    return table(heads, rows, words=2)
 
 
 def _definitions(found: Evaluation) -> str:
@@ -207,31 +147,14 @@ def _definitions(found: Evaluation) -> str:
     tolerances = ", ".join(f"{escape(n)} {t:g} mm" for n, t in found.tolerances.items())
     points = "".join(f"<li>{escape(sentence)}</li>" for sentence in CONVENTIONS)
     return (
-        _table(["", "Metric", "Definition"], rows, words=3)
+        table(["", "Metric", "Definition"], rows, words=3)
         + f"<ul><li>Tolerance of the NSD: {tolerances}.</li>{points}</ul>"
     )
-
-
-def _table(heads: list[str], rows: list[str], words: int = 1) -> str:
-    cells = "".join(
-        f"<th>{head}</th>" if number < words else f'<th class="n">{head}</th>'
-        for number, head in enumerate(heads)
-    )
-    body = "\n".join(rows)
-    return f'<div class="scroll"><table>\n<tr>{cells}</tr>\n{body}\n</table></div>'
 
 
 def _headed(metric: str) -> str:
     unit = METRICS[metric].unit
     return f"{metric}<br><small>{unit or '&nbsp;'}</small>"
-
-
-def _figure(png: bytes, caption: str) -> str:
-    data = base64.b64encode(png).decode("ascii")
-    return (
-        f'<figure><img alt="" src="data:image/png;base64,{data}">'
-        f"<figcaption>{caption}</figcaption></figure>"
-    )
 
 
 def _spread(interval: Interval) -> str:
