@@ -118,7 +118,9 @@ def check_dataset(
     )
     seen = [one for one in looked if isinstance(one, Seen)]
     findings = [one for one in looked if isinstance(one, Finding)]
-    for compare in (_flips, _empty, _absent, _duplicates, _spacings, _intensities):
+    compared: tuple[Callable[[Dataset, Sequence[Seen]], list[Finding]], ...]
+    compared = (_flips, _empty, _absent, _duplicates, _spacings, _intensities)
+    for compare in compared:
         findings += compare(dataset, seen)
     return Checked(dataset, seen, findings)
 
@@ -248,14 +250,14 @@ def _duplicates(dataset: Dataset, cases: Sequence[Seen]) -> list[Finding]:
 def _spacings(dataset: Dataset, cases: Sequence[Seen]) -> list[Finding]:
     if not cases:
         return []
-    middle = np.median([case.spacing for case in cases], axis=0)
+    middle = np.median([case.spacing for case in cases], axis=0).tolist()
     findings = []
     for case in cases:
-        ratio = np.array(case.spacing) / middle
+        ratio = np.divide(case.spacing, middle)
         if ratio.max() > _SPACING_FACTOR or ratio.min() < 1 / _SPACING_FACTOR:
             message = (
-                f"{case.name} has a spacing of {times([round(v, 3) for v in case.spacing])} mm; that of most "
-                f"cases is {times([round(float(v), 3) for v in middle])} mm."
+                f"{case.name} has a spacing of {_mm(case.spacing)} mm; that of most cases is "
+                f"{_mm(middle)} mm."
             )
             findings.append(Finding(case.name, "doubt", "odd-spacing", message))
     return findings
@@ -278,6 +280,10 @@ def _intensities(dataset: Dataset, cases: Sequence[Seen]) -> list[Finding]:
                 )
                 findings.append(Finding(case.name, "doubt", "odd-intensities", message))
     return findings
+
+
+def _mm(spacing: Sequence[float]) -> str:
+    return times([round(float(step), 3) for step in spacing])
 
 
 def _hash(array: np.ndarray) -> str:

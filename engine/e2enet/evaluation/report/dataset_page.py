@@ -101,9 +101,10 @@ def _cases(found: Checked) -> str:
             f'<td class="n">{middle:.3g}</td><td class="n">{spread:.3g}</td>'
             for middle, spread in zip(case.medians, case.spreads, strict=True)
         )
+        spacing = times([round(step, 3) for step in case.spacing])
         rows.append(
             f'<tr><td>{escape(case.name)}</td><td class="n">{times(case.size)}</td>'
-            f'<td class="n">{times([round(v, 3) for v in case.spacing])}</td>{intensities}{volumes}</tr>'
+            f'<td class="n">{spacing}</td>{intensities}{volumes}</tr>'
         )
     heads = ["Case", "Voxels<br>z×y×x", "Spacing<br>mm"]
     for channel in found.dataset.channel_names:
