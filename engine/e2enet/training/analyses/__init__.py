@@ -1,0 +1,1 @@
+"""The papers' analyses, each a CSV and a figure."""

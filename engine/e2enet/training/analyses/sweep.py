@@ -1,0 +1,137 @@
+"""One setting varied, everything else kept: sparsity, width, depth, shift groups, starting point.
+
+The paper (arXiv 2312.04727) has each as a table. A value is a run like any other, so the sweep can
+be interrupted and goes on.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from e2enet.bundle import Bundle
+from e2enet.dsff import complexity
+from e2enet.evaluation.pt_score import pt_scores
+from e2enet.events import BadInput, Reporter
+from e2enet.files import output_errors, write_atomic
+from e2enet.training.analyses.figures import draw_sweep
+from e2enet.training.train import train
+
+Setting = Literal["sparsity", "base_channels", "levels", "shift_groups", "base"]
+SETTINGS: tuple[str, ...] = get_args(Setting)
+
+
+@dataclass(frozen=True)
+class Point:
+    """What came of one value.
+
+    Args:
+        value: of the setting, as text.
+        seed: of the run.
+        dice: mean over the labels on the held-out cases.
+        live_parameters, live_multiply_adds: of the model, at its patch.
+        pt_score: over all points of the sweep.
+    """
+
+    value: str
+    seed: int
+    dice: float
+    live_parameters: int
+    live_multiply_adds: int
+    pt_score: float
+
+
+def sweep(
+    dataset: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    setting: Setting,
+    values: Sequence[Any],
+    *,
+    seeds: Sequence[int] = (0,),
+    reporter: Reporter | None = None,
+    **options: Any,
+) -> list[Point] | None:
+    """Train a model for each value and seed; write sweep.csv and sweep.png.
+
+    Args:
+        dataset: folder in nnU-Net's raw layout.
+        output: folder; made, and gone on with if it is there.
+        setting: what is varied; "base" is the model to start from, None for none.
+        values: at least two, each once.
+        seeds: of each value.
+        reporter: gets progress as stages "sweep" and those of training.
+        options: of `train`, the same for all.
+
+    Returns:
+        One point a value and seed, or None where a run was paused.
+
+    Raises:
+        BadInput: fewer than two values, one twice, or as `train`.
+    """
+    reporter = reporter or Reporter()
+    texts = ["scratch" if value is None else Path(str(value)).name for value in values]
+    if len(texts) < 2 or len(set(texts)) < len(texts):
+        raise BadInput(
+            f"A sweep needs two different values or more, not {', '.join(texts) or 'none'}.",
+            code="bad-setting",
+        )
+    folder = Path(output)
+    with output_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    bundles: list[tuple[str, int, Path]] = []
+    wanted = [
+        (value, text, seed) for value, text in zip(values, texts, strict=True) for seed in seeds
+    ]
+    for number, (value, text, seed) in enumerate(wanted):
+        reporter.progress("sweep", number, len(wanted))
+        bundle = folder / f"{setting}-{text}-seed{seed}"
+        done = train(
+            dataset,
+            bundle,
+            resume=bundle.with_name(f"{bundle.name}.run").is_dir(),
+            reporter=reporter,
+            **{**options, "seed": seed, setting: value},
+        )
+        if done.state != "finished":
+            return None
+        bundles.append((text, seed, bundle))
+    reporter.progress("sweep", len(wanted), len(wanted))
+    points = _points(bundles)
+    table = io.StringIO()
+    writer = csv.DictWriter(table, [setting, *list(asdict(points[0]))[1:]])
+    writer.writeheader()
+    for point in points:
+        row = asdict(point)
+        writer.writerow({setting: row.pop("value"), **row})
+    with output_errors(folder):
+        write_atomic(folder / "sweep.csv", table.getvalue())
+        draw_sweep(folder / "sweep.png", setting, points)
+    reporter.result(sweep=setting, points=[asdict(point) for point in points])
+    return points
+
+
+def _points(bundles: Sequence[tuple[str, int, Path]]) -> list[Point]:
+    dice, parameters, operations = [], [], []
+    for _, _, path in bundles:
+        bundle = Bundle.open(path)
+        scores = bundle.model["provenance"]["metrics"]["dice"]
+        known = [value for value in scores.values() if value is not None]
+        stored = bundle.load_weights()
+        size = tuple(bundle.plan["patch"])
+        total = complexity(stored.lattice, size, stored.live_by_layer).total  # type: ignore[arg-type]
+        dice.append(sum(known) / len(known) if known else 0.0)
+        parameters.append(total.live_parameters)
+        operations.append(total.live_multiply_adds)
+    # Where nothing was learned there is no best Dice to compare with.
+    scores = pt_scores(dice, parameters, operations) if max(dice) > 0 else [0.0] * len(dice)
+    return [
+        Point(value, seed, d, p, o, s)
+        for (value, seed, _), d, p, o, s in zip(
+            bundles, dice, parameters, operations, scores, strict=True
+        )
+    ]
