@@ -72,7 +72,7 @@ def run(words: list[str], site: Path, desk: Path) -> str:
     environment.pop("E2ENET_MODELS", None)
     words = [shutil.which(words[0], path=path) or words[0], *words[1:]]
     done = subprocess.run(
-        words, cwd=desk, env=environment, capture_output=True, text=True, check=False
+        words, cwd=desk, env=environment, capture_output=True, encoding="utf-8", check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
