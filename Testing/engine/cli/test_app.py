@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -251,3 +252,17 @@ def test_shells_complete_verbs_and_models(
 
     assert answer in ask("complete")
     assert "_E2ENET_COMPLETE" in ask("source")  # what --install-completion puts into the shell
+
+
+def test_a_terminal_without_utf_8_is_no_failure(tiny_bundle: Path, tmp_path: Path) -> None:
+    model = tmp_path / "tiny"
+    shutil.copytree(tiny_bundle, model)
+    text = (model / "model.json").read_text(encoding="utf-8")
+    (model / "model.json").write_text(text.replace("Made shapes", "Größe …"), encoding="utf-8")
+    variables = {"PYTHONIOENCODING": "ascii", "E2ENET_MODELS": str(tmp_path), "COLUMNS": "200"}
+    done = subprocess.run(
+        [sys.executable, "-m", "e2enet", "models"],
+        env={**os.environ, **variables}, capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert b"Gr??e ?" in done.stdout

@@ -62,3 +62,11 @@ def test_names_of_single_cases(tmp_path):
     assert find_case([tmp_path]).name == tmp_path.name
     with pytest.raises(BadInput, match="does not exist"):
         find_case([tmp_path / "none.nii.gz"])
+
+
+def test_a_datasets_folder_is_answered_with_the_folders_in_it(tmp_path):
+    touch(tmp_path, "dataset.json")
+    (tmp_path / "imagesTs").mkdir()
+    with pytest.raises(BadInput, match="is the folder of a dataset") as caught:
+        find_case([tmp_path])
+    assert caught.value.help == "Give its imagesTs."

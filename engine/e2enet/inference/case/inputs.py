@@ -33,6 +33,13 @@ def find_case(paths: Sequence[str | os.PathLike[str]]) -> InputCase:
     for path in chosen:
         if not path.exists():
             raise BadInput(f"{path} does not exist.", code="missing-file")
+        if (path / "dataset.json").is_file():
+            folders = [name for name in ("imagesTs", "imagesTr") if (path / name).is_dir()]
+            raise BadInput(
+                f"{path} is the folder of a dataset, not of images.",
+                help=f"Give its {' or '.join(folders)}." if folders else "Give a folder of images.",
+                code="dataset-folder",
+            )
     case, channel = _split(chosen[0])
     return InputCase(case if channel == 0 else image_stem(chosen[0]), chosen)
 
