@@ -283,8 +283,10 @@ class E2ENetSegmentationTest(ScriptedLoadableModuleTest):
         for label in labels:
             array[60:80, 60:80, 30 * label.value : 30 * label.value + 20] = label.value
         node = segmentations.importLabels(array, volume, labels, modelName="test")
-        for _name, _value, milliLitres in segmentations.volumesTable(array, volume, labels):
-            assert abs(milliLitres - 8.0) < 0.01  # 20 voxels of 1 mm along each axis
+        for identifier in segmentations.segmentIds(node.GetSegmentation()):
+            inside = slicer.util.arrayFromSegmentBinaryLabelmap(node, identifier, volume)
+            # 20 voxels of 1 mm along each axis
+            assert abs((inside > 0).sum() * volumes.voxelMillilitres(volume) - 8.0) < 0.01
         self._check(node, volume)
 
     def test_SegmentSample(self):
