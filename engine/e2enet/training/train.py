@@ -231,7 +231,7 @@ def _trained(
         return _tell(Trained(state, run.folder, None, dice), reporter)
     scores = validate_cases(
         trainer.network,
-        run.split()[1],
+        () if request.info.tissues else run.split()[1],  # without images there is nothing to see
         dataset=request.info,
         plan=plan,
         device=request.device,
@@ -274,6 +274,7 @@ def _trainer(
     run: Run, cases: PreprocessedDataset, plan: Plan, request: Request, reporter: Reporter
 ) -> Trainer:
     from e2enet.data.patches.augmentation import Augmentation
+    from e2enet.data.patches.synthesis import Synthesis
 
     settings = run.settings
     resume = (run.folder / CHECKPOINT).exists()
@@ -309,12 +310,14 @@ def _trainer(
             **more,
         )
 
+    tissues = request.info.tissues
+    synthesis = Synthesis(plan, tissues) if tissues else None
     trainer = Trainer(
         network=network,
         connections=connections,
         evolution=evolution,
-        training=sampler(training, augment=Augmentation(plan)),
-        validation=sampler(held_out or training, stream=VALIDATION),
+        training=sampler(training, augment=synthesis or Augmentation(plan)),
+        validation=sampler(held_out or training, stream=VALIDATION, augment=synthesis),
         recipe=recipe,
         labels={name: value for name, value in run.dataset["labels"].items() if value},
         folder=run.folder,

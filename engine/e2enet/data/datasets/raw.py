@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from e2enet.data.datasets.labels import IGNORE
+from e2enet.data.datasets.tissues import TABLE, Tissues, find_maps, read_tissues
 from e2enet.data.images.volume import Volume, check_same_grid, read_channels, read_label
 from e2enet.events import BadInput
 
@@ -36,6 +37,8 @@ class Dataset:
         file_ending: such as ".nii.gz".
         cases: the training cases, sorted by name, each with a label.
         ignore: the value of voxels that nobody judged, one above the highest label, or None.
+        tissues: of a dataset of label maps alone, what their values mean; the only "channel" of a
+            case is then its map.
     """
 
     folder: Path
@@ -45,6 +48,7 @@ class Dataset:
     file_ending: str
     cases: tuple[Case, ...]
     ignore: int | None = None
+    tissues: Tissues | None = None
 
     @property
     def num_classes(self) -> int:
@@ -66,7 +70,8 @@ def read_dataset(folder: str | os.PathLike) -> Dataset:
     """Read dataset.json and list the cases; no image is opened.
 
     Also takes dataset.json of nnU-Net v1 and of the Medical Segmentation Decathlon ("modality",
-    labels as {"1": name}) as long as every channel is a file of its own.
+    labels as {"1": name}) as long as every channel is a file of its own, and a folder of label maps
+    with a table of tissues (`e2enet.data.datasets.tissues`) instead of dataset.json.
 
     Raises:
         BadInput: no dataset.json or a field in it is wrong, a case without label or with a
@@ -74,6 +79,8 @@ def read_dataset(folder: str | os.PathLike) -> Dataset:
     """
     folder = Path(folder)
     path = folder / "dataset.json"
+    if not path.is_file() and (folder / TABLE).is_file():
+        return _label_maps(folder)
     if not path.is_file():
         raise BadInput(
             f"{folder} holds no dataset.json.",
@@ -113,6 +120,8 @@ def read_case(dataset: Dataset, case: Case) -> tuple[list[Volume], Volume | None
         BadInput: as `read_image` and `read_label`; channels or label on different grids; a
             label value that dataset.json does not name.
     """
+    if dataset.tissues is not None:
+        return _read_map(dataset.tissues, case)
     volumes = read_channels(case.images)
     if case.label is None:
         return volumes, None
@@ -128,6 +137,32 @@ def read_case(dataset: Dataset, case: Case) -> tuple[list[Volume], Volume | None
             code="unknown-label",
         )
     return volumes, label
+
+
+def _label_maps(folder: Path) -> Dataset:
+    """A dataset of label maps alone; its images will be those of an MR of any contrast."""
+    tissues = read_tissues(folder / TABLE)
+    cases = tuple(
+        Case(path.name.removesuffix(".nii.gz"), (path,), path) for path in find_maps(folder)
+    )
+    if not cases:
+        raise BadInput(
+            f"{folder} holds a table of tissues, but no label map ending in .nii.gz.",
+            help=f"Put the label maps beside {TABLE}, or into labelsTr.",
+            code="no-cases",
+        )
+    name = folder.resolve().name
+    return Dataset(folder, name, ("MRI",), tissues.labels, ".nii.gz", cases, tissues=tissues)
+
+
+def _read_map(tissues: Tissues, case: Case) -> tuple[list[Volume], Volume]:
+    """The map's values as an image, and the structures that they belong to as labels."""
+    values = read_label(case.images[0])
+    tissues.check(values.array, case.images[0].name)
+    structures = tissues.table(tissues.structure)[values.array]
+    dtype = np.uint8 if structures.max() <= 255 else np.int16
+    image = Volume(values.array.astype(np.float32), values.grid, values.name, values.warnings)
+    return [image], Volume(structures.astype(dtype), values.grid, values.name)
 
 
 def _list_cases(

@@ -74,9 +74,7 @@ class Augmentation:
         self.spacing = np.asarray(plan.spacing)
         # With a flat patch only the plane is turned, scaled and coarsened, as nnU-Net does.
         self.in_plane = max(plan.patch) > ANISOTROPIC * plan.patch[0]
-        self.mirror_axes = plan.mirror_axes
-        self.left_right_axis = plan.left_right_axis
-        self.swap = plan.left_right_pairs
+        self.plan = plan
         self.robustness = Robustness(plan.spacing, plan.robustness) if plan.robustness else None
         _monai()
 
@@ -170,13 +168,21 @@ class Augmentation:
 
     def mirror(self, x: Tensor, y: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Flip along the plan's axes; left and right labels change places where they must."""
-        flips = [axis for axis in self.mirror_axes if rng.random() < P_MIRROR]
-        if flips:
-            x = torch.flip(x, [axis + 1 for axis in flips])
-            y = torch.flip(y, flips)
-        if self.left_right_axis in flips and self.swap:
-            y = swap_labels(y, self.swap)
-        return x.contiguous(), y.contiguous()
+        return mirror(x, y, self.plan, rng)
+
+
+def mirror(x: Tensor, y: Tensor, plan: Plan, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Flip image (C, D, H, W) and label (D, H, W) along each of the plan's axes, half of the time.
+
+    Left and right labels change places where left and right do.
+    """
+    flips = [axis for axis in plan.mirror_axes if rng.random() < P_MIRROR]
+    if flips:
+        x = torch.flip(x, [axis + 1 for axis in flips])
+        y = torch.flip(y, flips)
+    if plan.left_right_axis in flips and plan.left_right_pairs:
+        y = swap_labels(y, plan.left_right_pairs)
+    return x.contiguous(), y.contiguous()
 
 
 @contextlib.contextmanager

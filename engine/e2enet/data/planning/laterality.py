@@ -68,6 +68,18 @@ def mirroring(labels: Mapping[str, int]) -> tuple[tuple[int, ...], tuple[tuple[i
     return tuple(sorted(axes)), tuple(pairs)
 
 
+def unpaired(labels: Mapping[str, int]) -> list[str]:
+    """Names of one side whose other side has no label."""
+    sides: dict[tuple[str, ...], dict[str, str]] = {}
+    for name, value in labels.items():
+        if value and (found := _side(_parts(name))):
+            side, rest = found
+            sides.setdefault(rest, {})[side] = name
+    return [
+        next(iter(pair.values())) for pair in sides.values() if set(pair) in ({"left"}, {"right"})
+    ]
+
+
 def _parts(name: str) -> tuple[str, ...]:
     """Lower-case words of a name: "LeftParotid", "left_parotid" -> ("left", "parotid")."""
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)

@@ -264,8 +264,10 @@ def make_plan(
         share = 0.05 * float(shapes.prod(axis=1).sum()) / math.prod(patch)
         batch_size = max(2, min(int(budget // one), round(share)))
     axes, pairs = mirroring(dataset.labels)
+    # What lies round a synthesised head has any intensity: nothing is left out of the mean.
+    crop_share = fingerprint.crop_share if dataset.tissues is None else 1.0
     channels = tuple(
-        _channel(name, statistics, fingerprint.crop_share)
+        _channel(name, statistics, crop_share)
         for name, statistics in zip(dataset.channel_names, fingerprint.intensities, strict=True)
     )
     return Plan(

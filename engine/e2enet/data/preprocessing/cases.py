@@ -275,6 +275,9 @@ def _relevant(dataset: Dataset, plan: Plan) -> list:
     values = sorted(dataset.labels.values())
     if dataset.ignore is not None:
         values.append(dataset.ignore)
+    if dataset.tissues is not None:
+        structure = sorted(dataset.tissues.structure.items())
+        return [_VERSION, plan.spacing, plan.transpose, "label maps", structure]
     return [_VERSION, plan.spacing, plan.transpose, channels, values]
 
 
@@ -295,7 +298,10 @@ def _preprocess_case(dataset: Dataset, plan: Plan, folder: Path, case: Case) -> 
     classes = prepare_label(label, prepared.geometry, plan)
     # Without the ignore label, one above the classes: no patch is drawn for its sake.
     counts = np.bincount(classes.ravel())[: dataset.num_classes]
-    _write_array(folder / f"{case.name}.npy", prepared.array)
+    array = prepared.array
+    if dataset.tissues is not None:  # values are numbers of tissues: nothing between two of them
+        array = prepare_label(_whole_numbers(volumes[0]), prepared.geometry, plan)[None]
+    _write_array(folder / f"{case.name}.npy", array)
     _write_array(folder / f"{case.name}_label.npy", classes)
     _write_array(folder / f"{case.name}_points.npy", _points(classes, counts, case.name))
     record = {
@@ -306,6 +312,10 @@ def _preprocess_case(dataset: Dataset, plan: Plan, folder: Path, case: Case) -> 
         "case_spacing": list(prepared.geometry.source_spacing),
     }
     _write_json(folder / f"{case.name}.json", record)
+
+
+def _whole_numbers(volume: Volume) -> Volume:
+    return Volume(volume.array.astype(np.int16), volume.grid, volume.name)
 
 
 def _is_done(folder: Path, name: str, key: str) -> bool:
