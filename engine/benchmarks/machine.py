@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 WINOGRAD = 36 / 144  # multiply-adds of F(4x4, 3x3) for one of the direct sum
 
@@ -53,16 +54,21 @@ def has_bfloat16() -> bool:
 
 
 def probe() -> dict[str, float]:
-    """Multiply-adds a second of a dense float32 product, bytes a second of a copy; the best of ten.
+    """Multiply-adds a second of dense float32 work, bytes a second of a copy; the best of ten.
 
-    A copy's bytes count twice: they are read and written.
+    The dense work is a product of matrices or a convolution, whichever is faster; multiply-adds of
+    a convolution are those of the direct sum. A copy's bytes are read and written: they count twice.
     """
     size = 2048
     a, b, c = (torch.rand(size, size) for _ in range(3))
+    maps, edge = 256, 64
+    x, kernel = torch.rand(1, maps, edge, edge), torch.rand(maps, maps, 3, 3)
+    convolution = maps * maps * 9 * edge * edge / _best(lambda: F.conv2d(x, kernel, padding=1))
+    product = size**3 / _best(lambda: torch.mm(a, b, out=c))
     source = torch.rand(1 << 27)
     target = torch.empty_like(source)
     return {
-        "multiply_adds_per_s": size**3 / _best(lambda: torch.mm(a, b, out=c)),
+        "multiply_adds_per_s": max(product, convolution),
         "bytes_per_s": 2 * 4 * source.numel() / _best(lambda: target.copy_(source)),
     }
 

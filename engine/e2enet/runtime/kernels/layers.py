@@ -25,7 +25,7 @@ class ConvLayer:
         grouped: Whether BLOCK output maps share a list.
         inputs, begins: As `convolution.convolve` takes them.
         kernels: (9, factors of a plane, padded to whole vectors), see `winograd`.
-        delays: Depth-shift of each map in `read`, in slices.
+        shifts: Depth-shift of each map in `read`, in slices.
         stride: (D, H, W).
         norm: (written, 2) scale and shift of the instance norm.
         eps, slope: Of the norm and of the leaky ReLU.
@@ -37,7 +37,7 @@ class ConvLayer:
     inputs: np.ndarray
     begins: np.ndarray
     kernels: np.ndarray
-    delays: np.ndarray
+    shifts: np.ndarray
     stride: tuple[int, int, int]
     norm: np.ndarray
     eps: float

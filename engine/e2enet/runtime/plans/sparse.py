@@ -62,7 +62,7 @@ class SparsePlan:
         self._build(weights)
         convolutions = [layer for node in self.nodes for layer in node.blocks]
         points = [self.head, *(node.up for node in self.nodes if node.up)]
-        self._reach = max(int(np.abs(layer.delays).max(initial=0)) for layer in convolutions)
+        self._reach = max(int(np.abs(layer.shifts).max(initial=0)) for layer in convolutions)
         maps = max(len(layer.read) for layer in convolutions)
         written = max(len(layer.written) for layer in convolutions)
         workers = range(self._workers.threads)
@@ -244,7 +244,7 @@ class SparsePlan:
         number: int,
     ) -> None:
         convolution.convolve(
-            blocks, shape, layer.stride, addresses, layer.delays, affine, layer.grouped,
+            blocks, shape, layer.stride, addresses, layer.shifts, affine, layer.grouped,
             layer.inputs, layer.begins, factors, layer.kernels.shape[1], outputs,
             np.zeros(len(outputs), np.int64), shape[2], sums[number], self._conv_scratch[thread],
         )  # fmt: skip
