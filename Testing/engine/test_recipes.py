@@ -10,7 +10,7 @@ import typer
 from e2enet.cli.app import app
 
 RECIPES = Path(__file__).resolve().parents[2] / "engine" / "recipes"
-PAGES = sorted(RECIPES.glob("*/README.md"))
+PAGES = [RECIPES / "README.md", *sorted(RECIPES.glob("*/README.md"))]
 
 
 def commands(page: Path) -> list[list[str]]:

@@ -20,6 +20,7 @@ class Vary(str, Enum):
     levels = "levels"
     shift_groups = "shift-groups"
     start = "from"
+    method = "method"
 
 
 def register(app: typer.Typer) -> None:
@@ -56,7 +57,11 @@ def sweep(
     output: Annotated[Path, typer.Option(help="Folder; gone on with if it is there.")],
     vary: Annotated[Vary, typer.Option(help="The setting that is varied.")],
     values: Annotated[
-        str, typer.Option(help="Such as 0,0.5,0.8; for from models' names or paths, or scratch.")
+        str,
+        typer.Option(
+            help="Such as 0,0.5,0.8; for from models' names or paths, or scratch; for method "
+            "dense, static (connections that stay) and dsff."
+        ),
     ],
     seeds: Annotated[str, typer.Option(help="Of each value, such as 0,1,2.")] = "0",
     fold: Annotated[str | None, typer.Option(help="0 … 4, or of splits_final.json.")] = None,
@@ -118,6 +123,8 @@ def sweep(
 
 def _value(text: str, vary: Vary) -> Any:
     text = text.strip()
+    if vary is Vary.method:
+        return text
     if vary is Vary.start:
         return None if text == "scratch" else text
     try:

@@ -111,6 +111,16 @@ def test_intensities_far_from_the_others(folder: Path) -> None:
     assert codes(folder) == [("c4", "odd-intensities")]
 
 
+def test_several_scales_are_one_finding(raw_dataset: Callable[..., Path]) -> None:
+    cases = {}
+    for number in range(12):
+        images, label = made(number)
+        cases[f"c{number:02d}"] = ([images[0] * (1000 if number < 4 else 1)], label)
+    (finding,) = check_dataset(raw_dataset(cases), workers=0).findings
+    assert (finding.case, finding.code) == ("dataset", "several-scales")
+    assert "4 of 12 cases" in finding.message
+
+
 def test_what_is_no_dataset(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"no dataset\.json"):
         check_dataset(tmp_path)

@@ -79,6 +79,19 @@ def test_what_cannot_be_drawn(swept, tmp_path):
         convergence([run], tmp_path)
 
 
+def test_methods_differ_in_what_they_are_named_for(tiny_dataset, tmp_path):
+    options = {**SMALL, "epochs": 1, "sparsity": 0.5}
+    points = sweep(tiny_dataset, tmp_path / "out", "method", ["dense", "static", "dsff"], **options)
+    live = {point.value: point.live_parameters for point in points}
+    assert live["dense"] > live["static"] == live["dsff"]
+    found = convergence(sorted((tmp_path / "out").glob("*.run")), tmp_path / "curves")
+    evolutions = {name.split("-")[1]: rows[-1]["evolutions"] for name, rows in found.items()}
+    assert evolutions["dense"] == evolutions["static"] == 0
+    assert evolutions["dsff"] > 0
+    with pytest.raises(BadInput, match="no method sparse"):
+        sweep(tiny_dataset, tmp_path / "none", "method", ["dense", "sparse"])
+
+
 @pytest.mark.parametrize("values", [[], [0.5], [0.5, 0.5]])
 def test_a_sweep_of_one_value(tiny_dataset, tmp_path, values):
     with pytest.raises(BadInput, match="two different values"):

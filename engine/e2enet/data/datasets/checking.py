@@ -272,13 +272,23 @@ def _intensities(dataset: Dataset, cases: Sequence[Seen]) -> list[Finding]:
             continue
         middle = np.median(spreads)
         usual = max(float(np.median(np.abs(spreads - middle))), 0.05)
-        for case, spread in zip(cases, spreads, strict=True):
-            if abs(spread - middle) > _FAR * usual:
-                message = (
-                    f"The intensities of {case.name} ({channel}) spread over "
-                    f"{case.spreads[number]:.3g}; those of most cases over {10**middle:.3g}."
-                )
-                findings.append(Finding(case.name, "doubt", "odd-intensities", message))
+        odd = [
+            (case.name, case.spreads[number])
+            for case, spread in zip(cases, spreads, strict=True)
+            if abs(spread - middle) > _FAR * usual
+        ]
+        most = f"those of most cases over {10**middle:.3g}."
+        if len(odd) > max(3, len(cases) / 10):  # not single cases: scanners with other scales
+            low, high = min(spread for _, spread in odd), max(spread for _, spread in odd)
+            message = (
+                f"The intensities of {len(odd)} of {len(cases)} cases ({channel}) are on other "
+                f"scales: they spread over {low:.3g} to {high:.3g}, {most}"
+            )
+            findings.append(Finding("dataset", "doubt", "several-scales", message))
+            continue
+        for name, spread in odd:
+            message = f"The intensities of {name} ({channel}) spread over {spread:.3g}; {most}"
+            findings.append(Finding(name, "doubt", "odd-intensities", message))
     return findings
 
 

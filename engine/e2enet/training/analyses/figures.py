@@ -22,6 +22,7 @@ _NAMES = {
     "levels": "Levels",
     "shift_groups": "Depth-shift groups",
     "base": "Started from",
+    "method": "Method",
 }
 
 

@@ -12,7 +12,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from e2enet.bundle import Bundle
 from e2enet.dsff import complexity
@@ -22,8 +22,13 @@ from e2enet.files import output_errors, write_atomic
 from e2enet.training.analyses.figures import draw_sweep
 from e2enet.training.train import train
 
-Setting = Literal["sparsity", "base_channels", "levels", "shift_groups", "base"]
-SETTINGS: tuple[str, ...] = get_args(Setting)
+Setting = Literal["sparsity", "base_channels", "levels", "shift_groups", "base", "method"]
+# What the method stands on: without sparsity, with connections that stay, with DSFF.
+METHODS: dict[str, dict[str, Any]] = {
+    "dense": {"sparsity": 0.0},
+    "static": {"evolve_every": 0},
+    "dsff": {},
+}
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,8 @@ def sweep(
     Args:
         dataset: folder in nnU-Net's raw layout.
         output: folder; made, and gone on with if it is there.
-        setting: what is varied; "base" is the model to start from, None for none.
+        setting: what is varied; "base" is the model to start from, None for none; "method" one of
+            `METHODS`.
         values: at least two, each once.
         seeds: of each value.
         reporter: gets progress as stages "sweep" and those of training.
@@ -80,6 +86,10 @@ def sweep(
             f"A sweep needs two different values or more, not {', '.join(texts) or 'none'}.",
             code="bad-setting",
         )
+    if setting == "method" and (unknown := sorted(set(texts) - set(METHODS))):
+        raise BadInput(
+            f"There is no method {unknown[0]}; there are {', '.join(METHODS)}.", code="bad-setting"
+        )
     folder = Path(output)
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -95,7 +105,7 @@ def sweep(
             bundle,
             resume=bundle.with_name(f"{bundle.name}.run").is_dir(),
             reporter=reporter,
-            **{**options, "seed": seed, setting: value},
+            **{**options, "seed": seed, **_changed(setting, value)},
         )
         if done.state != "finished":
             return None
@@ -113,6 +123,10 @@ def sweep(
         draw_sweep(folder / "sweep.png", setting, points)
     reporter.result(sweep=setting, points=[asdict(point) for point in points])
     return points
+
+
+def _changed(setting: Setting, value: Any) -> dict[str, Any]:
+    return METHODS[value] if setting == "method" else {setting: value}
 
 
 def _points(bundles: Sequence[tuple[str, int, Path]]) -> list[Point]:
