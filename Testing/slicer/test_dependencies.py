@@ -318,7 +318,7 @@ def test_arguments_of_pip():
     assert words[-4:] == ["--no-index", "--find-links", "/w", "numpy"]
     words = pip.arguments(["numpy"], "/x", "23.2.1", extraIndex="https://i")
     assert words[words.index("--progress-bar") + 1] == "off"
-    assert words[-3:] == ["--extra-index-url", "https://i", "numpy"]
+    assert words[-5:] == ["--extra-index-url", "https://i", "--retries", "2", "numpy"]
     environment = pip.environment({"HTTPS_PROXY": "http://p", "TMP": "/other"}, "/scratch")
     assert environment["HTTPS_PROXY"] == "http://p"
     assert environment["TMP"] == "/scratch"

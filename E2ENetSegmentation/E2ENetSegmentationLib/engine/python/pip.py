@@ -35,7 +35,8 @@ def arguments(lines, target, version: str, *, wheels: str = "", extraIndex: str 
     if wheels:
         words += ["--no-index", "--find-links", str(wheels)]
     elif extraIndex:
-        words += ["--extra-index-url", extraIndex]
+        # It is asked for every package: one that cannot be reached must not hold up each of them.
+        words += ["--extra-index-url", extraIndex, "--retries", "2"]
     return [*words, *lines]
 
 
