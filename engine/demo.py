@@ -40,10 +40,10 @@ def volume_table(result: Result, sides: list[str], structures: list[str]) -> Tab
 def draw_fusion(bundle: Bundle, result: Result, folder: Path) -> None:
     """The model's fusion flow, and the importance of its widest node that sees three scales."""
     from e2enet.explain.explanation import figure_title
+    from e2enet.explain.figures.flow import draw_flow
+    from e2enet.explain.figures.overlay import draw_importance
     from e2enet.explain.flow import fusion_flow
-    from e2enet.explain.flow_figure import draw_flow
     from e2enet.explain.nodes import output_nodes
-    from e2enet.explain.overlay import draw_importance
     from e2enet.explain.volumes import Explainer
     from e2enet.inference.case.inputs import find_case
     from e2enet.inference.case.loading import open_case
@@ -93,7 +93,7 @@ def main(folder: Path = REPOSITORY / "demo") -> None:
         reporter.close()
     seconds = time.perf_counter() - start
 
-    from e2enet.explain.overview import overview  # matplotlib is slow to load
+    from e2enet.explain.figures.overview import overview  # matplotlib is slow to load
 
     overview(
         read_image(SAMPLE),

@@ -77,7 +77,7 @@ def plan(
             base_channels=chosen["base_channels"] or BASE_CHANNELS,
         )
         if show is not None:
-            from e2enet.explain.augmented import draw_augmented
+            from e2enet.explain.figures.augmented import draw_augmented
 
             draw_augmented(data, made, show)
         if output is not None:

@@ -43,12 +43,12 @@ import numpy as np
 from e2enet.bundle import Bundle, Label
 from e2enet.data.images.volume import write_image, write_label
 from e2enet.events import BadInput, Reporter
+from e2enet.explain.figures.flow import draw_flow, draw_history
+from e2enet.explain.figures.overlay import display_range, draw_importance
 from e2enet.explain.flow import Flow, fusion_flow
-from e2enet.explain.flow_figure import draw_flow, draw_history
 from e2enet.explain.folder import INDEX, check_folder, fill_folder
 from e2enet.explain.maps import NodeMaps, find_label
 from e2enet.explain.nodes import lattice, parse_nodes
-from e2enet.explain.overlay import display_range, draw_importance
 from e2enet.explain.report import write_report
 from e2enet.extras import need_torch
 from e2enet.inference.case.inputs import find_case, is_case_folder

@@ -14,7 +14,7 @@ from e2enet.evaluation.report.figures import COLORS
 from e2enet.files import write_atomic
 
 if TYPE_CHECKING:
-    from e2enet.training.analyses.sweep import Point
+    from e2enet.training.analyses.point import Point
 
 _NAMES = {
     "sparsity": "Feature sparsity S",

@@ -10,7 +10,7 @@ import csv
 import io
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from e2enet.evaluation.pt_score import pt_scores
 from e2enet.events import BadInput, Reporter
 from e2enet.files import output_errors, write_atomic
 from e2enet.training.analyses.figures import draw_sweep
+from e2enet.training.analyses.point import Point
 from e2enet.training.train import train
 
 Setting = Literal["sparsity", "base_channels", "levels", "shift_groups", "base", "method"]
@@ -29,26 +30,6 @@ METHODS: dict[str, dict[str, Any]] = {
     "static": {"evolve_every": 0},
     "dsff": {},
 }
-
-
-@dataclass(frozen=True)
-class Point:
-    """What came of one value.
-
-    Args:
-        value: of the setting, as text.
-        seed: of the run.
-        dice: mean over the labels on the held-out cases.
-        live_parameters, live_multiply_adds: of the model, at its patch.
-        pt_score: over all points of the sweep.
-    """
-
-    value: str
-    seed: int
-    dice: float
-    live_parameters: int
-    live_multiply_adds: int
-    pt_score: float
 
 
 def sweep(

@@ -16,7 +16,7 @@ from e2enet.data.patches.augmentation import Augmentation
 from e2enet.data.patches.sampling import crop
 from e2enet.data.planning.plan import Plan
 from e2enet.data.preprocessing.cases import prepare, prepare_label
-from e2enet.explain.flow_figure import save_png
+from e2enet.explain.figures.flow import save_png
 
 _PAPER, _INK, _OUTLINE = "#0e1116", "#e6e8eb", "#f2b134"
 _VERSIONS = 9

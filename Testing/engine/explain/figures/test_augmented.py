@@ -11,7 +11,7 @@ from e2enet.data.datasets.raw import read_dataset
 from e2enet.data.planning.fingerprint import fingerprint
 from e2enet.data.planning.plan import make_plan
 from e2enet.events import BadInput
-from e2enet.explain.augmented import draw_augmented
+from e2enet.explain.figures.augmented import draw_augmented
 from matplotlib.image import imread
 
 

@@ -17,10 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from e2enet.data.images.volume import Volume
-from e2enet.explain.flow_figure import save_png
-from e2enet.explain.maps import NodeMaps
-from e2enet.explain.nodes import COLORS, DIRECTIONS
-from e2enet.explain.overview import (
+from e2enet.explain.figures.flow import save_png
+from e2enet.explain.figures.overview import (
     PLANES,
     Plane,
     best_cut,
@@ -29,6 +27,8 @@ from e2enet.explain.overview import (
     field_of_view,
     grey_window,
 )
+from e2enet.explain.maps import NodeMaps
+from e2enet.explain.nodes import COLORS, DIRECTIONS
 
 _PAPER, _INK, _FAINT = "#0e1116", "#e6e8eb", "#8b93a0"
 _COLORMAP = "inferno"

@@ -21,7 +21,7 @@ from matplotlib.patheffects import withStroke
 
 from e2enet.data.images.orientation import to_canonical
 from e2enet.data.images.volume import Grid, Volume
-from e2enet.explain.flow_figure import save_png
+from e2enet.explain.figures.flow import save_png
 
 _PAPER = "#0e1116"
 _INK = "#e6e8eb"

@@ -7,12 +7,12 @@ import pytest
 from e2enet.bundle import Bundle
 from e2enet.data.images.volume import Grid, Volume
 from e2enet.events import BadInput
-from e2enet.explain import flow_figure
+from e2enet.explain.figures import flow as flow_figure
+from e2enet.explain.figures.flow import draw_flow, draw_history
+from e2enet.explain.figures.overlay import _heat, _leading, display_range, draw_importance
 from e2enet.explain.flow import fusion_flow
-from e2enet.explain.flow_figure import draw_flow, draw_history
 from e2enet.explain.maps import NodeMaps
 from e2enet.explain.nodes import Node
-from e2enet.explain.overlay import _heat, _leading, display_range, draw_importance
 from matplotlib.image import imread
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from e2enet.data.images.volume import Grid, Volume
 from e2enet.events import BadInput
-from e2enet.explain import overview as module
-from e2enet.explain.overview import overview
+from e2enet.explain.figures import overview as module
+from e2enet.explain.figures.overview import overview
 from matplotlib import image as mpl_image
 
 RED = {"value": 1, "name": "Left thing", "color": [255, 0, 0]}
