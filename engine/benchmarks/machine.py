@@ -57,7 +57,7 @@ def probe() -> dict[str, float]:
     """Multiply-adds a second of dense float32 work, bytes a second of a copy; the best of ten.
 
     The dense work is a product of matrices or a convolution, whichever is faster; multiply-adds of
-    a convolution are those of the direct sum. A copy's bytes are read and written: they count twice.
+    a convolution are those of the direct sum. A copy's bytes count twice: read and written.
     """
     size = 2048
     a, b, c = (torch.rand(size, size) for _ in range(3))
