@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 from e2enet.evaluation.metrics.lesions import lesion_f1
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis.extra import numpy as hnp
 
 masks = hnp.arrays(bool, (3, 4, 5))
@@ -30,6 +30,7 @@ def slow_pieces(mask):
     return pieces
 
 
+@settings(deadline=None)
 @given(masks, masks)
 def test_pieces_by_flood_fill(prediction, reference):
     ours, theirs = slow_pieces(prediction), slow_pieces(reference)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 from e2enet.evaluation.metrics.overlap import Counts, dice
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -15,6 +15,7 @@ maps = hnp.arrays(np.uint8, (2, 3, 4), elements=st.integers(0, 3))
 masks = hnp.arrays(bool, (2, 3, 4))
 
 
+@settings(deadline=None)
 @given(maps, maps)
 def test_dice_is_that_of_sets(prediction, reference):
     for value, score in dice(prediction, reference, range(1, 5)).items():
@@ -26,6 +27,7 @@ def test_dice_is_that_of_sets(prediction, reference):
             assert math.isnan(score)
 
 
+@settings(deadline=None)
 @given(masks, masks)
 def test_counts_are_those_of_every_voxel(prediction, reference):
     counts = Counts.of(prediction, reference)

@@ -43,6 +43,7 @@ def slow_distances(ours, theirs, spacing):
     return np.sort(np.linalg.norm(a[:, None] - b[None], axis=2).min(axis=1))
 
 
+@settings(deadline=None)
 @given(masks, st.booleans())
 def test_the_surface_is_what_touches_the_outside(mask, edge):
     assert np.array_equal(surface(mask, edge=edge), slow_surface(mask, edge))
