@@ -56,7 +56,8 @@ def test_ds_net_reads_depth_as_colour() -> None:
     """(B, 4, 3, H, W) is 4 B images of three channels; no stem, the last skip empty."""
     network = DSNet(2, 3, 10, SMALL, (4, 4, 6, 6), deep_supervision=False).eval()
     seen: list[torch.Tensor] = []
-    network.unet.register_forward_hook(lambda _, inputs, out: seen.extend([inputs[0], out]))
+    network.unet.register_forward_hook(lambda _, inputs, out: seen.append(inputs[0]))
+    network.back.register_forward_hook(lambda _, inputs, out: seen.append(out))
     image = torch.randn(2, 2, 10, 32, 32)
     with torch.no_grad():
         logits = network(image)
@@ -133,6 +134,7 @@ def test_omnia_net_sees_slices_alone_or_with_their_neighbours() -> None:
     unet: SliceUNet = three.unet
     for d in range(5):
         near = [volume[:, :, min(max(d + k, 0), 4)] for k in (-1, 0, 1)]
-        assert torch.allclose(unet(torch.cat(near, 1)), whole[:, :, d], atol=1e-5)
+        expected = three.heads[0](unet(torch.cat(near, 1)))
+        assert torch.allclose(expected, whole[:, :, d], atol=1e-5)
     with pytest.raises(ValueError, match="odd"):
         OmniaNet(1, 2, SMALL, input_slices=2)

@@ -95,6 +95,28 @@ def train(
         str | None, typer.Option(help="D,H,W in voxels, such as 40,56,40 (default planned).")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything random (default 0).")] = None,
+    network: Annotated[
+        str | None,
+        typer.Option(help="e2enet; omnia (2D, slice by slice); ds or dx (3D) (default e2enet)."),
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            help="efficientnet-b0 … b8, resnet10 … 152; with e2enet it takes the place of the "
+            "backbone (default efficientnet-b0 for the other networks)."
+        ),
+    ] = None,
+    encoder_weights: Annotated[
+        str | None,
+        typer.Option(help="imagenet (downloaded once), or a file: safetensors or a state dict."),
+    ] = None,
+    expansion: Annotated[
+        str | None,
+        typer.Option(help="How 2D kernels enter dx: inflate or centre (default inflate)."),
+    ] = None,
+    input_slices: Annotated[
+        int | None, typer.Option(help="Slices that omnia sees at once, odd (default 1).")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in OUTPUT.run.")
@@ -160,6 +182,11 @@ def train(
             batch_size=batch_size,
             patch=sizes,
             seed=seed,
+            network=network,
+            encoder=encoder,
+            encoder_weights=encoder_weights,
+            expansion=expansion,
+            input_slices=input_slices,
         )
         if progress is ProgressStyle.bar and not dry_run:
             words = f"Model: {done.bundle}" if done.bundle else f"{done.state.capitalize()}"

@@ -123,8 +123,8 @@ class Connections:
 
     @property
     def density(self) -> float:
-        """Share of the connections that are alive, 1 - S."""
-        return self.live / self.total
+        """Live share of the connections; 1 for a network that has none to remove."""
+        return self.live / self.total if self.total else 1.0
 
     @property
     def live_parameters(self) -> int:

@@ -88,9 +88,13 @@ def _part(name: str) -> str:
     if name.startswith("unet."):
         return f"2D {name.split('.')[1]}"
     first = name.split(".")[0]
-    return {"heads": "head", "down": "3D encoder", "squeeze": "3D encoder", "up": "3D decoder"}.get(
-        first, first
-    )
+    return {
+        "heads": "head",
+        "down": "3D encoder",
+        "squeeze": "3D encoder",
+        "up": "3D decoder",
+        "back": "2D decoder",
+    }.get(first, first)
 
 
 def _on_meta(network: nn.Module) -> nn.Module:

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from e2enet.networks.decoder import WIDTHS as PLANE_WIDTHS
 from e2enet.networks.encoders import Encoder
 from e2enet.networks.omnia import IN_PLANE, SliceUNet
 from e2enet.networks.segmentation import SegmentationNetwork
@@ -86,13 +87,14 @@ class DSNet(SegmentationNetwork):
         for before, after, step in zip(others, others[1:], steps[1:], strict=False):
             self.down.append(nn.Sequential(_block(before, after), _block(after, after, step)))
         self.squeeze = nn.Sequential(_block(others[-1], STACK), _block(STACK, STACK, steps[-1]))
-        self.unet = SliceUNet(COLOURS, COLOURS, encoder=encoder, stem=False)
+        self.unet = SliceUNet(COLOURS, encoder=encoder, stem=False)
+        self.back = nn.Conv2d(PLANE_WIDTHS[-1], COLOURS, 3, padding=1)
         self.up = nn.ModuleList()
         width = STACK
         for skip in reversed(widths):
             self.up.append(_block(width + skip, skip))
             width = skip
-        self.last = nn.Conv3d(first, self.num_classes, 3, padding=1)
+        self.heads = nn.ModuleList([nn.Conv3d(first, self.num_classes, 3, padding=1)])
 
     @property
     def encoder(self) -> Encoder:
@@ -112,8 +114,8 @@ class DSNet(SegmentationNetwork):
     def logits(self, image: Tensor) -> Tensor:
         """(B, in_channels, D, H, W) -> (B, num_classes, D, H, W)."""
         x, skips = self.squeezed(image)
-        x = self.unet(x.flatten(0, 1)).unflatten(0, (len(image), STACK))
+        x = self.back(self.unet(x.flatten(0, 1))).unflatten(0, (len(image), STACK))
         for part, skip in zip(self.up, reversed(skips), strict=True):
             x = F.interpolate(x, size=skip.shape[2:], mode="nearest")
             x = part(torch.cat([x, skip], dim=1))
-        return self.last(x)  # type: ignore[no-any-return]
+        return self.heads[0](x)  # type: ignore[no-any-return]

@@ -67,10 +67,10 @@ class DXNet(SegmentationNetwork):
         self.decoder = Decoder(
             self.encoder.channels, stem=STEM_WIDTH, strides=steps, transposed=True, act=nn.SiLU
         )
-        self.last = nn.Conv3d(WIDTHS[-1], self.num_classes, 3, padding=1)
+        self.heads = nn.ModuleList([nn.Conv3d(WIDTHS[-1], self.num_classes, 3, padding=1)])
 
     def logits(self, image: Tensor) -> Tensor:
         """(B, in_channels, D, H, W) -> (B, num_classes, D, H, W)."""
         stem = self.stem(image)
         maps = self.encoder(stem if self.stem_feeds_encoder else image)
-        return self.last(self.decoder(maps, stem))  # type: ignore[no-any-return]
+        return self.heads[0](self.decoder(maps, stem))  # type: ignore[no-any-return]

@@ -19,11 +19,10 @@ IN_PLANE = 2**STEPS
 
 
 class SliceUNet(nn.Module):
-    """Omnia-Net on images: encoder, decoder and, unless left out, the stem of the last skip.
+    """Omnia-Net up to its head: encoder, decoder and, unless left out, the stem of the last skip.
 
     Args:
         in_channels: Channels of an image.
-        out_channels: Maps at full resolution that the last convolution gives.
         encoder: Name of the encoder.
         stem: Whether there is a stem, and with it a skip at full resolution.
         stem_feeds_encoder: The stem's maps, not the image, enter the encoder, as released; its
@@ -33,7 +32,6 @@ class SliceUNet(nn.Module):
     def __init__(
         self,
         in_channels: int,
-        out_channels: int,
         *,
         encoder: str,
         stem: bool = True,
@@ -52,13 +50,12 @@ class SliceUNet(nn.Module):
             transposed=False,
             act=nn.ReLU,
         )
-        self.last = nn.Conv2d(WIDTHS[-1], out_channels, 3, padding=1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, in_channels, H, W) -> (N, out_channels, H, W); H and W multiples of 32."""
+        """(N, in_channels, H, W) -> (N, 16, H, W); H and W multiples of 32."""
         stem = self.stem(images) if self.stem is not None else None
         maps = self.encoder(stem if self.stem_feeds_encoder else images)
-        return self.last(self.decoder(maps, stem))  # type: ignore[no-any-return]
+        return self.decoder(maps, stem)  # type: ignore[no-any-return]
 
 
 class OmniaNet(SegmentationNetwork):
@@ -101,10 +98,10 @@ class OmniaNet(SegmentationNetwork):
         }
         self.unet = SliceUNet(
             self.in_channels * self.input_slices,
-            self.num_classes,
             encoder=encoder,
             stem_feeds_encoder=stem_feeds_encoder,
         )
+        self.heads = nn.ModuleList([nn.Conv2d(WIDTHS[-1], self.num_classes, 3, padding=1)])
 
     @property
     def encoder(self) -> Encoder:
@@ -113,7 +110,8 @@ class OmniaNet(SegmentationNetwork):
 
     def logits(self, image: Tensor) -> Tensor:
         """(B, in_channels, D, H, W) -> (B, num_classes, D, H, W)."""
-        return as_volumes(self.unet(as_slices(self._with_neighbours(image))), len(image))
+        slices = as_slices(self._with_neighbours(image))
+        return as_volumes(self.heads[0](self.unet(slices)), len(image))
 
     def _with_neighbours(self, image: Tensor) -> Tensor:
         """(B, C, D, H, W) -> (B, input_slices * C, D, H, W), the slices before come first."""

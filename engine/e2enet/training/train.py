@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from torch import nn
 
 from e2enet.bundle import Bundle
 from e2enet.data.axes import times
@@ -26,7 +27,6 @@ from e2enet.data.preprocessing.store import PreprocessedDataset
 from e2enet.dsff import Connections, Evolution
 from e2enet.events import BadInput, Cancelled, Reporter
 from e2enet.inference.device import choose_device, is_out_of_memory
-from e2enet.networks import E2ENet
 from e2enet.training.finetune import transfer
 from e2enet.training.loop.interruption import saved_first
 from e2enet.training.loop.pace import step_seconds
@@ -39,6 +39,7 @@ from e2enet.training.run.lock import locked
 from e2enet.training.run.log import LOG, Logged
 from e2enet.training.run.memory import needed_bytes, patch_workers
 from e2enet.training.run.metadata import load_metadata, merged
+from e2enet.training.run.networks import initial_network
 from e2enet.training.run.preparation import Request, refuse_existing, started_before
 from e2enet.training.run.presets import Preset, with_preset
 from e2enet.training.run.settings import RUN, Run, is_product
@@ -279,7 +280,7 @@ def _trainer(
     settings = run.settings
     resume = (run.folder / CHECKPOINT).exists()
     training, held_out = run.split()
-    network, connections = _network(run, None if resume else request.source, reporter)
+    network, connections = _network(run, None if resume else request.source, resume, reporter)
     recipe = Recipe(
         epochs=settings.epochs,
         iterations_per_epoch=settings.iterations_per_epoch,
@@ -330,15 +331,18 @@ def _trainer(
     return trainer
 
 
-def _network(run: Run, source: Bundle | None, reporter: Reporter) -> tuple[E2ENet, Connections]:
+def _network(
+    run: Run, source: Bundle | None, resume: bool, reporter: Reporter
+) -> tuple[nn.Module, Connections]:
     seed = run.settings.seed
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = E2ENet(**run.network)
+    pretrained = not resume and source is None
+    network = initial_network(
+        run.kind, run.network, run.settings, pretrained=pretrained, reporter=reporter
+    )
     if source is None:  # a new model, or one whose checkpoint replaces these masks
         settings = run.settings
         return network, Connections.random(
-            network,
+            network,  # type: ignore[arg-type]
             settings.sparsity,
             level0_density=settings.level0_density,
             seed=seed,

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 import e2enet
 from e2enet.bundle import Bundle, write_bundle
 from e2enet.data.planning.plan import Plan
 from e2enet.dsff import Connections
 from e2enet.events import BadInput
-from e2enet.networks import E2ENet
+from e2enet.networks import build_network
 from e2enet.training.loop.checkpoint import load_checkpoint
 from e2enet.training.loop.trainer import BEST, CHECKPOINT, Trainer
 from e2enet.training.loop.validation import Scores, mean_dice
@@ -42,7 +43,7 @@ class Snapshot:
         iteration: optimiser steps so far.
     """
 
-    network: E2ENet
+    network: nn.Module
     connections: Connections
     history: list[dict[str, Any]]
     rows: list[dict[str, Any]]
@@ -75,10 +76,11 @@ class Snapshot:
             )
         state = load_checkpoint(path)
         with torch.random.fork_rng(devices=[]):  # its own random weights are thrown away
-            network = E2ENet(**run.network)
+            network = build_network(run.kind, run.network)
         try:
             network.load_state_dict(state["network"])
-            connections = Connections(network, state["masks"], group=run.settings.connection_group)
+            masks, group = state["masks"], run.settings.connection_group
+            connections = Connections(network, masks, group=group)  # type: ignore[arg-type]
         except (RuntimeError, ValueError) as error:
             raise BadInput(
                 f"The checkpoint {path} belongs to another network: {str(error).splitlines()[0]}",
@@ -173,7 +175,9 @@ def command_line(run: Run, output: Path) -> str:
         kept = run.source and one.name == "connection_group"  # the base's, and not to be chosen
         if value != one.default and not kept:
             words.append(option(one.name))
-            if not isinstance(value, bool):
+            if one.name == "encoder_weights":
+                words.append(Path(value).name)
+            elif not isinstance(value, bool):
                 words.append(",".join(map(str, value)) if isinstance(value, tuple) else str(value))
     return shlex.join(words)
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import Any
 
 import torch
 
 from e2enet.bundle import Bundle
 from e2enet.data.datasets.raw import Dataset
 from e2enet.data.planning.laterality import mirroring
-from e2enet.data.planning.plan import BASE_CHANNELS, ChannelPlan, Plan, make_plan
+from e2enet.data.planning.plan import BASE_CHANNELS, ChannelPlan, Plan, make_plan, within
 from e2enet.events import BadInput, Reporter
 from e2enet.training.run.memory import budget_gb
+from e2enet.training.run.networks import kind_of, planning_for
 from e2enet.training.run.settings import Settings
 
 
@@ -43,7 +43,10 @@ def planned(
             levels=settings.levels,
             patch=settings.patch,
             batch_size=settings.batch_size,
-            base_channels=settings.base_channels or BASE_CHANNELS,
+            **{
+                "base_channels": settings.base_channels or BASE_CHANNELS,
+                **planning_for(kind_of(settings, None), settings),
+            },
         )
     loaded = Plan.load(plan)
     if len(loaded.channels) != len(info.channel_names):
@@ -88,31 +91,11 @@ def tuned(
     axes, pairs = mirroring(info.labels)
     use = replace(
         use,
-        mirror_axes=tuple(sorted(use.transpose.index(axis) for axis in axes)),
+        mirror_axes=within(use.patch, sorted(use.transpose.index(axis) for axis in axes)),
         left_right_axis=use.transpose.index(2) if pairs else None,
         left_right_pairs=pairs,
     )
     return changed(use, settings)
-
-
-def network_arguments(
-    info: Dataset, plan: Plan, settings: Settings, source: Bundle | None
-) -> dict[str, Any]:
-    """Constructor arguments of the network; a fine-tuned one is as wide as its bundle's."""
-    arguments = (
-        dict(source.model["network"]["arguments"])
-        if source
-        else {
-            "base_channels": settings.base_channels or plan.base_channels or BASE_CHANNELS,
-            "shift_groups": settings.shift_groups,
-        }
-    )
-    return {
-        **arguments,
-        "in_channels": len(info.channel_names),
-        "num_classes": info.num_classes,
-        "strides": [list(stride) for stride in plan.strides],
-    }
 
 
 def _channels(info: Dataset, workers: int | None, reporter: Reporter) -> tuple[ChannelPlan, ...]:

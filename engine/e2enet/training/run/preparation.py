@@ -22,7 +22,8 @@ from e2enet.training.run.labels import match_labels
 from e2enet.training.run.lock import locked
 from e2enet.training.run.memory import check_memory, patch_workers
 from e2enet.training.run.metadata import inherited, volumes_ml, with_files_kept, with_locator
-from e2enet.training.run.planning import changed, network_arguments, planned, tuned
+from e2enet.training.run.networks import initial_network, kind_of, network_arguments
+from e2enet.training.run.planning import changed, planned, tuned
 from e2enet.training.run.settings import PLAN, RUN, Run, Settings, is_product, option
 from e2enet.training.run.summary import warn_of_missing_labels
 
@@ -90,6 +91,7 @@ class Request:
             _refuse_what_is_kept(self.given, self.source)
             group = int(self.source.model.get("connection_group", 1))
             settings = replace(settings, connection_group=group)  # a resumed run has to know
+        kind = kind_of(settings, self.source)
         training, held_out = split(self.info, settings.fold)
         more: dict[str, Any] = {
             "plan": self.plan,
@@ -101,7 +103,9 @@ class Request:
         else:
             device, memory_gb = self.device, self.memory_gb
             use = planned(self.info, settings, device=device, memory_gb=memory_gb, **more)
-        network = network_arguments(self.info, use, settings, self.source)
+        network = network_arguments(kind, self.info, use, settings, self.source)
+        # Whatever is wrong with the encoder or its weights is said before hours of preparation.
+        initial_network(kind, network, settings, pretrained=self.source is None)
         self._check_memory(use, network, len(training), changeable=True)
         cases = self.preprocessed(use)
         if not any(cases[name].foreground for name in training):
@@ -126,6 +130,7 @@ class Request:
         run = Run.start(
             self.folder,
             settings,
+            kind=kind,
             network=network,
             dataset={
                 **self.dataset,
@@ -188,6 +193,8 @@ class Request:
     def _check_memory(
         self, plan: Plan, network: dict[str, Any], cases: int, *, changeable: bool
     ) -> None:
+        if "base_channels" not in network:
+            return  # the estimate was calibrated for E2ENet
         check_memory(
             plan,
             network,
@@ -219,7 +226,10 @@ def started_before(folder: Path) -> BadInput:
 
 
 def _refuse_what_is_kept(given: dict[str, Any], source: Bundle) -> None:
-    kept = ("sparsity", "level0_density", "connection_group", "base_channels", "shift_groups")
+    kept = (
+        "sparsity", "level0_density", "connection_group", "base_channels", "shift_groups",
+        "network", "encoder", "encoder_weights", "expansion", "input_slices",
+    )  # fmt: skip
     for name in kept:
         if given.get(name) is not None:
             raise BadInput(

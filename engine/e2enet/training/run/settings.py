@@ -13,6 +13,7 @@ from e2enet.bundle import Bundle
 from e2enet.events import BadInput
 from e2enet.files import write_atomic
 from e2enet.training.loop.schedules import LEARNING_RATES, OptimizerName
+from e2enet.transfer.expansion import EXPANSIONS
 
 RUN, PLAN = "run.json", "plan.json"
 
@@ -37,6 +38,11 @@ class Settings:
         shift_groups: depth-shift groups.
         batch_size, patch: None plans them.
         seed: of everything random.
+        network: "e2enet", "omnia", "ds" or "dx".
+        encoder: of a network that has one; with "e2enet" it takes the place of the backbone.
+        encoder_weights: "imagenet", or a file.
+        expansion: of 2D kernels in a 3D encoder, "inflate" or "centre".
+        input_slices: of Omnia-Net: slices that it sees at once.
     """
 
     fold: str = "0"
@@ -55,6 +61,11 @@ class Settings:
     batch_size: int | None = None
     patch: tuple[int, int, int] | None = None
     seed: int = 0
+    network: str = "e2enet"
+    encoder: str | None = None
+    encoder_weights: str | None = None
+    expansion: str = "inflate"
+    input_slices: int = 1
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Settings:
@@ -90,6 +101,9 @@ class Settings:
                 self._demand(name, getattr(self, name) >= 1, "1 or more")
         if self.levels is not None:
             self._demand("levels", self.levels >= 2, "2 or more")
+        self._demand("expansion", self.expansion in EXPANSIONS, " or ".join(EXPANSIONS))
+        slices = self.input_slices
+        self._demand("input_slices", slices > 0 and slices % 2 == 1, "an odd number")
 
     def _demand(self, name: str, holds: bool, wanted: str) -> None:
         if not holds:
@@ -111,6 +125,7 @@ class Run:
         dataset: what it trains on: name, labels, channels, cases, split.
         source: {"name", "weights_sha256"} of the bundle it was started from, or None.
         metadata: goes into model.json at the end.
+        kind: of the network, its name in the registry.
     """
 
     folder: Path
@@ -120,6 +135,7 @@ class Run:
     dataset: dict[str, Any]
     source: dict[str, str] | None
     metadata: dict[str, Any]
+    kind: str = "E2ENet"
 
     @classmethod
     def start(
@@ -131,9 +147,10 @@ class Run:
         dataset: dict[str, Any],
         source: dict[str, str] | None,
         metadata: dict[str, Any],
+        kind: str = "E2ENet",
     ) -> Run:
         """Make the folder's description. Raises BadInput when it cannot be written."""
-        run = cls(folder, uuid.uuid4().hex, settings, network, dataset, source, metadata)
+        run = cls(folder, uuid.uuid4().hex, settings, network, dataset, source, metadata, kind)
         run._write()
         return run
 
@@ -155,6 +172,7 @@ class Run:
         record = {
             "run_id": self.run_id,
             "settings": asdict(self.settings),
+            "kind": self.kind,
             "network": self.network,
             "dataset": self.dataset,
             "source": self.source,
@@ -184,6 +202,7 @@ class Run:
                 record["dataset"],
                 record["source"],
                 record["metadata"],
+                record.get("kind", "E2ENet"),
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise BadInput(
