@@ -36,8 +36,8 @@ def transfer(
     norm_axes: Annotated[
         str,
         typer.Option(
-            help="Statistics of an E2ENet over the volume, or slice by slice: with --shift-groups 1 "
-            "it then gives what it gave on slices."
+            help="Statistics of an E2ENet: volume; or slice, with which, and --shift-groups 1, it "
+            "gives what it gave on slices."
         ),
     ] = "volume",
     shift_groups: Annotated[int, typer.Option(min=1, help="Depth-shift groups of an E2ENet.")] = 3,

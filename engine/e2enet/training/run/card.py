@@ -8,7 +8,7 @@ from typing import Any
 PICTURE = "picture.png"
 
 
-def model_card(model: dict[str, Any], files: Iterable[str] = ()) -> str:
+def model_card(model: dict[str, Any], files: Iterable[str] = (), *, kind: str) -> str:
     """The card in Markdown.
 
     Args:
@@ -16,8 +16,12 @@ def model_card(model: dict[str, Any], files: Iterable[str] = ()) -> str:
             `licence`, `attribution` and `citation` are told where they are given. Figures on unseen
             cases come from `e2enet evaluate --into`.
         files: Names of further files in the bundle; a `picture.png` is shown.
+        kind: Of the network, its name in the registry.
     """
     provenance = model["provenance"]
+    network = f"{'An' if kind[0] in 'EO' else 'A'} {kind} model"
+    if "E2ENet" in kind:
+        network += f" (feature sparsity {provenance['sparsity']:g})"
     channels = ", ".join(channel["name"] for channel in model["channels"])
     rows = "\n".join(
         f"| {label['value']} | {label['name']} | "
@@ -41,7 +45,7 @@ def model_card(model: dict[str, Any], files: Iterable[str] = ()) -> str:
     return (
         f"""# {model["title"]}
 
-{note}{picture}An E2ENet model (feature sparsity {provenance["sparsity"]:g}) for {channels}, \
+{note}{picture}{network} for {channels}, \
 trained on {provenance["data"]["cases"]} cases of {provenance["data"]["dataset"]} in \
 {provenance["iterations"]} iterations.
 

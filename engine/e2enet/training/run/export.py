@@ -160,7 +160,7 @@ def export_bundle(
         connections=state.connections,
         model=model,
         history=history,
-        readme=model_card(model, metadata.get("files") or {}),
+        readme=model_card(model, metadata.get("files") or {}, kind=run.kind),
         extra={name: run.folder / p for name, p in (metadata.get("files") or {}).items()},
     )
 
