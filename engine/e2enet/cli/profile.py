@@ -60,6 +60,11 @@ def profile(
             help="Live share of the fusion convolutions of level 0 (default 1 - S; paper 0.2)."
         ),
     ] = None,
+    network: Annotated[str, typer.Option(help="e2enet, omnia, ds or dx.")] = "e2enet",
+    encoder: Annotated[
+        str | None,
+        typer.Option(help="Of omnia, ds and dx (default efficientnet-b0), or e2enet's backbone."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     debug: Debug = False,
 ) -> None:
@@ -71,6 +76,15 @@ def profile(
     def work(_: Any) -> None:
         if model is not None:
             counted, about = _of_model(model, patch)
+        elif network != "e2enet" or encoder is not None:
+            counted, about = _with_encoder(
+                network,
+                encoder,
+                parse_sizes(patch, "--patch") if patch else _PAPER_PATCH,
+                {"in_channels": in_channels, "num_classes": classes},
+                {"strides": _strides(strides, levels), "base_channels": base_channels},
+                _SPARSITY if sparsity is None else sparsity,
+            )
         else:
             from e2enet.data.planning.plan import BASE_CHANNELS
 
@@ -119,6 +133,43 @@ def _of_options(
     return counted, {"network": lattice.arguments, "sparsity": sparsity}
 
 
+def _with_encoder(
+    network: str,
+    encoder: str | None,
+    patch: tuple[int, int, int],
+    common: dict[str, Any],
+    lattice: dict[str, Any],
+    sparsity: float,
+) -> tuple[Complexity, dict[str, Any]]:
+    from e2enet.dsff import planned_live
+    from e2enet.dsff.tracing import traced_complexity
+    from e2enet.networks import build_network
+    from e2enet.networks.encoders import check_encoder
+    from e2enet.training.run.networks import DEFAULT_ENCODER, KINDS
+
+    if network not in KINDS:
+        raise BadInput(f"--network is {network!r}.", help=f"Choose one of {', '.join(KINDS)}.")
+    check_encoder(encoder or DEFAULT_ENCODER)
+    arguments = {**common, "encoder": encoder or DEFAULT_ENCODER}
+    kind = KINDS[network]
+    if network == "e2enet":
+        kind = "EncoderE2ENet"
+        given = {name: value for name, value in lattice.items() if value is not None}
+        arguments.update(given)
+    elif network == "ds":
+        arguments["depth"] = patch[0]
+    elif network == "dx":
+        arguments["strides"] = lattice["strides"]
+    try:
+        made: Any = build_network(kind, arguments)
+        live = planned_live(made.sparse_layers(), sparsity)
+        counted = traced_complexity(made, patch, live)
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+    about = {"model": kind, "network": made.arguments}
+    return counted, {**about, "sparsity": sparsity if live else 0.0}
+
+
 def _of_model(name: str, patch: str | None) -> tuple[Complexity, dict[str, Any]]:
     from e2enet.bundle import Bundle
     from e2enet.dsff import complexity
@@ -156,18 +207,21 @@ def _show(counted: Complexity, about: dict[str, Any]) -> None:
     from rich.console import Console
 
     arguments = about["network"]
-    levels = len(arguments["strides"]) + 1
     size = " × ".join(map(str, counted.patch))
     channels, classes = arguments["in_channels"], arguments["num_classes"]
+    parts = [f"{channels} channel{'s' if channels > 1 else ''}", f"{classes} classes"]
+    if "base_channels" in arguments:
+        levels = len(arguments["strides"]) + 1
+        parts[:0] = [f"{levels} levels", f"base {arguments['base_channels']}"]
+    if "encoder" in arguments:
+        parts.insert(0, arguments["encoder"])
     console = Console(highlight=False, markup=False)
-    console.print(
-        f"{about.get('model', 'E2ENet')}: {levels} levels, base {arguments['base_channels']}, "
-        f"{channels} channel{'s' if channels > 1 else ''}, {classes} classes, input {size}"
-    )
-    console.print(
-        f"{counted.live_connections:,} of {counted.connections:,} connections live "
-        f"(S = {about['sparsity']:g})"
-    )
+    console.print(f"{about.get('model', 'E2ENet')}: {', '.join(parts)}, input {size}")
+    if counted.connections:
+        console.print(
+            f"{counted.live_connections:,} of {counted.connections:,} connections live "
+            f"(S = {about['sparsity']:g})"
+        )
     console.print(table(counted))
     console.print(
         "One multiply-add is one kernel tap at one output voxel.\n"
