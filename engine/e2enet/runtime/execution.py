@@ -132,7 +132,10 @@ def execution_plan(
     if runtime == "reference" or lattice is None:
         from e2enet.runtime.plans.network import network_plan
 
-        return ExecutionPlan("network", network_plan(module, place, precision), place)
+        if runtime == "sparse" and getattr(module, "sparse_layers", dict)():
+            fallback = f"the kernels do not know all layers of {kind}"
+        run = network_plan(module, place, precision)
+        return ExecutionPlan("network", run, place, fallback=fallback)
     import torch
 
     from e2enet.runtime.plans.grouped import GroupedPlan

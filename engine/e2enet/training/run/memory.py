@@ -24,6 +24,7 @@ _CACHED_CASES = 256
 _WORKER_BYTES = 0.3 * 2**30  # of a process that makes patches, beside them
 _AHEAD = 2  # batches that a worker makes ahead
 _CUT = 6  # times the patch: what is cut before it is turned, and the copies on the way
+_ENCODER_WIDTH = 16  # what the other networks, with 16 maps at full resolution, are counted as
 _NARROWER = (40, 32, 24, 16, 8, 4)
 
 
@@ -65,7 +66,7 @@ def needed_bytes(
 
     Args:
         plan: patch, strides and batch.
-        network: arguments of an E2ENet.
+        network: arguments of the network; without `base_channels` a rough guess.
         mixed: on a GPU.
         workers: processes that make patches.
         cases: of the training.
@@ -75,7 +76,7 @@ def needed_bytes(
         plan.strides,
         in_channels=network["in_channels"],
         num_classes=network["num_classes"],
-        base_channels=network["base_channels"],
+        base_channels=network.get("base_channels", _ENCODER_WIDTH),
         batch_size=plan.batch_size,
         mixed=mixed,
     )

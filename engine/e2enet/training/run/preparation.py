@@ -194,7 +194,7 @@ class Request:
         self, plan: Plan, network: dict[str, Any], cases: int, *, changeable: bool
     ) -> None:
         if "base_channels" not in network:
-            return  # the estimate was calibrated for E2ENet
+            return  # a guess must not refuse anything
         check_memory(
             plan,
             network,
