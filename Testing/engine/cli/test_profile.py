@@ -118,3 +118,33 @@ def test_bad_options_end_with_status_2_and_a_sentence(arguments: list[str], said
     assert result.stdout == ""
     assert said in " ".join(result.stderr.split())
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "millions"),
+    [
+        (("--network", "omnia"), 5.84),
+        (("--network", "dx"), 12.53),
+        (("--network", "ds", "--encoder", "resnet10"), None),
+        (("--encoder", "resnet10", "--base-channels", "8"), None),
+    ],
+)
+def test_networks_with_an_encoder(options: tuple[str, ...], millions: float | None) -> None:
+    counted = as_json(*options, "--patch", "32x64x64")
+    total = counted["total"]
+    if millions:
+        assert round(total["parameters"] / 1e6, 2) == millions
+    lives = "--network" not in options
+    assert (total["live_parameters"] < total["parameters"]) is lives
+    assert counted["sparsity"] == (0.8 if lives else 0)
+    assert sum(part["multiply_adds"] for part in counted["parts"]) == total["multiply_adds"]
+
+
+def test_an_encoder_or_a_network_that_does_not_exist() -> None:
+    for options, word in (
+        (("--network", "unet"), "omnia"),
+        (("--network", "dx", "--encoder", "resnet51"), "resnet50"),
+    ):
+        result = profile(*options)
+        assert result.exit_code == 2
+        assert word in result.stderr

@@ -92,7 +92,8 @@ def save_weights(path: Path, network: nn.Module, connections: Connections) -> No
         weight, mask = arrays.pop(f"{name}.weight"), masked.cpu().numpy()
         arrays[name + _LIVE] = weight[mask]
         arrays[name + _MASK] = np.packbits(mask, axis=None)
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
+    # Not ascontiguousarray, which makes a vector of the single number that a batch norm counts.
+    save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, path)
 
 
 def load_weights(path: Path, kind: str, arguments: dict[str, Any]) -> StoredNetwork:
