@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from e2enet.cli.app import Debug, Progress, ProgressStyle, run
+from e2enet.cli.common import Debug, Progress, ProgressStyle, run
 from e2enet.events import BadInput, Reporter
 
 
