@@ -103,7 +103,7 @@ def test_a_bar_keeps_out_of_standard_output() -> None:
     def work(reporter: Reporter) -> None:
         for done in range(3):
             reporter.progress("inference", done, 2)
-        reporter.metric("epoch", loss=0.123456, dice={"left": 0.9})
+        reporter.metric("epoch", epoch=1, loss=0.123456, mean_dice=0.9, dice={"left": 0.9})
         reporter.warning("no-gpu", "It is slow.")
 
     result = invoke(work)
