@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c engine/constraints.txt
 
-.PHONY: demo test bench docs lint clean
+.PHONY: demo test bench gpu-check docs lint clean
 
 demo: $(VENV)/engine.stamp
 	$(BIN)/python engine/demo.py
@@ -18,6 +18,9 @@ test: $(VENV)/test.stamp
 
 bench: $(VENV)/bench.stamp
 	$(BIN)/python engine/benchmarks/run.py $(ARGS)
+
+gpu-check: $(VENV)/test.stamp $(VENV)/bench.stamp
+	$(BIN)/python engine/benchmarks/gpu_check.py $(ARGS)
 
 docs: $(VENV)/test.stamp
 	$(BIN)/python -m mkdocs build --strict -f Resources/Documentation/mkdocs.yml
