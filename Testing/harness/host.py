@@ -123,7 +123,7 @@ class FakeHost:
     def tableChecked(self, table, row, column):
         return bool(table._rows[row][column])
 
-    def showMarkdown(self, browser, text):
+    def showMarkdown(self, browser, text, folder):
         browser.setMarkdown(text)
 
     def processEvents(self):

@@ -148,7 +148,7 @@ class ModelsPanel(WatchPanel):
             if not path.is_file():
                 raise Refused(_("The model has no README."))
             text = path.read_text(encoding="utf-8", errors="replace")
-            self.host.showMarkdown(self.ui.readmeBrowser, text)
+            self.host.showMarkdown(self.ui.readmeBrowser, text, path.parent)
 
     def onRefresh(self) -> None:
         self.say("")

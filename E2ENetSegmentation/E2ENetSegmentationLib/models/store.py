@@ -83,8 +83,9 @@ class Model:
                 means = entry["mean_by_label"].items()
                 figures = [f"{n} {m['Dice']:.3f}" for n, m in means if m.get("Dice") is not None]
                 lines.append(
-                    _("Dice on {count} cases of {references}: {figures}").format(
+                    _("Dice on {count} cases of {references}, {how}: {figures}").format(
                         count=len(entry["cases"]),
+                        how=_("with mirroring") if entry["tta"] else _("without mirroring"),
                         references=entry["references"],
                         figures=", ".join(figures),
                     )

@@ -192,7 +192,9 @@ class SlicerHost:
         item = table.item(row, column)
         return item is not None and int(item.checkState()) == int(qt.Qt.Checked)
 
-    def showMarkdown(self, browser, text: str) -> None:
+    def showMarkdown(self, browser, text: str, folder) -> None:
+        """Show a text, with the pictures that lie in a folder."""
+        browser.searchPaths = [str(folder)]
         browser.setMarkdown(text)
 
     # Other parts of Slicer
