@@ -165,9 +165,10 @@ def _rehearsed(request: Request, lock: ExitStack, *, resume: bool) -> Trained:
         trial = replace(request, output=Path(folder) / request.output.name)
         run, use, cases = trial.started(inner)
         trainer = _trainer(run, cases, use, request, request.reporter)
-        told = _summary(run, use, request, trainer, step_s=step_seconds(trainer))
+        step_s = step_seconds(trainer)
+        told = _summary(run, use, request, trainer, step_s=step_s)
         request.reporter.metric("summary", **told)
-        warn_of_days(run, use, request.device, request.reporter)
+        warn_of_days(run, use, request.device, request.reporter, step_s=step_s)
     request.reporter.result(state="dry-run", summary=told)
     return Trained("dry-run", request.folder, None, {})
 

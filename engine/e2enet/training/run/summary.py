@@ -85,20 +85,35 @@ def warn_of_missing_labels(
 
 
 def warn_of_days(
-    run: Run, plan: Plan, device: torch.device, reporter: Reporter, *, done: int = 0
+    run: Run,
+    plan: Plan,
+    device: torch.device,
+    reporter: Reporter,
+    *,
+    done: int = 0,
+    step_s: float | None = None,
 ) -> None:
-    """Warn of a training that would take a CPU more than a day, `done` iterations being behind."""
+    """Warn of a training that would take a CPU more than a day.
+
+    Args:
+        run, plan, device: of the training.
+        reporter: gets the warning "long-training".
+        done: iterations that are behind.
+        step_s: measured seconds of a step; estimated without.
+    """
     if device.type != "cpu" or "base_channels" not in run.network:
         return
-    network = run.network
-    lattice = Lattice(
-        network["in_channels"],
-        network["num_classes"],
-        network["strides"],
-        base_channels=network["base_channels"],
-    )
-    adds = complexity(lattice, plan.patch).total.multiply_adds * plan.batch_size
-    days = (run.total - done) * adds / (_PACE * torch.get_num_threads()) / 86400
+    if step_s is None:
+        network = run.network
+        lattice = Lattice(
+            network["in_channels"],
+            network["num_classes"],
+            network["strides"],
+            base_channels=network["base_channels"],
+        )
+        adds = complexity(lattice, plan.patch).total.multiply_adds * plan.batch_size
+        step_s = adds / (_PACE * torch.get_num_threads())
+    days = (run.total - done) * step_s / 86400
     if days > _LONG_DAYS:
         reporter.warning(
             "long-training",
