@@ -7,6 +7,7 @@ import slicer
 from E2ENetSegmentationLib.engine import devices
 from E2ENetSegmentationLib.engine.dependencies import SEGMENT
 from E2ENetSegmentationLib.i18n import tr as _
+from E2ENetSegmentationLib.mrml.samples import SAMPLES
 from E2ENetSegmentationLib.refusal import Refused
 from E2ENetSegmentationLib.ui.watch_panel import WatchPanel
 
@@ -49,6 +50,8 @@ class RunPanel(WatchPanel):
     def refreshModels(self, select: str = "") -> None:
         """List the models again, and keep or select one by name."""
         current = select or (self.model.name if self.model else self.host.setting("model"))
+        # Whoever opens the module for the first time has the sample at hand.
+        current = current or next(iter(SAMPLES))
         self.fillModels(self.ui.modelComboBox, current)
         self._showModel()
 
