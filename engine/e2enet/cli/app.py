@@ -10,10 +10,6 @@ from typing import Annotated
 import typer
 
 from e2enet import __version__
-from e2enet.cli.common import Debug, Progress, ProgressStyle, run
-
-# Verbs import these from `common`; from here only until all of them do.
-__all__ = ["Debug", "Progress", "ProgressStyle", "app", "run"]
 
 app = typer.Typer(
     name="e2enet",
