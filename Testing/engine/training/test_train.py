@@ -127,7 +127,7 @@ def test_the_run_holds_its_curves(trained: Path) -> None:
     names = {path.name for path in run.iterdir()}
     assert names == {
         "run.json", "plan.json", "checkpoint.safetensors", "metrics.csv", "curves.png", "lock",
-        "log.txt",
+        "log.txt", "best.safetensors",
     }  # fmt: skip
 
 
