@@ -5,10 +5,11 @@ import os
 
 import pytest
 from E2ENetSegmentationLib.mrml import segmentations
+from E2ENetSegmentationLib.refusal import Refused
 from harness.bundles import variant
-from harness.made import add_run, add_volume
+from harness.made import add_case, add_run, add_volume
 from harness.mrml import save
-from harness.tabs import FusionTab, SegmentTab
+from harness.tabs import FineTuneTab, FusionTab, SegmentTab
 
 
 @pytest.fixture
@@ -353,3 +354,32 @@ def test_a_scene_under_way_is_left_alone(tab, scene):
     other = add_volume(scene, name="B")
     tab.choose(other)
     assert chosen(tab) == ("B", "")
+
+
+@pytest.mark.parametrize("kind", [SegmentTab, FusionTab, FineTuneTab])
+def test_busy_from_the_first_click(scene, models, left_behind, slices, monkeypatch, tmp_path, kind):
+    """An installation lets clicks through: they change nothing."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "data"))
+    tab, asked = kind(), []
+    if kind is FineTuneTab:
+        tab.add(add_case(scene))
+        button, click = tab.ui.startButton, tab.panel.onStart
+    else:
+        tab.choose(add_volume(scene, name="A"))
+        is_segment = kind is SegmentTab
+        button = tab.ui.segmentButton if is_segment else tab.ui.showButton
+        click = tab.panel.onSegment if is_segment else tab.panel.onShow
+
+    def install(*_args):
+        asked.append(1)
+        assert not button.enabled
+        click()
+        raise Refused("No network.")
+
+    monkeypatch.setattr(tab.panel.dependencies, "ensure", install)
+    button.click()
+    assert asked == [1]
+    assert not tab.panel.running
+    assert button.enabled  # and can be clicked again
+    tab.panel.cleanup()

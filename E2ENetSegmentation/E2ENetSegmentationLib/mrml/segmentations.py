@@ -61,9 +61,10 @@ def importLabels(
         segmentation = node.GetSegmentation()
         removeOwnSegments(segmentation)
         identifiers = _addSegments(node, array, volumeNode, labels)
+        names = segmentNames(labels, standardNames)
         for label in labels:
             segment = segmentation.GetSegment(identifiers[label.value])
-            segment.SetName(segmentName(label, standardNames))
+            segment.SetName(names[label.value])
             segment.SetColor(*(channel / 255.0 for channel in label.color))
             segment.SetTag(MADE_BY_TAG, modelName)
             segment.SetTag(VALUE_TAG, str(label.value))
@@ -118,11 +119,27 @@ def removeOwnSegments(segmentation) -> None:
             segmentation.RemoveSegment(identifier)
 
 
-def segmentName(label, standardNames: bool) -> str:
-    """The bundle's name, or the terminology's ("Hippocampus, head") where it has one."""
+def segmentNames(labels, standardNames: bool) -> dict:
+    """Value -> the bundle's name, or the terminology's ("Hippocampus, left") where it has one.
+
+    Parts of one structure share its code; what tells them apart in the bundle's names is added
+    ("Hippocampus, left, anterior"), so that no two segments have the same name.
+    """
+    names = {label.value: _standardName(label) if standardNames else label.name for label in labels}
+    shared = {name for name in names.values() if list(names.values()).count(name) > 1}
+    for label in labels:
+        name = names[label.value]
+        if name in shared and name != label.name:
+            known = name.lower().replace(",", " ").split()
+            part = [word for word in label.name.lower().split() if word not in known]
+            names[label.value] = ", ".join([name, " ".join(part)]) if part else label.name
+    return names
+
+
+def _standardName(label) -> str:
     terms = label.terminology or {}
     meaning = (terms.get("type") or {}).get("meaning")
-    if not standardNames or not meaning:
+    if not meaning:
         return label.name
     modifier = (terms.get("modifier") or {}).get("meaning")
     return f"{meaning}, {modifier.lower()}" if modifier else meaning

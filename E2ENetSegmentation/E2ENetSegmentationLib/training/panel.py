@@ -120,19 +120,19 @@ class FineTunePanel(WatchPanel):
 
     def update(self, *_args) -> None:
         """Enable what can be done now."""
-        ui, running = self.ui, self.running
+        ui, running, busy = self.ui, self.running, self.busy
         paused = self.training is not None and self.training.state == PAUSED
         fromScene = ui.sourceComboBox.currentIndex == SCENE
         ui.casesButton.visible = fromScene
         ui.folderButton.visible = not fromScene
         ui.modalityComboBox.enabled = self.base is None
         ui.sparsitySpinBox.enabled = self.base is None
-        ui.startButton.enabled = not running
+        ui.startButton.enabled = not busy
         ui.pauseButton.enabled = running
-        ui.resumeButton.enabled = paused and not running
-        ui.stopButton.enabled = running or paused
+        ui.resumeButton.enabled = paused and not busy
+        ui.stopButton.enabled = running or (paused and not busy)
         ui.trainProgressBar.visible = running
-        ui.unfinishedWidget.visible = bool(self._unfinished) and not running
+        ui.unfinishedWidget.visible = bool(self._unfinished) and not busy
         self.preview.setTraining(self.training)
         self._showConsequences()
 
@@ -205,10 +205,15 @@ class FineTunePanel(WatchPanel):
 
     def onStart(self) -> None:
         with self.sentences():
-            if self.running:
-                return
+            self._beginWith(self._prepared)
+
+    def _beginWith(self, prepare) -> None:
+        """Install what is missing, then start what `prepare` returns; once, however often asked."""
+        if self.busy:
+            return
+        with self.starting():
             self.dependencies.ensure(TRAIN)
-            self._begin(self._prepared())
+            self._begin(prepare())
 
     def onPause(self) -> None:
         with self.sentences():
@@ -217,8 +222,7 @@ class FineTunePanel(WatchPanel):
 
     def onResume(self) -> None:
         with self.sentences():
-            self.dependencies.ensure(TRAIN)
-            self._begin(self.training)
+            self._beginWith(lambda: self.training)
 
     def onStop(self) -> None:
         with self.sentences():
@@ -238,8 +242,8 @@ class FineTunePanel(WatchPanel):
 
     def onResumeUnfinished(self) -> None:
         with self.sentences():
-            self.dependencies.ensure(TRAIN)
-            self._begin(self._unfinished[max(0, self.ui.unfinishedComboBox.currentIndex)])
+            chosen = self._unfinished[max(0, self.ui.unfinishedComboBox.currentIndex)]
+            self._beginWith(lambda: chosen)
 
     def onDiscardUnfinished(self) -> None:
         with self.sentences():
