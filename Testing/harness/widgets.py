@@ -17,6 +17,7 @@ COMMON = {
     "minimumSize": None,
     "maximumSize": None,
     "sizePolicy": None,
+    "styleSheet": "",
 }
 BUTTON = (
     {"text": "", "checkable": False, "checked": False},

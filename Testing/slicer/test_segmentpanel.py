@@ -255,6 +255,46 @@ def test_batch(tab, scene):
     ]
 
 
+def test_a_bad_volume_does_not_stop_the_rest(tab, scene, left_behind):
+    broken = np.full((16, 16, 16), np.nan, np.float32)
+    nodes = [
+        scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Empty"),  # refused before it starts
+        add_volume(scene, name="A"),
+        add_volume(scene, name="Broken", array=broken),  # refused by the engine
+        add_volume(scene, name="B"),
+    ]
+    for node in nodes:
+        tab.ui.batchSelector.setCheckState(node, 2)
+    tab.ui.batchButton.click()
+    tab.wait()
+    text = tab.ui.statusLabel.text
+    assert text.startswith("2 of 4 volumes could not be segmented. Empty: Empty has no voxels.")
+    assert "Broken: " in text
+    assert text.endswith("Done: 2 volumes.")
+    assert "Broken: " in tab.ui.logText.plainText
+    assert [row[0] for row in tab.ui.resultsTable._rows] == [
+        "A: sphere",
+        "A: cube",
+        "B: sphere",
+        "B: cube",
+    ]
+    assert segmentations(scene) == 2
+    assert tab.ui.progressBar.value == 100
+    assert left_behind() == []
+    assert tab.ui.batchButton.enabled
+
+
+def test_what_all_would_meet_stops_at_once(tab, scene, stub, left_behind):
+    for name in "AB":
+        tab.ui.batchSelector.setCheckState(add_volume(scene, name=name), 2)
+    stub("lacking")
+    tab.ui.batchButton.click()
+    tab.wait()
+    assert tab.ui.statusLabel.text.startswith("A Python package of the engine cannot be used")
+    assert "B: " not in tab.ui.logText.plainText
+    assert segmentations(scene) == 0
+
+
 def sequence_of(scene, count):
     sequence = scene.AddNewNodeByClass("vtkMRMLSequenceNode", "Beats")
     for index in range(count):

@@ -55,6 +55,8 @@ def stageName(stage: str) -> str:
         "epoch": _("Training"),
         "validation": _("Validating"),
         "write": _("Writing"),
+        "importance": _("Explaining"),
+        "figures": _("Writing"),
     }
     return names.get(stage, stage.replace("-", " ").replace("_", " ").capitalize())
 

@@ -27,6 +27,12 @@ class InputRequest:
     roiNode: object = None
     device: str = "auto"
 
+    @property
+    def title(self) -> str:
+        """What a person calls it."""
+        first = self.volumeNodes[0] if self.volumeNodes else None
+        return first.GetName() if first is not None else self.model.title
+
     def prepare(self) -> None:
         """Called first; a subclass may make its volume here."""
 

@@ -1,5 +1,6 @@
 """What a person reads about a result: doubts first, then what to do about them."""
 
+from E2ENetSegmentationLib.engine.events import durationText
 from E2ENetSegmentationLib.i18n import tr as _
 
 
@@ -17,6 +18,40 @@ def headline(result) -> str:
     else:
         parts = [_("Done: {name}.").format(name=name)]
     return " ".join([*parts, *dict.fromkeys(result.warnings)])
+
+
+def headlineOfSeveral(results, failed) -> str:
+    """What came of several volumes: those that failed first, then those to look at.
+
+    Args:
+        failed: (name, sentence) of each that came to nothing.
+    """
+    parts = []
+    if failed:
+        text = _("{n} of {total} volumes could not be segmented.")
+        parts.append(text.format(n=len(failed), total=len(failed) + len(results)))
+        parts += [f"{name}: {sentence}" for name, sentence in failed]
+    doubtful = [result.title for result in results if result.doubt or result.empty]
+    if doubtful:
+        parts.append(_("Look at {names} before use.").format(names=", ".join(doubtful)))
+    if results:
+        parts.append(_("Done: {count} volumes.").format(count=len(results)))
+    warnings = [warning for result in results for warning in result.warnings]
+    return " ".join([*parts, *dict.fromkeys(warnings)])
+
+
+def summary(result, model: str) -> str:
+    """One line for the log: what was done, on which device, how long, with which versions."""
+    record = result.record
+    versions = [f"{name} {text}" for name, text in (record.get("versions") or {}).items() if text]
+    device = record.get("device") or {}
+    parts = [
+        f"{result.title}: {model}",
+        str(device.get("name") or device.get("used") or ""),
+        durationText(record["seconds"]) if "seconds" in record else "",
+        ", ".join(versions),
+    ]
+    return "; ".join(part for part in parts if part)
 
 
 def _remedy() -> str:

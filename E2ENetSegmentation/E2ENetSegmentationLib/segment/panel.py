@@ -8,7 +8,7 @@ from E2ENetSegmentationLib.mrml import roi, segmentations
 from E2ENetSegmentationLib.mrml.choices import nodeId
 from E2ENetSegmentationLib.refusal import Refused
 from E2ENetSegmentationLib.segment import sequences
-from E2ENetSegmentationLib.segment.outcome import cells, headline
+from E2ENetSegmentationLib.segment.outcome import cells, headline, headlineOfSeveral, summary
 from E2ENetSegmentationLib.segment.results import resultOf
 from E2ENetSegmentationLib.segment.run import SegmentRequest
 from E2ENetSegmentationLib.ui.panel import fillCombo
@@ -241,17 +241,17 @@ class SegmentPanel(RunPanel):
             self._several, self._withheld = [], self._choice()
         super()._begin(requests)
 
+    def _finished(self, run) -> None:
+        if run.result is not None:
+            self.log(summary(run.result, run.request.model.title))
+        super()._finished(run)
+
     def _show(self, results) -> None:
         asked, self._withheld = self._withheld, None
-        if len(results) > 1:
-            text = _("Done: {count} volumes.").format(count=len(results))
-            doubtful = [result for result in results if result.doubt or result.empty]
-            if doubtful:
-                names = ", ".join(result.title for result in doubtful)
-                text = _("Look at {names} before you use them.").format(names=names) + " " + text
-            warnings = [warning for result in results for warning in result.warnings]
-            self.say(" ".join([text, *dict.fromkeys(warnings)]))
+        if len(results) + len(self._failed) > 1:
             self._several = results
+            text = headlineOfSeveral(results, self._failed)
+            self.say(text)
             self.log(text)
             return
         (result,) = results

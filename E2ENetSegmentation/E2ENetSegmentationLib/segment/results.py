@@ -45,6 +45,7 @@ class SegmentResult:
         centre: A point (world RAS, mm) inside the largest segment, or None where nothing was found.
         doubt: Why it should not be believed unseen, or "".
         warnings: Further sentences of the engine.
+        record: The engine's manifest of the run, where this is its first showing.
         title: Name of the volume.
     """
 
@@ -54,6 +55,7 @@ class SegmentResult:
     centre: object = None
     doubt: str = ""
     warnings: list = field(default_factory=list)
+    record: dict = field(default_factory=dict, compare=False)
     title: str = field(init=False)
 
     def __post_init__(self) -> None:

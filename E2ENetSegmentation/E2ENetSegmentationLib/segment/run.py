@@ -1,6 +1,8 @@
 """One segmentation from the volume in the scene to the segmentation beside it."""
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from E2ENetSegmentationLib.engine import paths
@@ -60,7 +62,16 @@ class SegmentRun(InputRun):
         entries = self._engine.result.get("labels") or []
         results.remember(node, entries, request.model.labels, self._engine.warnings)
         self.result = results.resultOf(node, segmentations.centreOfLargest(array, volumeNode))
+        self.result.record = self._record()
         request.accept(self.result)
+
+    def _record(self) -> dict:
+        """The engine's record of the run; nothing depends on it."""
+        try:
+            path = self._engine.result["manifest"]
+            return json.loads(Path(path).read_text(encoding="utf-8"))
+        except (KeyError, OSError, ValueError):
+            return {}
 
     def _labels(self) -> list:
         """The labels of this very result: a located structure has sides, a crop has none."""

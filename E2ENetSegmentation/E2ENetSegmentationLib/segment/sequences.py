@@ -24,15 +24,18 @@ class SequenceRequest(SegmentRequest):
     index: int = 0
     target: dict = None
 
+    @property
+    def title(self) -> str:
+        return f"{self.sequence.GetName()} {self.sequence.GetNthIndexValue(self.index)}"
+
     def prepare(self) -> None:
         """Put a copy of the item into the scene; the voxels are shared."""
         scene, item = self.sequence.GetScene(), self.sequence.GetNthDataNode(self.index)
         if scene is None:
             raise Refused(_("The sequence was removed from the scene."))
-        name = f"{self.sequence.GetName()} {self.sequence.GetNthIndexValue(self.index)}"
         node = scene.CreateNodeByClass(item.GetClassName())
         node.UnRegister(None)
-        node.SetName(name)
+        node.SetName(self.title)
         node.SetHideFromEditors(True)
         node.SetSaveWithScene(False)
         node = scene.AddNode(node)

@@ -9,7 +9,11 @@ from E2ENetSegmentationLib.engine.dependencies import SEGMENT
 from E2ENetSegmentationLib.i18n import tr as _
 from E2ENetSegmentationLib.mrml.samples import SAMPLES
 from E2ENetSegmentationLib.refusal import Refused
+from E2ENetSegmentationLib.ui.progress import Progress
 from E2ENetSegmentationLib.ui.watch_panel import WatchPanel
+
+# Codes of what the next one would meet as well.
+FOR_ALL = ("no-device", "damaged-model", "bad-locator", "disk-full", "dependency")
 
 
 class RunPanel(WatchPanel):
@@ -35,6 +39,8 @@ class RunPanel(WatchPanel):
         self._filling = False
         self._requests = []  # that wait for their turn
         self._done = []  # results of those that had it
+        self._failed = []  # (name, sentence) of those of several that came to nothing
+        self._overall = Progress()
         ui.modelComboBox.connect("currentIndexChanged(int)", self.onModelChanged)
         for name in self.SELECTORS.values():
             getattr(ui, name).connect("nodeActivated(vtkMRMLNode*)", self.onActivated)
@@ -161,14 +167,40 @@ class RunPanel(WatchPanel):
             return
         with self.starting():
             self.dependencies.ensure(self.purpose, self.device)
-            self._requests, self._done = list(requests), []
-            self._next()
+            self._requests, self._done, self._failed = list(requests), [], []
+            self._overall = Progress(len(self._requests))
+            self._goOn()
 
-    def _next(self) -> None:
-        request = self._requests.pop(0)
-        self.say(_("Writing the volume…"))
-        self._watch(self._started(request))
-        self.log(self._title(request))
+    def _goOn(self) -> None:
+        """Start the next request that can be started, or show what came of all."""
+        while self._requests:
+            request = self._requests.pop(0)
+            self.say(_("Writing the volume…"))
+            try:
+                run = self._started(request)
+            except Refused as refusal:
+                if not self._leaveOut(request, refusal):
+                    raise
+                continue
+            self._watch(run)
+            self.progressBar.value = self._overall.percent
+            self.log(self._title(request))
+            return
+        self._show(self._done)
+
+    def _leaveOut(self, request, refusal: Refused) -> bool:
+        """Whether a request that failed is one of several, and the others go on."""
+        alone = not (self._requests or self._done or self._failed)
+        if alone or refusal.code in FOR_ALL:
+            self._requests = []
+            return False
+        self._failed.append((request.title, str(refusal)))
+        self._overall.next()
+        self.log(f"{request.title}: {refusal}")
+        return True
+
+    def _passOver(self, run, refusal: Refused) -> bool:
+        return self._leaveOut(run.request, refusal)
 
     def _started(self, request):
         """The run of a request, started."""
@@ -178,19 +210,23 @@ class RunPanel(WatchPanel):
         """A line for the log."""
         raise NotImplementedError
 
-    def _progress(self, text: str) -> str:
-        total = len(self._done) + 1 + len(self._requests)
-        text = f"{len(self._done) + 1}/{total}  {text}" if total > 1 else text
+    def onEvent(self, event: dict) -> None:
+        """One bar and one time for all that was asked."""
+        if event["event"] != "progress":
+            super().onEvent(event)
+            return
+        self._overall.feed(event)
+        self.progressBar.value = self._overall.percent
         inputs = self._run.request.volumeNodes[:1] if self.running else []
         elsewhere = inputs and inputs[0] is not self.volume  # somebody looks at another one
-        return f"{inputs[0].GetName()}: {text}" if elsewhere else text
+        text = self._overall.text
+        self.say(f"{inputs[0].GetName()}: {text}" if elsewhere else text)
 
     def _finished(self, run) -> None:
-        self._done.append(run.result)
-        if self._requests:
-            self._next()
-        else:
-            self._show(self._done)
+        if run.result is not None:  # None: it was left out
+            self._done.append(run.result)
+            self._overall.next()
+        self._goOn()
 
     def _show(self, results) -> None:
         """Take the results of all requests."""

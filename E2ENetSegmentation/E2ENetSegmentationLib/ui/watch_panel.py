@@ -4,6 +4,7 @@ import contextlib
 
 from E2ENetSegmentationLib.engine.events import progressPercent, progressText
 from E2ENetSegmentationLib.i18n import tr as _
+from E2ENetSegmentationLib.refusal import Refused
 from E2ENetSegmentationLib.ui.panel import Panel
 
 POLL_MILLISECONDS = 100
@@ -76,6 +77,10 @@ class WatchPanel(Panel):
         with self.sentences():
             try:
                 goesOn = run.poll()
+            except Refused as refusal:
+                if not self._passOver(run, refusal):
+                    raise
+                goesOn = False
             finally:
                 for line in run.lines[self._seenLines :]:
                     self.log(line)
@@ -89,6 +94,10 @@ class WatchPanel(Panel):
                 self._finished(run)
         if not self.running:
             self._end()
+
+    def _passOver(self, run, refusal: Refused) -> bool:
+        """Whether a run that failed is one of several, and the others go on; a subclass may."""
+        return False
 
     def _finished(self, run) -> None:
         """Take what came out of a run; another one may be started."""

@@ -1,0 +1,82 @@
+"""One bar for a whole run: its stages one after the other, and what is left where that is known."""
+
+import time
+
+from E2ENetSegmentationLib.engine.events import durationText, stageName
+from E2ENetSegmentationLib.i18n import tr as _
+
+# Where each stage begins and ends on the bar, in percent. What comes before is the engine's start.
+PLACES = {
+    "read": (5, 10),
+    "locate": (10, 45),
+    "inference": (45, 95),
+    "importance": (45, 95),
+    "write": (95, 100),
+    "figures": (95, 100),
+}
+LAST = ("inference", "importance", "write", "figures")  # after these only moments are left
+
+
+class Progress:
+    """Follows the events of one or several runs.
+
+    Args:
+        total: How many runs there will be.
+        clock: Seconds from any origin.
+    """
+
+    def __init__(self, total: int = 1, clock=time.monotonic) -> None:
+        self._total, self._clock = total, clock
+        self._done = 0
+        self._seconds = []  # of each run that is over
+        self._started = clock()
+        self._share = 0.0  # of the run under way, 0 to 1
+        self._stage, self._left = "", None
+
+    def feed(self, event: dict) -> None:
+        """Take a progress event of the engine."""
+        self._stage = str(event.get("stage", ""))
+        total, done = event.get("total") or 0, event.get("done") or 0
+        if self._stage in PLACES and total > 0:
+            begin, end = PLACES[self._stage]
+            share = (begin + (end - begin) * min(1.0, done / total)) / 100
+            self._share = max(self._share, share)  # a bar that goes back tells nothing
+        left = event.get("eta_s")
+        known = self._stage in LAST and isinstance(left, (int, float)) and done < total
+        self._left = float(left) if known else None
+
+    def next(self) -> None:
+        """A run is over."""
+        now = self._clock()
+        self._seconds.append(now - self._started)
+        self._started, self._share, self._left = now, 0.0, None
+        self._done += 1
+
+    @property
+    def percent(self) -> int:
+        return round(100 * (self._done + self._share) / self._total)
+
+    @property
+    def left(self):
+        """Seconds left of all runs, or None while that is not known.
+
+        Of the run under way what the engine says; of those to come the mean of those that are over.
+        """
+        waiting = max(0, self._total - self._done - 1)
+        if not self._seconds:
+            return self._left if waiting <= 0 else None
+        mean = sum(self._seconds) / len(self._seconds)
+        rest = self._left
+        if rest is None:
+            rest = max(0.0, mean - (self._clock() - self._started))
+        return rest + waiting * mean
+
+    @property
+    def text(self) -> str:
+        """One line: which run, what it does, the time left."""
+        text = stageName(self._stage)
+        if self._total > 1:
+            text = f"{min(self._done + 1, self._total)}/{self._total}  {text}"
+        if self.left is None:
+            return text
+        return _("{stage}, {time} left").format(stage=text, time=durationText(self.left))

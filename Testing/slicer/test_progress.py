@@ -1,0 +1,54 @@
+"""One bar and one time for a whole run, or several."""
+
+from E2ENetSegmentationLib.ui.progress import Progress
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def event(stage, done, total, eta=None):
+    return {"event": "progress", "stage": stage, "done": done, "total": total, "eta_s": eta}
+
+
+def test_the_bar_only_goes_forward_and_says_what_it_knows():
+    progress, seen = Progress(), []
+    for one in (
+        event("read", 1, 1),
+        event("locate", 1, 2, 3.0),
+        event("locate", 2, 2, 0.0),
+        event("inference", 0, 4),
+        event("inference", 2, 4, 5.0),
+        event("inference", 4, 4, 0.0),
+        event("locate", 0, 2),
+        event("write", 1, 1),
+    ):
+        progress.feed(one)
+        seen.append((progress.percent, progress.left))
+    assert [percent for percent, _left in seen] == [10, 28, 45, 45, 70, 95, 95, 100]
+    assert [left for _percent, left in seen] == [None, None, None, None, 5.0, None, None, None]
+
+
+def test_several_runs_are_one():
+    clock = Clock()
+    progress = Progress(3, clock)
+    progress.feed(event("inference", 2, 4, 5.0))
+    assert progress.percent == 23
+    assert progress.left is None  # of the others nothing is known yet
+    clock.now = 10.0
+    progress.next()
+    assert progress.percent == 33
+    assert progress.left == 20.0
+    progress.feed(event("inference", 2, 4, 4.0))
+    assert progress.left == 14.0
+    assert progress.text == "2/3  Segmenting, 14 s left"
+    clock.now = 20.0
+    progress.next()
+    clock.now = 26.0
+    progress.feed(event("locate", 1, 2))
+    assert progress.left == 4.0
+    progress.next()
+    assert progress.percent == 100
