@@ -332,8 +332,10 @@ def test_results_come_back_with_the_scene(tab, scene, tmp_path):
     tab.segment()
     rows = list(tab.ui.resultsTable._rows)
     save(scene, tmp_path)
+    tab.close_scene(scene)
+    assert tab.ui.statusLabel.text == ""
+    assert not tab.ui.resultsWidget.visible
     tab.forget()
-    scene.Clear(False)
     assert scene.Connect()
     again = SegmentTab()
     again.choose(scene.GetFirstNodeByName("A"))

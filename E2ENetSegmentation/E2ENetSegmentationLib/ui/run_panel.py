@@ -236,5 +236,6 @@ class RunPanel(WatchPanel):
         self.cancel(_("Cancelled."))
 
     def sceneAboutToClose(self) -> None:
-        """The nodes go away: end the run."""
+        """The nodes go away: end the run; what was said of them goes as well."""
+        self.say("")
         self.cancel(_("Cancelled, because the scene was closed."))

@@ -299,10 +299,13 @@ class Walk:
         with tempfile.TemporaryDirectory() as folder:
             path = str(Path(folder) / "scene.mrml")
             self.slicer.mrmlScene.SetRootDirectory(folder)
+            self.result.AddDefaultStorageNode()  # Slicer's dialog does that, the call does not
+            assert self.slicer.util.saveNode(self.result, str(Path(folder) / "result.seg.nrrd"))
             assert self.slicer.util.saveScene(path)
             self.slicer.mrmlScene.Clear()
             self.h.process_events(50)
             assert cases.rowCount == 0
+            assert segment.statusLabel.text == "", segment.statusLabel.text
             self.slicer.util.loadScene(path)
             self.h.process_events(50)
         assert segment.inputSelector.currentNode().GetName() == chosen
