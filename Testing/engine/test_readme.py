@@ -92,7 +92,10 @@ def test_the_commands_of_the_terminal(installed: Path, desk: Path) -> None:
     millilitres = np.count_nonzero(labels) / 1000
     assert 1.0 < millilitres < 6.0  # a hippocampus
     assert "1.0000" in printed["evaluate"]
-    assert json.loads((desk / "my-model" / "model.json").read_text())["name"] == "my-model"
+    assert (
+        json.loads((desk / "my-model" / "model.json").read_text(encoding="utf-8"))["name"]
+        == "my-model"
+    )
 
 
 def test_the_examples_in_python(installed: Path, desk: Path) -> None:

@@ -36,7 +36,11 @@ def run(*verbs: list[str], hidden: bool = True) -> subprocess.CompletedProcess[s
     """Run verbs one after the other in a process of their own."""
     code = "import json, sys\n" + (HIDE if hidden else "") + RUN
     return subprocess.run(
-        [sys.executable, "-c", code, json.dumps(verbs)], capture_output=True, text=True, check=False
+        [sys.executable, "-c", code, json.dumps(verbs)],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
     )
 
 
@@ -75,7 +79,7 @@ def test_what_runs_without_it(tiny_bundle: Path, image: str, tmp_path: Path) -> 
     assert len(np.unique(labels[1])) > 1
     np.testing.assert_array_equal(*labels)
     assert (tmp_path / "why" / "flow.json").is_file()
-    manifest = json.loads((tmp_path / "out.manifest.json").read_text())
+    manifest = json.loads((tmp_path / "out.manifest.json").read_text(encoding="utf-8"))
     assert manifest["runtime"]["name"] == "sparse"
     assert "numba" in manifest["runtime"]
 

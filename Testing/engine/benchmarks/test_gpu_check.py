@@ -22,11 +22,12 @@ def test_without_a_gpu_it_says_so_and_checks_what_it_can(tmp_path: Path) -> None
         [sys.executable, script, "--only", *names, "--output", report],
         capture_output=True,
         text=True,
+        encoding="utf-8",
         check=False,
     )
     assert done.returncode == 0, done.stderr
     assert "No CUDA device here" in done.stdout
-    checks = json.loads(report.read_text())["checks"]
+    checks = json.loads(report.read_text(encoding="utf-8"))["checks"]
     states = {name: row["state"] for name, row in checks.items()}
     assert states == {**dict.fromkeys(names, "needs a GPU"), "parity": "passed"}
     assert 0 < checks["parity"]["sparse_float32_error"] < 1e-3

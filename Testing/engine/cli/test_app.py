@@ -157,7 +157,11 @@ def test_signals_cancel(number: signal.Signals) -> None:
         "app()\n"
     )
     child = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
     )
     assert child.stdout is not None
     assert json.loads(child.stdout.readline())["event"] == "progress"
@@ -183,7 +187,11 @@ def test_a_reader_that_goes_away_leaves_no_traceback() -> None:
         "app()\n"
     )
     child = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
     )
     assert child.stdout is not None
     assert child.stderr is not None
@@ -246,7 +254,7 @@ def test_shells_complete_verbs_and_models(
         variables = {**os.environ, **models, **words, "_E2ENET_COMPLETE": f"{instruction}_{shell}"}
         done = subprocess.run(
             [sys.executable, "-c", "from e2enet.cli.app import app; app(prog_name='e2enet')"],
-            env=variables, capture_output=True, text=True, check=False,
+            env=variables, capture_output=True, text=True, encoding="utf-8", check=False,
         )  # fmt: skip
         return done.stdout
 

@@ -97,7 +97,9 @@ def test_evaluating_needs_no_torch(folders):
         "import sys; sys.modules['torch'] = None; from e2enet.cli import main; "
         f"sys.argv = ['e2enet', 'evaluate', {str(folders[0])!r}, {str(folders[1])!r}]; main()"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8", check=False
+    )
     assert done.returncode == 0, done.stderr
     assert "0.6667" in done.stdout
 
@@ -118,7 +120,9 @@ def test_results_of_its_own_predictions_go_into_a_model(tiny_bundle, tiny_datase
             assert entry["mean_by_label"][label][metric] == pytest.approx(
                 interval["mean"], abs=1e-6
             )
-    assert f"{means['sphere']['Dice']['mean']:.3f}" in (model / "README.md").read_text()
+    assert f"{means['sphere']['Dice']['mean']:.3f}" in (model / "README.md").read_text(
+        encoding="utf-8"
+    )
     # Predictions of nobody knows what are not its results.
     outcome = run(references, references, "--into", model, "--progress", "json")
     assert outcome.exit_code == 2

@@ -82,7 +82,9 @@ def test_a_disk_that_is_full_leaves_no_half_of_a_bundle(tiny_bundle: Path, tmp_p
         "except BadInput as error:\n"
         "    print(error.code, error.message)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8", check=False
+    )
     assert done.stdout.startswith("output-not-writable"), done.stdout + done.stderr
     assert "File too large" in done.stdout
     assert list(tmp_path.iterdir()) == []

@@ -35,6 +35,7 @@ def child(*arguments, **options) -> subprocess.Popen:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        encoding="utf-8",
         **options,
     )
 
@@ -159,6 +160,7 @@ def test_segment_imports_only_what_it_needs(tmp_path, tiny_bundle):
         [sys.executable, "-c", program, "segment", *map(str, arguments), "--progress", "json"],
         capture_output=True,
         text=True,
+        encoding="utf-8",
         check=True,
     )
     modules = set(done.stdout.splitlines())
@@ -183,6 +185,7 @@ def test_a_wrong_path_is_refused_before_torch_is_loaded(tmp_path, tiny_bundle):
         [sys.executable, "-c", program, str(tmp_path / "none.nii.gz"), str(tiny_bundle)],
         capture_output=True,
         text=True,
+        encoding="utf-8",
         check=True,
     )
     assert "none.nii.gz does not exist" in done.stdout

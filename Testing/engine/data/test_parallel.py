@@ -52,6 +52,11 @@ def test_a_script_needs_no_guard(tmp_path: Path) -> None:
         "print(map_cases(abs, [-1, -2], workers=2, reporter=Reporter(), stage='s'))\n"
     )
     done = subprocess.run(
-        [sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=60,
+        check=True,
     )
     assert (done.stdout, done.stderr) == ("[1, 2]\n", "")

@@ -105,7 +105,9 @@ def test_the_graph_needs_nothing_but_python() -> None:
         "build_lattice('E2ENet', {'in_channels': 1, 'num_classes': 2, 'strides': [[2, 2, 2]]});"
         "print([name for name in ('torch', 'numpy', 'monai') if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8", check=True
+    )
     assert done.stdout.strip() == "[]"
 
 
@@ -116,6 +118,6 @@ def test_it_is_walked_in_one_place() -> None:
     places = {
         path.relative_to(home).as_posix()
         for path in home.rglob("*.py")
-        if walk.search(path.read_text())
+        if walk.search(path.read_text(encoding="utf-8"))
     }
     assert places == {"networks/lattice.py"}

@@ -84,7 +84,9 @@ def test_numba_is_imported_by_the_sparse_kernels_alone() -> None:
         "assert torch.allclose(execution_plan(network)(image), wanted, atol=1e-4)\n"
         "import e2enet.inference.sliding_window.predictor\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8"
+    )
     assert done.returncode == 0, done.stderr
 
 

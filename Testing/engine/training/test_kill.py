@@ -30,7 +30,10 @@ KILLS = int(os.environ.get("E2ENET_TEST_KILLS", "2"))  # more find what two may 
 def start(dataset: Path, output: Path, *more: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "e2enet", "train", os.fspath(dataset), "--output"]
     return subprocess.Popen(
-        [*command, os.fspath(output), *OPTIONS, *more], stdout=subprocess.PIPE, text=True
+        [*command, os.fspath(output), *OPTIONS, *more],
+        stdout=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
     )
 
 

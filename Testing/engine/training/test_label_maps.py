@@ -61,7 +61,7 @@ def test_from_maps_to_a_model_that_segments_an_image(maps: Path, tmp_path: Path)
     assert [label.name for label in bundle.labels] == ["left part", "right part"]
     assert bundle.plan["left_right_pairs"] == [[1, 2]]
     assert bundle.plan["channels"] == [{"name": "MRI", "normalisation": "zscore"}]
-    rows = (tmp_path / "model.run" / "metrics.csv").read_text().splitlines()
+    rows = (tmp_path / "model.run" / "metrics.csv").read_text(encoding="utf-8").splitlines()
     assert len(rows) == 3
 
     random = np.random.default_rng(9)
@@ -80,7 +80,7 @@ def test_a_fold_holds_maps_out(maps: Path, tmp_path: Path) -> None:
 def test_what_the_table_lacks_is_named_before_training(maps: Path, tmp_path: Path) -> None:
     folder = tmp_path / "spoilt"
     folder.mkdir()
-    (folder / "labels.json").write_text((maps / "labels.json").read_text())
+    (folder / "labels.json").write_text((maps / "labels.json").read_text(encoding="utf-8"))
     spoilt = values(0)
     spoilt[0, 0, 0] = 77
     sitk.WriteImage(sitk.GetImageFromArray(spoilt), str(folder / "odd.nii.gz"))

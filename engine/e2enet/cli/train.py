@@ -108,7 +108,10 @@ def train(
     ] = None,
     encoder_weights: Annotated[
         str | None,
-        typer.Option(help="imagenet (downloaded once), or a file: safetensors or a state dict."),
+        typer.Option(
+            help="imagenet (downloaded once), or a file: safetensors or a state dict "
+            "(default none)."
+        ),
     ] = None,
     expansion: Annotated[
         str | None,

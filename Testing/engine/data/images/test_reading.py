@@ -107,7 +107,11 @@ def test_bytes_at_random_never_end_the_process(tmp_path: Path, save: Callable[..
         "print('through')"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False
+        [sys.executable, "-c", code, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
     )
     assert (done.stdout, done.stderr, done.returncode) == ("through\n", "", 0)
 

@@ -189,7 +189,9 @@ try:
 except BadInput as error:
     print("refused", error.code)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8", check=True
+    )
     assert done.stdout.strip() == "refused output-not-writable"
     assert os.listdir(tmp_path) == []
 
@@ -200,7 +202,9 @@ def test_no_torch_is_needed_for_reading() -> None:
         "e2enet.data.datasets.raw, e2enet.data.planning.plan; "
         "print([m for m in ('torch', 'monai', 'scipy') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8", check=True
+    )
     assert done.stdout.strip() == "[]"
 
 

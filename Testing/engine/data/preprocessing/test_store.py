@@ -30,7 +30,11 @@ def test_nothing_heavy_is_imported(folder: Path) -> None:
         "print([m for m in ('SimpleITK', 'monai', 'torch') if m in sys.modules])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code, str(folder)],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=True,
     )
     assert done.stdout.split("\n")[:2] == ["6 4 2", "[]"]
 

@@ -66,9 +66,9 @@ def test_files(found, tmp_path):
         ("a", "one"), ("a", "both"), ("b", "one"), ("b", "both"),
     ]  # fmt: skip
     assert float(rows[3]["HD95"]) == pytest.approx(found.value("b", "both", "HD95"), rel=1e-5)
-    assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == json.loads(
-        json.dumps(to_dict(found))
-    )
+    assert json.loads(
+        (tmp_path / "out" / "metrics.json").read_text(encoding="utf-8")
+    ) == json.loads(json.dumps(to_dict(found)))
 
 
 def test_nothing_to_measure_is_null_and_an_empty_cell(tmp_path):
@@ -78,4 +78,4 @@ def test_nothing_to_measure_is_null_and_an_empty_cell(tmp_path):
     assert to_dict(found)["cases"]["one"]["liver"]["Dice"] is None
     assert math.isnan(nnunet_summary(found)["foreground_mean"]["Dice"])
     write_tables(tmp_path, found)
-    assert "one,liver,,,," in (tmp_path / "metrics.csv").read_text()
+    assert "one,liver,,,," in (tmp_path / "metrics.csv").read_text(encoding="utf-8")

@@ -68,7 +68,7 @@ def test_once_in_a_process(tmp_path: Path) -> None:
             locked(tmp_path / ".." / tmp_path.name),
         ):
             pass
-        assert f"process {os.getpid()} on" in (tmp_path / LOCK).read_text()
+        assert f"process {os.getpid()} on" in (tmp_path / LOCK).read_text(encoding="utf-8")
     with locked(tmp_path):
         pass
 

@@ -82,7 +82,7 @@ def test_what_is_free_on_this_machine() -> None:
     assert free > 100 * 2**20
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():
-        total = 1024 * int(meminfo.read_text().split("MemTotal:")[1].split()[0])
+        total = 1024 * int(meminfo.read_text(encoding="utf-8").split("MemTotal:")[1].split()[0])
         assert free <= total
 
 

@@ -80,7 +80,7 @@ def test_a_fine_tuned_model_finds_its_region_too(
     assert found.boxes == wanted.boxes
     assert found.template.read_bytes() == b"a head"
     assert found.notice is not None
-    assert found.notice.read_text() == "Free."
+    assert found.notice.read_text(encoding="utf-8") == "Free."
     assert "locator/template.nii.gz" in bundle.model["files"]
 
 
@@ -122,7 +122,7 @@ def test_files_are_kept_with_the_run(tmp_path: Path) -> None:
     metadata = load_metadata(tmp_path / "meta.json")
     kept = with_files_kept(metadata, tmp_path / "run")
     assert kept["files"] == {"x/a.txt": "files/x/a.txt"}
-    assert (tmp_path / "run" / "files" / "x" / "a.txt").read_text() == "a"
+    assert (tmp_path / "run" / "files" / "x" / "a.txt").read_text(encoding="utf-8") == "a"
     assert with_files_kept({"title": "T"}, tmp_path / "run") == {"title": "T"}
     (tmp_path / "a.txt").unlink()
     with pytest.raises(BadInput, match="cannot be copied"):

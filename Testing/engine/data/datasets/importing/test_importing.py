@@ -65,7 +65,7 @@ def test_decathlon_with_two_channels_in_a_file(tmp_path):
     np.testing.assert_array_equal(volumes[1].array, ramp(1000))
     np.testing.assert_array_equal(label.array, blocks(1, 2))
     assert cases["p_2"][1] is None
-    record = json.loads((tmp_path / "Dataset001_Made" / "dataset.json").read_text())
+    record = json.loads((tmp_path / "Dataset001_Made" / "dataset.json").read_text(encoding="utf-8"))
     assert record["licence"] == "CC-BY-SA 4.0"
 
 
