@@ -67,7 +67,7 @@ def test_train_pause_resume_segment(
     output = tmp_path / "paused" / "model"
 
     def pause(name: str, **values: Any) -> None:
-        if values["epoch"] == 1:
+        if name == "epoch" and values["epoch"] == 1:
             (output.with_name("model.run") / "control").write_text("pause")
 
     recorder.metric = pause  # type: ignore[method-assign]
