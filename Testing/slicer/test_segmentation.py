@@ -225,6 +225,7 @@ def test_a_4d_multivolume(scene):
 
     node = MultiVolume()
     node.SetName("Beats")
+    scene.AddNode(node)
     with pytest.raises(Refused, match=r"^Beats is a 4D volume\. Load it as a sequence, or"):
         volumes.checkVolumes([node], ["MRI"])
 
