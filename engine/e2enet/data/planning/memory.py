@@ -3,8 +3,8 @@
 On a GPU (mixed precision) the backward pass keeps, for every block, its input, the convolution's
 and the normalisation's output, two bytes a value; that estimate follows from the operations and was
 not measured. On a CPU (float32, the sparse kernels of the runtime) maps are neither shifted nor
-concatenated, so that each is kept once, with the convolution's output before its norm; poolings
-keep the place of each maximum. `_CPU_FACTOR` and `_CPU_FIXED` were fitted to the peak resident size
+concatenated: a block keeps one map, and what is made of it again in the backward pass lives beside
+it for a while. `_CPU_FACTOR` and `_CPU_FIXED` were fitted to the peak resident size
 of real steps (`engine/benchmarks/training_memory.py`, whose table is in the README there).
 """
 
@@ -13,10 +13,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-_CPU_FACTOR = 1.10  # of what is kept: gradients that live at once, and copies for the kernels
-_CPU_FIXED = 613 * 2**20  # bytes: Python, its libraries and compiled kernels
+_CPU_FACTOR = 1.08  # what a step needs beside that: copies for the kernels, gradients
+_CPU_FIXED = 614 * 2**20  # bytes: Python, its libraries and compiled kernels
 _LARGEST_WIDTH = 320
-_LOSS_COPIES = 7  # logits, their logarithms, probabilities, truth, overlap, and gradients
+_LOSS_COPIES = 3  # logits, probabilities and gradients
 
 
 def training_bytes(
@@ -86,15 +86,15 @@ def _single_values(
     in_channels: int,
     num_classes: int,
 ) -> float:
-    """Values that the backward pass of a sample keeps where each map is kept once."""
+    """Values of a sample that live at the height of a step where a block keeps one map."""
     heads = max(1, min(4, len(channels) - 2))
-    kept = voxels[0] * in_channels + sum(voxels[:heads]) * _LOSS_COPIES * num_classes
+    kept = voxels[0] * (in_channels + channels[0])  # and a gradient at full resolution
+    kept += sum(voxels[:heads]) * _LOSS_COPIES * num_classes
     for i, width in enumerate(channels):
         nodes = len(channels) - 1 - i
-        kept += voxels[i] * (4 * width + nodes * 3 * width + (2 * width if nodes else 0))
+        kept += voxels[i] * (2 * width + nodes * 2 * width + (width if nodes else 0))
         if i:
             _, height, across = strides[i - 1]
-            # A strided block joins and shifts its input; each node pools one, and a place in it
-            # has eight bytes.
-            kept += voxels[i] * channels[i - 1] * (height * across + 3 * nodes)
+            # A strided block joins and shifts its input, and keeps its own map twice.
+            kept += voxels[i] * (channels[i - 1] * (height * across + nodes) + width)
     return kept
