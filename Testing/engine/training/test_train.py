@@ -579,7 +579,7 @@ def test_the_preset_fills_in_what_is_not_given(tmp_path: Path, tiny_dataset: Pat
     assert (filled.levels, filled.epochs, filled.evolve_every) == (6, 1000, 1200)
     assert with_preset({"sparsity": 0.0}, Preset.paper).get("level0_density") is None
     with pytest.raises(BadInput, match=r"allows . levels, not 6"):  # nothing is made smaller unsaid
-        train(tiny_dataset, tmp_path / "m", preset=Preset.paper, device="cpu", workers=0)
+        train(tiny_dataset, tmp_path / "m", preset=Preset.paper, patch=(16, 16, 16), device="cpu")
     with pytest.raises(BadInput, match="--preset cannot be chosen with --from"):
         train(tiny_dataset, tmp_path / "m", preset=Preset.paper, base="any")
     assert not list(tmp_path.iterdir())
