@@ -136,7 +136,10 @@ def trained(arm: Arm, dataset: Path, iterations: int) -> None:
     arm.run("train", str(dataset), "--output", str(flat), *words, *options["slices"], makes=flat)
     to = ["--to", "e2enet" if arm.network == "E2ENet" else "dx", "--patch", size]
     arm.run("transfer", str(flat), "--output", str(start), *to, makes=start)
-    words = [*common, *length(1 - ON_SLICES), "--batch-size", str(BATCH)]
+    # Fine-tuning does not evolve by itself; the other arm does, every 50 iterations.
+    words = [
+        *common, *length(1 - ON_SLICES), "--batch-size", str(BATCH), "--evolve-every", "50",
+    ]  # fmt: skip
     arm.run(
         "train", str(dataset), "--output", str(final), "--from", str(start), *words, makes=final
     )
