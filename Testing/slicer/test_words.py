@@ -46,9 +46,9 @@ def test_advice_is_for_the_panel():
 
 
 def test_files_have_the_names_of_their_volumes():
-    names = {"/tmp/E2ENetVolume0.nrrd": "Head", "E2ENetVolume0.nrrd": "Head"}
+    names = {"folder/E2ENetVolume0.nrrd": "Head", "E2ENetVolume0.nrrd": "Head"}
     names["E2ENetVolume0"] = "Head"
-    text = "/tmp/E2ENetVolume0.nrrd, E2ENetVolume0.nrrd and E2ENetVolume0 hold NaN."
+    text = "folder/E2ENetVolume0.nrrd, E2ENetVolume0.nrrd and E2ENetVolume0 hold NaN."
     assert spoken("x", text, "", names)[0] == "Head, Head and Head hold NaN."
 
 

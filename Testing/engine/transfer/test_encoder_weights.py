@@ -96,24 +96,28 @@ def test_weights_of_another_network(owner: str, given: str, words: str) -> None:
 
 
 class Evil:
-    """What a pickle may do to whoever opens it."""
+    """What a pickle may do to whoever opens it: here, make a file."""
 
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return open, ("/tmp/never-made-by-a-test", "w")  # type: ignore[return-value]
+    def __init__(self, made: Path) -> None:
+        self.made = made
+
+    def __reduce__(self) -> tuple[object, tuple[str, str]]:
+        return open, (str(self.made), "w")
 
 
 def test_files_that_are_no_weights(tmp_path: Path) -> None:
     (tmp_path / "text.safetensors").write_text("no")
     (tmp_path / "cut.pth").write_bytes(b"PK\x03\x04")
     (tmp_path / "empty.pth").write_bytes(b"")
-    (tmp_path / "evil.pth").write_bytes(pickle.dumps({"a": Evil()}))
+    made = tmp_path.with_name("made-by-a-pickle")
+    (tmp_path / "evil.pth").write_bytes(pickle.dumps({"a": Evil(made)}))
     torch.save([1, 2], tmp_path / "list.pth")
     for path in sorted(tmp_path.iterdir()):
         with pytest.raises(BadInput) as caught:
             pretrained_state("resnet10", path)
         assert caught.value.code == "unreadable-weights", path
         assert path.name in caught.value.message
-    assert not Path("/tmp/never-made-by-a-test").exists()
+    assert not made.exists()
     with pytest.raises(BadInput) as caught:
         pretrained_state("resnet10", tmp_path / "missing.pth")
     assert caught.value.code == "missing-file"
