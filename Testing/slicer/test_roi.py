@@ -53,8 +53,8 @@ def test_outside_and_empty_are_refused(scene):
 @pytest.mark.parametrize("kind", ["plain", "oblique", "left-handed"])
 def test_engine_reads_the_same_voxels(scene, tmp_path, kind):
     """The engine's own reader finds exactly the voxels the panel meant."""
-    engine = pytest.importorskip("e2enet.inference.localisation.roi")
     from e2enet.data.images.volume import Grid
+    from e2enet.inference.localisation import roi as engine
 
     volume = add_volume(scene, kind)
     box = ((3, 4, 5), (20, 11, 9))

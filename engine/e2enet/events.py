@@ -62,6 +62,9 @@ class Reporter:
     def error(self, code: str, message: str, help: str = "") -> None:
         """The work has ended without a result."""
 
+    def close(self) -> None:
+        """Nothing more is told for now: what stands on the screen is taken away."""
+
 
 class JsonReporter(Reporter):
     """Writes one JSON object a line and flushes after each.

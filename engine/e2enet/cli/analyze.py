@@ -8,7 +8,15 @@ from typing import Annotated, Any
 
 import typer
 
-from e2enet.cli.common import Debug, Progress, ProgressStyle, run
+from e2enet.cli.common import Debug, Device, Progress, ProgressStyle, run
+from e2enet.cli.training_options import (
+    BaseChannels,
+    Dataset,
+    IterationsPerEpoch,
+    PlanFile,
+    ReadingWorkers,
+    Sparsity,
+)
 from e2enet.events import BadInput, Reporter
 
 
@@ -53,7 +61,7 @@ def convergence(
 
 
 def sweep(
-    dataset: Annotated[Path, typer.Argument(help="Folder in nnU-Net's raw layout.")],
+    dataset: Dataset,
     output: Annotated[Path, typer.Option(help="Folder; gone on with if it is there.")],
     vary: Annotated[Vary, typer.Option(help="The setting that is varied.")],
     values: Annotated[
@@ -66,20 +74,12 @@ def sweep(
     seeds: Annotated[str, typer.Option(help="Of each value, such as 0,1,2.")] = "0",
     fold: Annotated[str | None, typer.Option(help="0 … 4, or of splits_final.json.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Length of each run (default 1000).")] = None,
-    iterations_per_epoch: Annotated[
-        int | None, typer.Option(help="Optimiser steps of an epoch (default 250).")
-    ] = None,
-    base_channels: Annotated[
-        int | None, typer.Option(help="Channels at full resolution (default the plan's, or 48).")
-    ] = None,
-    sparsity: Annotated[
-        float | None, typer.Option(help="Feature sparsity S (default 0.8).")
-    ] = None,
-    plan: Annotated[Path | None, typer.Option(help="Use this plan (JSON).")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    workers: Annotated[
-        int | None, typer.Option(help="Processes that read data; no effect on the result.")
-    ] = None,
+    iterations_per_epoch: IterationsPerEpoch = None,
+    base_channels: BaseChannels = None,
+    sparsity: Sparsity = None,
+    plan: PlanFile = None,
+    device: Device = "auto",
+    workers: ReadingWorkers = None,
     progress: Progress = ProgressStyle.bar,
     debug: Debug = False,
 ) -> None:
@@ -114,7 +114,7 @@ def sweep(
             reporter=reporter,
             **options,
         )
-        getattr(reporter, "close", lambda: None)()
+        reporter.close()
         if progress is ProgressStyle.bar:
             _say(points, vary.value, output)
 

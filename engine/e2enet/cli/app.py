@@ -29,5 +29,5 @@ def _options(
 
 
 for _module in pkgutil.iter_modules([str(Path(__file__).parent)]):
-    if _module.name not in ("app", "common", "console"):
+    if _module.name not in ("app", "common", "console", "training_options"):
         importlib.import_module(f"e2enet.cli.{_module.name}").register(app)

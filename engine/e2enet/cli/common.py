@@ -42,6 +42,11 @@ class ProgressStyle(str, Enum):
 
 Progress = Annotated[ProgressStyle, typer.Option(help="A progress bar, or one JSON event a line.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback when something fails.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+CaseWorkers = Annotated[
+    int | None, typer.Option(help="Processes, one a core by default; each holds one case.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 def complete_model(incomplete: str) -> list[str]:
@@ -81,7 +86,7 @@ def run(work: Callable[[Reporter], Any], *, progress: ProgressStyle, debug: bool
         status = _report(error, reporter)
         _trace(debug)
     finally:
-        getattr(reporter, "close", lambda: None)()
+        reporter.close()
     if status:
         raise typer.Exit(status)
 

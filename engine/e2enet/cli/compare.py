@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from e2enet.cli.common import Debug, Progress, ProgressStyle, run
+from e2enet.cli.common import AsJson, CaseWorkers, Debug, Progress, ProgressStyle, run
 from e2enet.cli.evaluate import parse_tolerances
 from e2enet.events import Reporter
 
@@ -35,10 +35,8 @@ def compare(
             show_default=False,
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-    workers: Annotated[
-        int | None, typer.Option(help="Processes, one a core by default; each holds one case.")
-    ] = None,
+    as_json: AsJson = False,
+    workers: CaseWorkers = None,
     progress: Progress = ProgressStyle.bar,
     debug: Debug = False,
 ) -> None:
@@ -64,7 +62,7 @@ def compare(
             workers=workers,
             reporter=reporter,
         )
-        getattr(reporter, "close", lambda: None)()
+        reporter.close()
         reporter.result(comparison=to_dict(found))
         if as_json and progress is ProgressStyle.bar:
             typer.echo(json.dumps(to_dict(found), indent=2, ensure_ascii=False))

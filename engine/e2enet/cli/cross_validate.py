@@ -7,9 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from e2enet.cli.common import Debug, Progress, ProgressStyle, run
+from e2enet.cli.common import Debug, Device, Progress, ProgressStyle, run
+from e2enet.cli.training_options import (
+    Base,
+    BaseChannels,
+    Dataset,
+    IterationsPerEpoch,
+    PlanFile,
+    PresetName,
+    ReadingWorkers,
+    Seed,
+    Sparsity,
+)
 from e2enet.events import Reporter
-from e2enet.training.run.presets import Preset
 
 if TYPE_CHECKING:
     from e2enet.training.cross_validation import CrossValidated
@@ -21,33 +31,20 @@ def register(app: typer.Typer) -> None:
 
 
 def cross_validate(
-    dataset: Annotated[Path, typer.Argument(help="Folder in nnU-Net's raw layout.")],
+    dataset: Dataset,
     output: Annotated[
         Path, typer.Option(help="Folder for models, held-out predictions and their report.")
     ],
-    base: Annotated[
-        str | None, typer.Option("--from", help="Model to fine-tune, by name or path.")
-    ] = None,
-    preset: Annotated[
-        Preset | None,
-        typer.Option(help="Values for what is not given: paper is E2ENet as published."),
-    ] = None,
-    sparsity: Annotated[
-        float | None, typer.Option(help="Feature sparsity S (default 0.8).")
-    ] = None,
+    base: Base = None,
+    preset: PresetName = None,
+    sparsity: Sparsity = None,
     epochs: Annotated[int | None, typer.Option(help="Length of each fold (default 1000).")] = None,
-    iterations_per_epoch: Annotated[
-        int | None, typer.Option(help="Optimiser steps of an epoch (default 250).")
-    ] = None,
-    base_channels: Annotated[
-        int | None, typer.Option(help="Channels at full resolution (default the plan's, or 48).")
-    ] = None,
-    plan: Annotated[Path | None, typer.Option(help="Use this plan (JSON).")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of everything random (default 0).")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    workers: Annotated[
-        int | None, typer.Option(help="Processes that read data; no effect on the result.")
-    ] = None,
+    iterations_per_epoch: IterationsPerEpoch = None,
+    base_channels: BaseChannels = None,
+    plan: PlanFile = None,
+    seed: Seed = None,
+    device: Device = "auto",
+    workers: ReadingWorkers = None,
     progress: Progress = ProgressStyle.bar,
     debug: Debug = False,
 ) -> None:
@@ -75,7 +72,7 @@ def cross_validate(
             base_channels=base_channels,
             seed=seed,
         )
-        getattr(reporter, "close", lambda: None)()
+        reporter.close()
         if progress is ProgressStyle.bar:
             _say(done)
 

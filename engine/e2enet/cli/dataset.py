@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from e2enet.cli.common import Debug, Progress, ProgressStyle, run
+from e2enet.cli.common import CaseWorkers, Debug, Progress, ProgressStyle, run
 from e2enet.events import BadInput, Reporter
 
 
@@ -57,9 +57,7 @@ def import_(
         list[str] | None,
         typer.Option(help="For pattern: name of each channel; CT decides how it is normalised."),
     ] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Processes, one a core by default; each holds one case.")
-    ] = None,
+    workers: CaseWorkers = None,
     progress: Progress = ProgressStyle.bar,
     debug: Debug = False,
 ) -> None:
@@ -85,7 +83,7 @@ def import_(
         else:
             found = DOORS[kind.value](source)
         counts = import_dataset(found, source, output, workers=workers, reporter=reporter)
-        getattr(reporter, "close", lambda: None)()
+        reporter.close()
         reporter.result(dataset=str(output), **counts)
         if progress is ProgressStyle.bar:
             typer.echo(f"{output}: {counts['training']} training and {counts['test']} test cases")
@@ -98,9 +96,7 @@ def check(
     report: Annotated[
         Path | None, typer.Option(help="New folder for report.html with pictures, and check.json.")
     ] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Processes, one a core by default; each holds one case.")
-    ] = None,
+    workers: CaseWorkers = None,
     progress: Progress = ProgressStyle.bar,
     debug: Debug = False,
 ) -> None:
@@ -120,7 +116,7 @@ def check(
             from e2enet.evaluation.report.dataset_page import write_check
 
             write_check(report, found, reporter)
-        getattr(reporter, "close", lambda: None)()
+        reporter.close()
         reporter.result(**found.to_dict())
         if progress is ProgressStyle.bar:
             for finding in found.findings:

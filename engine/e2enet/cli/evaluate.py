@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from e2enet.cli.common import Debug, Progress, ProgressStyle, run
+from e2enet.cli.common import AsJson, CaseWorkers, Debug, Progress, ProgressStyle, run
 from e2enet.events import BadInput, Reporter
 
 if TYPE_CHECKING:
@@ -48,10 +48,8 @@ def evaluate(
             "have to be its own, with the manifests that e2enet segment leaves beside them.",
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-    workers: Annotated[
-        int | None, typer.Option(help="Processes, one a core by default; each holds one case.")
-    ] = None,
+    as_json: AsJson = False,
+    workers: CaseWorkers = None,
     progress: Progress = ProgressStyle.bar,
     debug: Debug = False,
 ) -> None:
@@ -88,7 +86,7 @@ def evaluate(
             write_report(report, found, reporter)
         if into is not None:
             record_evaluation(bundle, found, references)
-        getattr(reporter, "close", lambda: None)()
+        reporter.close()
         record = to_dict(found)
         reporter.result(**record)
         if as_json and progress is ProgressStyle.bar:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from e2enet.cli.common import Debug, Progress, ProgressStyle, complete_model, run
+from e2enet.cli.common import Debug, Device, Progress, ProgressStyle, complete_model, run
 from e2enet.events import Reporter
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def explain(
             show_default=False,
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    device: Device = "auto",
     roi: Annotated[
         list[str] | None,
         typer.Option(

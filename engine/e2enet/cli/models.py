@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
-from e2enet.cli.common import Debug, ProgressStyle, run
+from e2enet.cli.common import AsJson, Debug, ProgressStyle, run
 from e2enet.events import BadInput, Reporter
 
 
@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 
 def models(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """List the models that --model takes by name."""

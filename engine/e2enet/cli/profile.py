@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from e2enet.cli.common import Debug, ProgressStyle, run
+from e2enet.cli.common import AsJson, Debug, ProgressStyle, run
 from e2enet.data.axes import parse_sizes
 from e2enet.events import BadInput
 from e2enet.training.run.presets import Preset, with_preset
@@ -65,7 +65,7 @@ def profile(
         str | None,
         typer.Option(help="Of omnia, ds and dx (default efficientnet-b0), or e2enet's backbone."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Count parameters and multiply-adds, dense and live, without running the network.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from e2enet.cli.common import Debug, Progress, ProgressStyle, complete_model, run
+from e2enet.cli.common import Debug, Device, Progress, ProgressStyle, complete_model, run
 from e2enet.events import BadInput, Reporter
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def segment(
             show_default=False,
         ),
     ],
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    device: Device = "auto",
     tta: Annotated[
         bool,
         typer.Option(
@@ -124,7 +124,7 @@ def segment(
 
 
 def _take_bar_away(reporter: Reporter) -> None:
-    getattr(reporter, "close", lambda: None)()
+    reporter.close()
 
 
 def _say(labels: Sequence[Any], outputs: Any, progress: ProgressStyle) -> None:

@@ -7,10 +7,20 @@ from typing import Annotated
 
 import typer
 
-from e2enet.cli.common import Debug, Progress, ProgressStyle, run
+from e2enet.cli.common import Debug, Device, Progress, ProgressStyle, run
+from e2enet.cli.training_options import (
+    Base,
+    BaseChannels,
+    Dataset,
+    IterationsPerEpoch,
+    PlanFile,
+    PresetName,
+    ReadingWorkers,
+    Seed,
+    Sparsity,
+)
 from e2enet.data.axes import parse_sizes
 from e2enet.events import Reporter
-from e2enet.training.run.presets import Preset
 
 
 def register(app: typer.Typer) -> None:
@@ -19,22 +29,15 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    dataset: Annotated[Path, typer.Argument(help="Folder in nnU-Net's raw layout.")],
+    dataset: Dataset,
     output: Annotated[Path, typer.Option(help="The bundle to write; must not exist.")],
-    base: Annotated[
-        str | None, typer.Option("--from", help="Model to fine-tune, by name or path.")
-    ] = None,
-    preset: Annotated[
-        Preset | None,
-        typer.Option(help="Values for what is not given: paper is E2ENet as published."),
-    ] = None,
+    base: Base = None,
+    preset: PresetName = None,
     fold: Annotated[
         str | None,
         typer.Option(help="0 … 4, all, or a fold of the dataset's splits_final.json (default 0)."),
     ] = None,
-    sparsity: Annotated[
-        float | None, typer.Option(help="Feature sparsity S (default 0.8).")
-    ] = None,
+    sparsity: Sparsity = None,
     level0_density: Annotated[
         float | None,
         typer.Option(
@@ -62,9 +65,7 @@ def train(
             "learning rate goes on as in a run of that length."
         ),
     ] = None,
-    iterations_per_epoch: Annotated[
-        int | None, typer.Option(help="Optimiser steps of an epoch (default 250).")
-    ] = None,
+    iterations_per_epoch: IterationsPerEpoch = None,
     optimizer: Annotated[
         str | None,
         typer.Option(help="sgd, or adamw for short trainings of many structures (default sgd)."),
@@ -81,9 +82,7 @@ def train(
             show_default=False,
         ),
     ] = None,
-    base_channels: Annotated[
-        int | None, typer.Option(help="Channels at full resolution (default the plan's, or 48).")
-    ] = None,
+    base_channels: BaseChannels = None,
     levels: Annotated[int | None, typer.Option(help="Levels (default planned).")] = None,
     shift_groups: Annotated[
         int | None, typer.Option(help="Depth-shift groups (default 3).")
@@ -94,7 +93,7 @@ def train(
     patch: Annotated[
         str | None, typer.Option(help="D,H,W in voxels, such as 40,56,40 (default planned).")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of everything random (default 0).")] = None,
+    seed: Seed = None,
     network: Annotated[
         str | None,
         typer.Option(help="e2enet; omnia (2D, slice by slice); ds or dx (3D) (default e2enet)."),
@@ -120,7 +119,7 @@ def train(
     input_slices: Annotated[
         int | None, typer.Option(help="Slices that omnia sees at once, odd (default 1).")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    device: Device = "auto",
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in OUTPUT.run.")
     ] = False,
@@ -128,7 +127,7 @@ def train(
         bool,
         typer.Option("--dry-run", help="Tell what would be done and measure a few steps."),
     ] = False,
-    plan: Annotated[Path | None, typer.Option(help="Use this plan (JSON).")] = None,
+    plan: PlanFile = None,
     metadata: Annotated[
         Path | None, typer.Option(help="JSON with licence, colours, codes … for model.json.")
     ] = None,
@@ -140,9 +139,7 @@ def train(
             "are planned for 12 at most).",
         ),
     ] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Processes that read data; no effect on the result.")
-    ] = None,
+    workers: ReadingWorkers = None,
     progress: Progress = ProgressStyle.bar,
     debug: Debug = False,
 ) -> None:
