@@ -27,7 +27,7 @@ ROWS = (
     ("dsff",),
     ("networks",),
     ("data",),
-    ("extras", "files"),
+    ("extras", "files", "locks"),
     ("events", "folders", "__init__"),
 )
 # What the Slicer panel reads before anything is installed.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from e2enet.cli.app import app
-from e2enet.training.run.lock import locked
+from e2enet.locks import locked
 from e2enet.training.train import train
 from typer.testing import CliRunner
 

@@ -27,6 +27,7 @@ from e2enet.data.preprocessing.store import PreprocessedDataset
 from e2enet.dsff import Connections, Evolution
 from e2enet.events import BadInput, Cancelled, Reporter
 from e2enet.inference.device import choose_device, is_out_of_memory
+from e2enet.locks import locked
 from e2enet.training.finetune import transfer
 from e2enet.training.loop.interruption import saved_first
 from e2enet.training.loop.pace import step_seconds
@@ -35,7 +36,6 @@ from e2enet.training.loop.trainer import CHECKPOINT, CONTROL, Trainer
 from e2enet.training.loop.validation import mean_dice, validate_cases
 from e2enet.training.run.export import Snapshot, export_bundle
 from e2enet.training.run.labels import match_labels
-from e2enet.training.run.lock import locked
 from e2enet.training.run.log import LOG, Logged
 from e2enet.training.run.memory import needed_bytes, patch_workers
 from e2enet.training.run.metadata import load_metadata, merged

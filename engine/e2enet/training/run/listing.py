@@ -13,7 +13,7 @@ from typing import Any
 from e2enet.events import BadInput
 from e2enet.files import output_errors
 from e2enet.folders import cache_folder
-from e2enet.training.run.lock import in_use
+from e2enet.locks import in_use
 from e2enet.training.run.settings import RUN, Run, is_product
 
 _ENDING = ".run"

@@ -1,4 +1,4 @@
-"""One process a run: a lock that the system takes away from a process that dies."""
+"""One process a folder: a lock that the system takes away from a process that dies."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ _held: set[Path] = set()  # the system's lock is the process's: a second one in 
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep every other process out of a run's folder.
+def locked(folder: Path, work: str = "training") -> Iterator[None]:
+    """Keep every other process that works on the same out of a folder.
 
     The file `lock` stays behind and means nothing by itself: what counts is the system's lock on
     it, which ends with the process however that ends. It is not inherited by worker processes.
 
     Args:
-        folder: of the run; exists.
+        folder: exists.
+        work: what is under way in it, for the sentence.
 
     Raises:
         BadInput: somebody works there already, named by process and computer; or the folder cannot
@@ -34,7 +35,7 @@ def locked(folder: Path) -> Iterator[None]:
     """
     path = Path(os.path.realpath(folder)) / LOCK
     if path in _held:
-        raise _in_use(folder, "this process")
+        raise _in_use(folder, "this process", work)
     try:
         stream = path.open("a+b")
     except OSError as error:
@@ -50,7 +51,8 @@ def locked(folder: Path) -> Iterator[None]:
                 yield
                 return
             stream.seek(0)
-            raise _in_use(folder, stream.read(200).decode("utf-8", "replace").strip()) from error
+            who = stream.read(200).decode("utf-8", "replace").strip()
+            raise _in_use(folder, who, work) from error
         _held.add(path)
         try:
             stream.truncate(0)
@@ -62,7 +64,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def in_use(folder: Path) -> bool:
-    """Whether a process works in a run's folder; nothing is changed there."""
+    """Whether a process works in a folder; nothing is changed there."""
     path = Path(os.path.realpath(folder)) / LOCK
     if path in _held:
         return True
@@ -91,9 +93,9 @@ def _take(stream: IO[bytes]) -> None:
         fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def _in_use(folder: Path, who: str) -> BadInput:
+def _in_use(folder: Path, who: str, work: str) -> BadInput:
     return BadInput(
-        f"The training in {folder} is under way already, by {who or 'another process'}.",
-        help="Wait until it ends, or pause it first.",
+        f"The {work} in {folder} is under way already, by {who or 'another process'}.",
+        help="Wait until it ends, or stop it first.",
         code="run-in-use",
     )

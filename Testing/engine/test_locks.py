@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 from e2enet.events import BadInput
-from e2enet.training.run.lock import LOCK, in_use, locked
+from e2enet.locks import LOCK, in_use, locked
 from e2enet.training.train import train
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from e2enet.training.run.lock import locked
+from e2enet.locks import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)
@@ -84,7 +84,7 @@ def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def refuse(stream: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr("e2enet.training.run.lock._take", refuse)
+    monkeypatch.setattr("e2enet.locks._take", refuse)
     with locked(tmp_path):
         pass
     with pytest.raises(RuntimeError, match="boom"), locked(tmp_path):
