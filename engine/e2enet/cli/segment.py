@@ -83,6 +83,14 @@ def segment(
             "was trained, slower."
         ),
     ] = RuntimeChoice.sparse,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="For a folder of cases: leave out those that OUTPUT has results of already, made "
+            "of the same images by the same model and options.",
+        ),
+    ] = False,
     progress: Progress = ProgressStyle.bar,
     debug: Debug = False,
 ) -> None:
@@ -107,11 +115,17 @@ def segment(
         if len(inputs) == 1 and is_case_folder(inputs[0]):
             from e2enet.inference.batch import segment_folder
 
-            outcome = segment_folder(inputs[0], models, **options)
+            outcome = segment_folder(inputs[0], models, resume=resume, **options)
             reporter.result(**outcome)
             _take_bar_away(reporter)
             _say_batch(outcome, progress)
             return
+        if resume:
+            raise BadInput(
+                "--resume goes on with a folder of cases; this is one case.",
+                help="Leave it out.",
+                code="resume-one-case",
+            )
         from e2enet.inference.case.result import Outputs
         from e2enet.inference.segmenter import segment as segment_one
 

@@ -1,15 +1,21 @@
-"""A folder of cases: one after the other, and a bad one does not stop the others."""
+"""A folder of cases: one after the other; a bad one does not stop the others, a kill loses one."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from e2enet.bundle import Bundle
 from e2enet.events import BadInput, Reporter
-from e2enet.inference.case.inputs import find_cases
+from e2enet.files import PART
+from e2enet.inference.case.finished import find_finished
+from e2enet.inference.case.inputs import InputCase, find_cases
+from e2enet.inference.case.loading import parse_rois
 from e2enet.inference.case.result import Outputs
 from e2enet.inference.segmenter import PathLike, Segmenter
 
@@ -25,6 +31,7 @@ _FATAL = (
     "disk-full",
     "output-not-writable",
 )
+_LITTER_S = 3600.0  # a case is written in seconds
 
 
 def segment_folder(
@@ -37,6 +44,7 @@ def segment_folder(
     roi: Any = None,
     save_probabilities: bool = False,
     runtime: Runtime = "sparse",
+    resume: bool = False,
     reporter: Reporter | None = None,
 ) -> dict[str, list[dict[str, Any]]]:
     """Segment every case of a folder into OUTPUT/CASE.nii.gz.
@@ -47,10 +55,12 @@ def segment_folder(
         output: Folder, made if it is missing; not the input folder.
         model, device, tta, roi, save_probabilities, runtime, reporter: As
             `e2enet.inference.segment`; progress also comes as stage "cases".
+        resume: Leave out the cases that OUTPUT has results of already, made of the same voxels by
+            the same models with the same options; those that failed are tried again.
 
     Returns:
-        {"cases": what was written for each, "failed": [{"case", "code", "message", "help"}]}.
-        A failed case is also a warning.
+        {"cases": what was written for each, "failed": [{"case", "code", "message", "help"}]}; a
+        case that was left out has "resumed" as well. A failed case is also a warning.
 
     Raises:
         BadInput: Nothing can be done at all: no images, no such model, an unusable output folder.
@@ -73,9 +83,14 @@ def segment_folder(
         )
     done: list[dict[str, Any]] = []
     failed: list[dict[str, Any]] = []
-    for number, case in enumerate(cases):
+    if resume:
+        _remove_litter(target)
+        done = _finished(cases, segmenter, target, roi, save_probabilities)
+    known = {one["case"] for one in done}
+    waiting = [case for case in cases if case.name not in known]
+    for number, case in enumerate(waiting, len(done)):
         reporter.progress("cases", number, len(cases))
-        path = target / f"{case.name}.nii.gz"
+        path = _output(target, case)
         try:
             result = segmenter.run(
                 case, output=path, roi=roi, save_probabilities=save_probabilities
@@ -96,4 +111,38 @@ def segment_folder(
         done.append({"case": case.name, **result.describe(Outputs.of(path))})
         reporter.metric("segmented", case=case.name, volumes_ml=result.volumes_ml)
     reporter.progress("cases", len(cases), len(cases))
-    return {"cases": done, "failed": failed}
+    return {"cases": sorted(done, key=lambda one: str(one["case"])), "failed": failed}
+
+
+def _finished(
+    cases: Sequence[InputCase],
+    segmenter: Segmenter,
+    target: Path,
+    roi: Any,
+    save_probabilities: bool,
+) -> list[dict[str, Any]]:
+    """What is said of the cases that are done already."""
+    weights = [bundle.weights_sha256() for bundle in segmenter.ensemble.bundles]
+    rois = parse_rois(roi, segmenter.bundle)
+    options = segmenter.options([one.text for one in rois], save_probabilities, weights)
+    done = []
+    for case in cases:
+        outputs = Outputs.of(_output(target, case))
+        found = find_finished(case, outputs, weights_sha256=weights[0], options=options, rois=rois)
+        if found is not None:
+            done.append({"case": case.name, **found, "resumed": True})
+    return done
+
+
+def _output(target: Path, case: InputCase) -> Path:
+    return target / f"{case.name}.nii.gz"
+
+
+def _remove_litter(target: Path) -> None:
+    """What a killed process was writing when it ended; one that still writes is younger."""
+    if not target.is_dir():
+        return
+    for path in target.glob(f".e2enet-*{PART}"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > _LITTER_S:
+                shutil.rmtree(path)

@@ -182,11 +182,7 @@ class Segmenter:
             plan=predictor.plan,
             options={
                 "device": self._device_name,
-                "tta": self.tta,
-                "runtime": self.runtime,
-                "roi": opened.rois,
-                "save_probabilities": save_probabilities,
-                **self._together(),
+                **self.options(opened.rois, save_probabilities, self._weights_sha256),
             },
             grid=grid,
             regions=[region.to_dict(canonical_grid) for region in regions],
@@ -203,16 +199,23 @@ class Segmenter:
             heard.progress("write", 1, 1)
         return result
 
-    def _together(self) -> dict[str, Any]:
-        """What a manifest says beside its first model when there are more."""
-        bundles = self.ensemble.bundles
-        if len(bundles) == 1:
-            return {}
-        members = [
-            {"name": bundle.name, "weights_sha256": sha256}
-            for bundle, sha256 in zip(bundles, self._weights_sha256, strict=True)
-        ]
-        return {"ensemble": members, "keep_largest": list(self.ensemble.keep_largest)}
+    def options(
+        self, rois: list[str], save_probabilities: bool, weights_sha256: Sequence[str]
+    ) -> dict[str, Any]:
+        """What decides a result beside its input and its first model, as a manifest says it."""
+        options: dict[str, Any] = {
+            "tta": self.tta,
+            "runtime": self.runtime,
+            "roi": rois,
+            "save_probabilities": save_probabilities,
+        }
+        if len(self.ensemble.bundles) > 1:
+            options["ensemble"] = [
+                {"name": bundle.name, "weights_sha256": sha256}
+                for bundle, sha256 in zip(self.ensemble.bundles, weights_sha256, strict=True)
+            ]
+            options["keep_largest"] = list(self.ensemble.keep_largest)
+        return options
 
     def _predictor(self, device: str, reporter: Reporter) -> Predictor | MeanPredictor:
         from e2enet.inference.sliding_window.ensemble import MeanPredictor

@@ -20,7 +20,7 @@ from e2enet.inference.case.inputs import InputCase
 from e2enet.inference.case.manifest import InputHashes
 from e2enet.inference.case.modality import check_modality
 from e2enet.inference.localisation.regions import Job, find_regions, prepare_region
-from e2enet.inference.localisation.roi import parse_roi
+from e2enet.inference.localisation.roi import Roi, parse_roi
 
 
 class Clock:
@@ -91,7 +91,7 @@ def open_case(
     reporter, clock = reporter or Reporter(), clock or Clock()
     _check_channels(case, bundle)
     plan = Plan.from_dict(bundle.plan)
-    rois = [parse_roi(one, _box_names(bundle)) for one in _several(roi)]
+    rois = parse_rois(roi, bundle)
     hashes = InputHashes(case.paths)
     with clock("read"):
         reporter.progress("read", 0, 1)
@@ -109,6 +109,11 @@ def open_case(
     first = volumes[0] if keep_image else None
     texts = [one.text for one in rois]
     return OpenCase(grid, volumes[0].grid, undo, jobs, texts, hashes, first)
+
+
+def parse_rois(roi: Any, bundle: Bundle) -> list[Roi]:
+    """The regions of interest of `e2enet.inference.segment`. Raises BadInput for a bad one."""
+    return [parse_roi(one, _box_names(bundle)) for one in _several(roi)]
 
 
 def _read(case: InputCase, reporter: Reporter) -> tuple[list[Volume], Grid, Undo]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -163,33 +163,19 @@ class Result:
             self._write_manifest(scratch / outputs.manifest.name)
             if self.probabilities is not None:
                 self._write_probabilities(scratch / outputs.probabilities.name)
-            # Only renames from here on: a full disk or a cancel can no longer cut it short.
+            # Only renames from here on: a full disk or a cancel can no longer cut it short. The
+            # manifest comes last: where it is, all it speaks of is there, also after a kill.
             if self.probabilities is not None:
                 outputs.probabilities.mkdir(exist_ok=True)
                 for path in (scratch / outputs.probabilities.name).iterdir():
                     os.replace(path, outputs.probabilities / path.name)
-            for path in (outputs.volumes, outputs.manifest, outputs.segmentation):
+            for path in (outputs.volumes, outputs.segmentation, outputs.manifest):
                 os.replace(scratch / path.name, path)
         return outputs
 
     def describe(self, outputs: Outputs) -> dict[str, Any]:
         """The content of the `result` event."""
-        values: dict[str, Any] = {
-            "output": os.fspath(outputs.segmentation),
-            "volumes": os.fspath(outputs.volumes),
-            "manifest": os.fspath(outputs.manifest),
-            "labels": [label.to_dict() for label in self.labels],
-            "doubtful": self.manifest["doubtful"],
-            "device": self.manifest["device"]["used"],
-            "seconds": self.manifest["seconds"],
-            "regions": self.manifest["regions"],
-        }
-        if self.probabilities is not None:
-            values["probabilities"] = {
-                label.value: os.fspath(outputs.probabilities / _probability_name(label))
-                for label in self.labels
-            }
-        return values
+        return describe_result(self.manifest, outputs)
 
     def _write_volumes(self, path: Path) -> None:
         with path.open("w", encoding="utf-8", newline="") as stream:
@@ -205,13 +191,36 @@ class Result:
     def _write_probabilities(self, folder: Path) -> None:
         folder.mkdir()
         for label in self.labels:
-            write_image(folder / _probability_name(label), self.probability(label.value), self.grid)
+            name = _probability_name(label.value, label.name)
+            write_image(folder / name, self.probability(label.value), self.grid)
+
+
+def describe_result(manifest: Mapping[str, Any], outputs: Outputs) -> dict[str, Any]:
+    """The content of the `result` event, from a manifest of this or an earlier process."""
+    values: dict[str, Any] = {
+        "output": os.fspath(outputs.segmentation),
+        "volumes": os.fspath(outputs.volumes),
+        "manifest": os.fspath(outputs.manifest),
+        "labels": manifest["labels"],
+        "doubtful": manifest["doubtful"],
+        "device": manifest["device"]["used"],
+        "seconds": manifest["seconds"],
+        "regions": manifest["regions"],
+    }
+    if manifest["options"]["save_probabilities"]:
+        values["probabilities"] = {
+            label["value"]: os.fspath(
+                outputs.probabilities / _probability_name(label["value"], label["name"])
+            )
+            for label in manifest["labels"]
+        }
+    return values
 
 
 def _name_bytes(path: Path) -> int:
     return len(os.fsencode(path.name))
 
 
-def _probability_name(label: LabelVolume) -> str:
-    safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in label.name)
-    return f"{label.value}_{safe}.nii.gz"
+def _probability_name(value: int, name: str) -> str:
+    safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
+    return f"{value}_{safe}.nii.gz"

@@ -31,11 +31,13 @@ class Roi:
         text: As the person gave it.
         corners: (8, 3) mm, LPS.
         name: Of the model's locator box that it stands for, or None.
+        file: The markups file that it was read from, or None.
     """
 
     text: str
     corners: np.ndarray
     name: str | None = None
+    file: Path | None = None
 
     def slices(self, grid: Grid) -> tuple[slice, slice, slice]:
         """The voxels (z, y, x) that the smallest box around it along a grid's axes touches.
@@ -93,7 +95,7 @@ def parse_roi(text: str | os.PathLike[str] | Sequence[float], names: Sequence[st
             f"The model has no region {head.strip()!r} ({choice}).", help=_HELP, code="bad-roi"
         )
     if text.lower().endswith(".json"):
-        return Roi(whole, _markups_corners(Path(text)), name)
+        return Roi(whole, _markups_corners(Path(text)), name, Path(text))
     try:
         numbers = [float(v) for v in text.split(",")]
     except ValueError:
