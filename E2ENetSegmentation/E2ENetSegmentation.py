@@ -55,7 +55,7 @@ class E2ENetSegmentationParameterNode:
     inputVolume, extraVolumes - First and further channels of the input.
     roi - Region the work is limited to.
     outputSegmentation - Where the result goes.
-    explainedSegmentation, explainedNode - The result and the node that the Fusion tab is about.
+    explainedSegmentation, explainedNode - The result and the node that the Explain tab is about.
     model - Name of the model.
     mirroring, standardNames, show3D - Options of the Segment tab.
     trainingName, datasetFolder - Name of the new model; a dataset outside the scene.
@@ -96,7 +96,7 @@ class E2ENetSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
         ScriptedLoadableModuleWidget.setup(self)
         from E2ENetSegmentationLib.advanced.panel import EnginePanel
         from E2ENetSegmentationLib.engine.dependencies import Dependencies
-        from E2ENetSegmentationLib.fusion.panel import FusionPanel
+        from E2ENetSegmentationLib.explain.panel import ExplainPanel
         from E2ENetSegmentationLib.models.panel import ModelsPanel
         from E2ENetSegmentationLib.segment.panel import SegmentPanel
         from E2ENetSegmentationLib.training.panel import FineTunePanel
@@ -111,7 +111,7 @@ class E2ENetSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
             "SegmentTab": _("Segment"),
             "FineTuneTab": _("Fine-tune"),
             "ModelsTab": _("Models"),
-            "FusionTab": _("Fusion"),
+            "ExplainTab": _("Explain (research)"),
             "AdvancedTab": _("Advanced"),
         }
         self.tabs = {}
@@ -127,9 +127,9 @@ class E2ENetSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
         self.fineTune = FineTunePanel(
             self.tabs["FineTuneTab"], core, self.host, needs, self.onModelsChanged
         )
-        self.fusion = FusionPanel(self.tabs["FusionTab"], core, self.host, needs)
+        self.explain = ExplainPanel(self.tabs["ExplainTab"], core, self.host, needs)
         self.engine = EnginePanel(self.tabs["AdvancedTab"], core, self.host, needs)
-        self.panels = [self.segment, self.fineTune, self.models, self.fusion, self.engine]
+        self.panels = [self.segment, self.fineTune, self.models, self.explain, self.engine]
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
@@ -177,8 +177,8 @@ class E2ENetSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
         self.segment.refreshModels(name)
         self.segment.update()
         self.fineTune.refreshModels()
-        self.fusion.refreshModels()
-        self.fusion.update()
+        self.explain.refreshModels()
+        self.explain.update()
         self.models.refresh()
 
     def initializeParameterNode(self):

@@ -40,7 +40,7 @@ def hierarchy_of(scene):
 
 
 def folders(scene) -> dict:
-    """Path of a folder ("Run run/Fusion") -> the nodes directly in it."""
+    """Path of a folder ("Run run/Explanation") -> the nodes directly in it."""
     import vtk
 
     hierarchy, found, items = hierarchy_of(scene), {}, vtk.vtkIdList()

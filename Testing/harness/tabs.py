@@ -9,7 +9,7 @@ import slicer
 import vtk
 from E2ENetSegmentationLib.core import Core
 from E2ENetSegmentationLib.engine import dependencies, paths
-from E2ENetSegmentationLib.fusion.panel import FusionPanel
+from E2ENetSegmentationLib.explain.panel import ExplainPanel
 from E2ENetSegmentationLib.mrml.choices import Choices
 from E2ENetSegmentationLib.segment.panel import SegmentPanel
 from E2ENetSegmentationLib.training.panel import FineTunePanel
@@ -77,13 +77,13 @@ class SegmentTab(BoundTab):
         return self.ui.segmentButton.enabled and not self.ui.cancelButton.enabled
 
 
-class FusionTab(BoundTab):
-    """The Fusion panel with its widgets and its host."""
+class ExplainTab(BoundTab):
+    """The Explain panel with its widgets and its host."""
 
     def __init__(self, model="tiny"):
-        self.ui, self.host = Ui(RESOURCES / "UI" / "FusionTab.ui"), FakeHost()
+        self.ui, self.host = Ui(RESOURCES / "UI" / "ExplainTab.ui"), FakeHost()
         checks = dependencies.Dependencies(RESOURCES, self.host)
-        self.panel = FusionPanel(self.ui, Core(), self.host, checks)
+        self.panel = ExplainPanel(self.ui, Core(), self.host, checks)
         self.bind()
         self.panel.selectModel(model)
 

@@ -8,8 +8,8 @@ sys.path[:0] = [str(HERE.parents[1]), str(HERE.parents[2] / "E2ENetSegmentation"
 
 import numpy as np  # noqa: E402
 import slicer  # noqa: E402, F401  (first: it imports what lies in a folder of its name, also this)
-from E2ENetSegmentationLib.fusion.nodes import COLORS  # noqa: E402
-from E2ENetSegmentationLib.fusion.plot import FlowPlot  # noqa: E402
+from E2ENetSegmentationLib.explain.nodes import COLORS  # noqa: E402
+from E2ENetSegmentationLib.explain.plot import FlowPlot  # noqa: E402
 from E2ENetSegmentationLib.models.store import ModelStore  # noqa: E402
 from harness import charts, mrml  # noqa: E402
 from harness.views import run_script, save  # noqa: E402

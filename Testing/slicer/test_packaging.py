@@ -253,8 +253,8 @@ def test_nothing_heavy_is_imported_in_slicer():
             assert not found & {"qt", "ctk"}, path.name
 
 
-ROOMS = ("engine", "mrml", "ui", "models", "segment", "training", "fusion", "advanced")  # upwards
-NEIGHBOURS = {("fusion", "segment"), ("fusion", "training")}  # tabs that need not know each other
+ROOMS = ("engine", "mrml", "ui", "models", "segment", "training", "explain", "advanced")  # upwards
+NEIGHBOURS = {("explain", "segment"), ("explain", "training")}  # tabs that need not know each other
 
 
 def test_rooms_know_only_what_lies_below_them():

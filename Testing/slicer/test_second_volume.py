@@ -9,7 +9,7 @@ from E2ENetSegmentationLib.refusal import Refused
 from harness.bundles import variant
 from harness.made import add_case, add_run, add_volume
 from harness.mrml import save
-from harness.tabs import FineTuneTab, FusionTab, SegmentTab
+from harness.tabs import ExplainTab, FineTuneTab, SegmentTab
 
 
 @pytest.fixture
@@ -273,14 +273,14 @@ def test_results_are_those_of_the_segments_now(tab, scene):
 
 
 @pytest.fixture
-def fusion(scene, models, left_behind, slices):
-    tab = FusionTab()
+def explain(scene, models, left_behind, slices):
+    tab = ExplainTab()
     yield tab
     tab.panel.cleanup()
 
 
-def test_fusion_of_one_volume_only(fusion, scene, slices):
-    tab = fusion
+def test_an_explanation_of_one_volume_only(explain, scene, slices):
+    tab = explain
     first, second = add_volume(scene, name="A"), add_volume(scene, "oblique", name="B")
     runs = [add_run(scene, [volume]) for volume in (first, second)]
     tab.choose_node(tab.ui.runSelector, runs[0])
@@ -310,18 +310,18 @@ def test_fusion_of_one_volume_only(fusion, scene, slices):
 
 
 def test_both_tabs_follow_one_parameter_node(scene, models, left_behind, slices):
-    segment, fusion = SegmentTab(), FusionTab()
-    fusion.choices.release()
-    fusion.bind(segment.parameters)
+    segment, explain = SegmentTab(), ExplainTab()
+    explain.choices.release()
+    explain.bind(segment.parameters)
     first, second = add_volume(scene, name="A"), add_volume(scene, name="B")
     segment.choose(first)
     segment.segment()
-    fusion.choose_node(fusion.ui.runSelector, segment.panel.result.segmentationNode)
+    explain.choose_node(explain.ui.runSelector, segment.panel.result.segmentationNode)
     segment.choose(second)
-    assert fusion.ui.inputSelector.currentNode() is second
-    assert fusion.ui.runSelector.currentNode() is None
+    assert explain.ui.inputSelector.currentNode() is second
+    assert explain.ui.runSelector.currentNode() is None
     assert segment.parameters.outputSegmentation is None
-    fusion.choose_node(fusion.ui.runSelector, segmentations.latestOf(first))
+    explain.choose_node(explain.ui.runSelector, segmentations.latestOf(first))
     assert segment.ui.inputSelector.currentNode() is first
     assert segment.parameters.outputSegmentation is segmentations.latestOf(first)
     assert segment.ui.resultsWidget.visible
@@ -358,7 +358,7 @@ def test_a_scene_under_way_is_left_alone(tab, scene):
     assert chosen(tab) == ("B", "")
 
 
-@pytest.mark.parametrize("kind", [SegmentTab, FusionTab, FineTuneTab])
+@pytest.mark.parametrize("kind", [SegmentTab, ExplainTab, FineTuneTab])
 def test_busy_from_the_first_click(scene, models, left_behind, slices, monkeypatch, tmp_path, kind):
     """An installation lets clicks through: they change nothing."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))

@@ -39,7 +39,7 @@ def placeBeside(node, volumeNode) -> None:
 
 
 def group(nodes, place, title: str) -> None:
-    """Put nodes into the folder "Fusion" of a run; made once.
+    """Put nodes into the folder "Explanation" of a run; made once.
 
     Args:
         place: The segmentation that the nodes are about, which comes into the run's folder as well;
@@ -49,16 +49,16 @@ def group(nodes, place, title: str) -> None:
     hierarchy = _hierarchy()
     if hierarchy is None:
         return
-    name = _("Fusion")
+    name = _("Explanation")
     parent = hierarchy.GetSceneItemID()
     if place is None:
-        name = _("{name} fusion").format(name=title)
+        name = _("{name} explanation").format(name=title)
     elif place.IsA("vtkMRMLSegmentationNode"):
         parent = _runFolder(hierarchy, place)
     else:
         item = _item(hierarchy, place)
         parent = hierarchy.GetItemParent(item) if item is not None else parent
-        name = _("{name} fusion").format(name=place.GetName())
+        name = _("{name} explanation").format(name=place.GetName())
     folder = hierarchy.GetItemChildWithName(parent, name)
     if not folder or folder == hierarchy.GetInvalidItemID():
         folder = hierarchy.CreateFolderItem(parent, name)

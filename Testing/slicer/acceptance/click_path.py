@@ -7,7 +7,7 @@ the Python layer of a Slicer release over real Qt widgets, and what that needs (
         HVENV/bin/python Testing/slicer/acceptance/click_path.py VOLUME \\
         --ref v5.12.3 --out pictures
 
-Pick a volume, Segment, look at the result; two more volumes in between; see the fusion over it;
+Pick a volume, Segment, look at the result; two more volumes in between; see it explained;
 cancel; fine-tune two epochs on two cases; use what came out; save and load. Exit status 1 with a
 list of problems if anything went wrong, also what Slicer only prints.
 """
@@ -21,7 +21,7 @@ from pathlib import Path
 
 MODULE = Path(__file__).resolve().parents[3] / "E2ENetSegmentation" / "E2ENetSegmentation.py"
 MINUTES = 60_000
-SEGMENT, FINE_TUNE, MODELS, FUSION = range(4)
+SEGMENT, FINE_TUNE, MODELS, EXPLAIN = range(4)
 VIEWS = {  # with Slicer's colours, in the order of its conventional layout
     "Red": (243, 74, 51),
     "ThreeD": (116, 144, 221),
@@ -162,10 +162,10 @@ class Walk:
             assert [n.GetDisplayNode().GetVisibility() for n in results] == [
                 int(n is node) for n in results
             ]
-        self.choose(self.tabs["FusionTab"].runSelector, results[2])  # brings its volume along
+        self.choose(self.tabs["ExplainTab"].runSelector, results[2])  # brings its volume along
         self.chosen(third, results[2])
         self.choose(ui.inputSelector, self.volume)
-        assert self.tabs["FusionTab"].runSelector.currentNode() is None
+        assert self.tabs["ExplainTab"].runSelector.currentNode() is None
         for node in (*results[1:], second, third):
             scene.RemoveNode(node)
         self.chosen(self.volume, self.result)
@@ -177,7 +177,7 @@ class Walk:
     def chosen(self, volume, output):
         """The selectors of both tabs and the parameter node agree."""
         parameters = self.widget.logic.getParameterNode()
-        for tab in ("SegmentTab", "FusionTab"):
+        for tab in ("SegmentTab", "ExplainTab"):
             assert self.tabs[tab].inputSelector.currentNode() is volume
         assert parameters.inputVolume is volume
         assert self.tabs["SegmentTab"].outputSelector.currentNode() is output
@@ -201,9 +201,9 @@ class Walk:
         display.SetVisibility2DFill(False)
         display.SetSliceIntersectionThickness(3)
 
-    def fusion(self):
+    def explain(self):
         """What the middle levels brought in, over the slices, and the charts."""
-        ui, panel = self.tabs["FusionTab"], self.widget.fusion
+        ui, panel = self.tabs["ExplainTab"], self.widget.explain
         ui.runSelector.setCurrentNode(self.result)
         assert panel.model.name == self.options.model
         assert ui.inputSelector.currentNode() is self.volume
@@ -219,8 +219,8 @@ class Walk:
             for logic in self.h.slice_logics.values():
                 shown = logic.GetSliceCompositeNode().GetForegroundVolumeID()
                 assert shown == panel.maps.found[name].GetID()
-            self.picture(f"fusion-{name}", FUSION)
-            self.views(f"fusion-{name}")
+            self.picture(f"explain-{name}", EXPLAIN)
+            self.views(f"explain-{name}")
         ui.directionComboBox.currentIndex = panel._directions.index("forward")
         ui.rawCheckBox.checked = True
         assert "forward raw" in panel.maps.found
@@ -287,8 +287,8 @@ class Walk:
         """Nodes that were chosen and training cases come back with the scene."""
         segment, cases = self.tabs["SegmentTab"], self.tabs["FineTuneTab"].casesTable
         chosen, count = segment.inputSelector.currentNode().GetName(), cases.rowCount
-        explained = self.tabs["FusionTab"].runSelector.currentNode().GetName()
-        assert self.widget.fusion.node == (1, 1)
+        explained = self.tabs["ExplainTab"].runSelector.currentNode().GetName()
+        assert self.widget.explain.node == (1, 1)
         assert self.widget.logic.getParameterNode().explainedNode == "1:1"
         assert count > 0
         self.choose(segment.inputSelector, self.volume)
@@ -309,9 +309,9 @@ class Walk:
             self.slicer.util.loadScene(path)
             self.h.process_events(50)
         assert segment.inputSelector.currentNode().GetName() == chosen
-        fusion = self.tabs["FusionTab"]
-        assert fusion.runSelector.currentNode().GetName() == explained
-        assert self.widget.fusion.node == (1, 1)
+        explain = self.tabs["ExplainTab"]
+        assert explain.runSelector.currentNode().GetName() == explained
+        assert self.widget.explain.node == (1, 1)
         assert segment.standardNamesCheckBox.checked
         assert cases.rowCount == count
         result = self.widget.segment.result
@@ -346,7 +346,7 @@ def main():
     problems = []
     try:
         walk = Walk(options)
-        steps = ["advanced", "segment", "other_patients", "fusion"]
+        steps = ["advanced", "segment", "other_patients", "explain"]
         if not options.only_segment:
             steps += ["cancel", "fine_tune", "models", "save_and_load", "close_in_the_middle"]
         for step in steps:

@@ -5,7 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
-SEGMENT, TRAIN = "segment", "train"  # on a CPU; with PyTorch: graphics cards, Fusion, Fine-tune
+SEGMENT, TRAIN = "segment", "train"  # on a CPU; with PyTorch: graphics cards, Explain, Fine-tune
 FILES = {SEGMENT: ("requirements.txt",), TRAIN: ("requirements.txt", "requirements-torch.txt")}
 
 

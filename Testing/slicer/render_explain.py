@@ -11,9 +11,9 @@ sys.path[:0] = [str(HERE.parents[1]), str(HERE.parents[2] / "E2ENetSegmentation"
 
 import numpy as np  # noqa: E402
 import slicer  # noqa: E402
-from E2ENetSegmentationLib.fusion import view  # noqa: E402
-from E2ENetSegmentationLib.fusion.maps import FusionMaps  # noqa: E402
-from E2ENetSegmentationLib.fusion.run import FusionRequest  # noqa: E402
+from E2ENetSegmentationLib.explain import view  # noqa: E402
+from E2ENetSegmentationLib.explain.maps import FusionMaps  # noqa: E402
+from E2ENetSegmentationLib.explain.run import ExplainRequest  # noqa: E402
 from E2ENetSegmentationLib.models.store import ModelStore  # noqa: E402
 from harness.made import add_volume, axes, phantom  # noqa: E402
 from harness.views import Views, run_script, save  # noqa: E402
@@ -42,7 +42,7 @@ def main(folder: Path) -> dict:
     volume = add_volume(views.scene, "plain", array=np.full(phantom()[0].shape, 100, np.int16))
     volume.GetDisplayNode().AutoWindowLevelOff()
     volume.GetDisplayNode().SetWindowLevelMinMax(0, 200)
-    request = FusionRequest([volume], ModelStore().open("hippocampus-mr"), node=(1, 1))
+    request = ExplainRequest([volume], ModelStore().open("hippocampus-mr"), node=(1, 1))
     maps = FusionMaps.make(request, blobs(), {}, 10.0)
     maps.raw("forward")
     for name in ("dominant", "compare"):

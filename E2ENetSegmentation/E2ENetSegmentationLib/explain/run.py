@@ -4,9 +4,15 @@ import json
 from dataclasses import dataclass
 from typing import ClassVar
 
-from E2ENetSegmentationLib.fusion.maps import FusionMaps
-from E2ENetSegmentationLib.fusion.nodes import directionsOf, identityOf, levelsOf, nodeName, nodesOf
-from E2ENetSegmentationLib.fusion.plot import FlowPlot
+from E2ENetSegmentationLib.explain.maps import FusionMaps
+from E2ENetSegmentationLib.explain.nodes import (
+    directionsOf,
+    identityOf,
+    levelsOf,
+    nodeName,
+    nodesOf,
+)
+from E2ENetSegmentationLib.explain.plot import FlowPlot
 from E2ENetSegmentationLib.i18n import tr as _
 from E2ENetSegmentationLib.mrml import hierarchy, volumes
 from E2ENetSegmentationLib.mrml.run import InputRequest, InputRun
@@ -14,7 +20,7 @@ from E2ENetSegmentationLib.refusal import Refused
 
 
 @dataclass
-class FusionRequest(InputRequest):
+class ExplainRequest(InputRequest):
     """What is to be explained; without volumes, the flow alone.
 
     Attributes:
@@ -72,16 +78,16 @@ class FusionRequest(InputRequest):
 
 
 @dataclass
-class FusionResult:
+class ExplainResult:
     """What came of a request: `FusionMaps` (None for the flow alone), a plot, warnings."""
 
-    request: FusionRequest
+    request: ExplainRequest
     maps: object
     plot: FlowPlot
     warnings: list
 
 
-class FusionRun(InputRun):
+class ExplainRun(InputRun):
     """One run of `e2enet explain`; see `InputRun`."""
 
     OUTPUT = "explanation"
@@ -112,7 +118,7 @@ class FusionRun(InputRun):
         plot = FlowPlot.make(request.model, flow, request.node)
         nodes = [*(maps.nodes() if maps else []), *plot.nodes()]
         hierarchy.group(nodes, request.place, request.model.title)
-        self.result = FusionResult(
+        self.result = ExplainResult(
             request, maps, plot, [text for _code, text in self._engine.warnings]
         )
 

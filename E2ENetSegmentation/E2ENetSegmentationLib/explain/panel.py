@@ -1,11 +1,11 @@
-"""The Fusion tab: where and at which scale a model took its evidence, as overlay and plot."""
+"""The Explain tab: where and at which scale a model took its evidence, as overlay and plot."""
 
 from typing import ClassVar
 
 from E2ENetSegmentationLib.engine.dependencies import TRAIN
-from E2ENetSegmentationLib.fusion import view
-from E2ENetSegmentationLib.fusion.maps import SHARE, FusionMaps
-from E2ENetSegmentationLib.fusion.nodes import (
+from E2ENetSegmentationLib.explain import view
+from E2ENetSegmentationLib.explain.maps import SHARE, FusionMaps
+from E2ENetSegmentationLib.explain.nodes import (
     COMPARE,
     DOMINANT,
     describe,
@@ -15,8 +15,8 @@ from E2ENetSegmentationLib.fusion.nodes import (
     nodeName,
     nodesOf,
 )
-from E2ENetSegmentationLib.fusion.plot import FlowPlot
-from E2ENetSegmentationLib.fusion.run import FusionRequest, FusionRun
+from E2ENetSegmentationLib.explain.plot import FlowPlot
+from E2ENetSegmentationLib.explain.run import ExplainRequest, ExplainRun
 from E2ENetSegmentationLib.i18n import tr as _
 from E2ENetSegmentationLib.mrml import hierarchy, segmentations
 from E2ENetSegmentationLib.mrml.choices import nodeId
@@ -25,7 +25,7 @@ from E2ENetSegmentationLib.ui.panel import fillCombo
 from E2ENetSegmentationLib.ui.run_panel import RunPanel
 
 
-class FusionPanel(RunPanel):
+class ExplainPanel(RunPanel):
     """See the module's documentation, and `RunPanel` for the arguments."""
 
     purpose = TRAIN  # importance asks for gradients
@@ -158,10 +158,10 @@ class FusionPanel(RunPanel):
 
     # The run
 
-    def _request(self, withImage: bool = True) -> FusionRequest:
+    def _request(self, withImage: bool = True) -> ExplainRequest:
         ui, model = self.ui, self._chosenModel()
         index = ui.labelComboBox.currentIndex
-        return FusionRequest(
+        return ExplainRequest(
             volumeNodes=self._volumes() if withImage else [],
             model=model,
             roiNode=self.parameters.roi if withImage else None,
@@ -177,12 +177,12 @@ class FusionPanel(RunPanel):
         inputs, name = segmentations.origin(run)
         return run if name == model.name and volumeNodes[:1] in ([], inputs[:1]) else None
 
-    def _started(self, request: FusionRequest) -> FusionRun:
-        run = FusionRun(request, self.onEvent)
+    def _started(self, request: ExplainRequest) -> ExplainRun:
+        run = ExplainRun(request, self.onEvent)
         run.start()
         return run
 
-    def _title(self, request: FusionRequest) -> str:
+    def _title(self, request: ExplainRequest) -> str:
         return _("Explaining {model}").format(model=request.model.title)
 
     def _show(self, results) -> None:
@@ -208,7 +208,7 @@ class FusionPanel(RunPanel):
                 return
             self._takePlot(plot, request)
 
-    def _takePlot(self, plot, request: FusionRequest, warnings=()) -> None:
+    def _takePlot(self, plot, request: ExplainRequest, warnings=()) -> None:
         """Show the chart that is wanted, and say which it is."""
         self.plot = plot
         chart = plot.chart(self._allNodes)
@@ -220,7 +220,7 @@ class FusionPanel(RunPanel):
         text = text.format(node=request.nodeName, model=request.model.title)
         self.say(" ".join([text, *dict.fromkeys(warnings)]))
 
-    def _take(self, maps, request: FusionRequest, warnings=()) -> None:
+    def _take(self, maps, request: ExplainRequest, warnings=()) -> None:
         """Show maps that are in the scene now, and say what they sum up to."""
         self.maps, self._shown = maps, request
         self._showMap()

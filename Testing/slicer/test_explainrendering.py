@@ -1,4 +1,4 @@
-"""What a person sees of the fusion: each direction in its place and colour over the volume."""
+"""What a person sees of an explanation: each direction in its place and colour over the volume."""
 
 import pytest
 from harness import views
@@ -10,7 +10,7 @@ COLORS = {"forward": [0, 158, 115], "upward": [213, 94, 0], "downward": [0, 114,
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    return views.rendered("render_fusion.py", tmp_path_factory.mktemp("pictures"))
+    return views.rendered("render_explain.py", tmp_path_factory.mktemp("pictures"))
 
 
 def near(seen, wanted):

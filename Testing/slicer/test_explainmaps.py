@@ -5,23 +5,23 @@ import shutil
 import numpy as np
 import pytest
 import slicer
-from E2ENetSegmentationLib.fusion.colors import legendOf
-from E2ENetSegmentationLib.fusion.run import FusionRun
+from E2ENetSegmentationLib.explain.colors import legendOf
+from E2ENetSegmentationLib.explain.run import ExplainRun
 from E2ENetSegmentationLib.mrml import volumes
 from harness.bundles import variant
 from harness.made import add_run, add_volume, axes
 from harness.mrml import folders, save
-from harness.tabs import FusionTab
+from harness.tabs import ExplainTab
 
 
 @pytest.fixture
 def tab(scene, models, left_behind, slices):
-    return FusionTab()
+    return ExplainTab()
 
 
 def test_raw_values_are_those_of_the_engine(tab, scene, slices, monkeypatch):
     written = {}
-    load = FusionRun._load
+    load = ExplainRun._load
 
     def reading(run):
         load(run)
@@ -30,7 +30,7 @@ def test_raw_values_are_those_of_the_engine(tab, scene, slices, monkeypatch):
                 array = volumes.readResult(run._output / entry["path"], run.request.volumeNodes[0])
                 written[entry["direction"]] = array
 
-    monkeypatch.setattr(FusionRun, "_load", reading)
+    monkeypatch.setattr(ExplainRun, "_load", reading)
     tab.choose(add_volume(scene, "oblique"), 1, 1)
     tab.click(tab.ui.showButton)
     assert not tab.ui.rawCheckBox.enabled  # the dominant direction has none
@@ -97,7 +97,7 @@ def test_comes_back_with_the_scene(tab, scene, tmp_path):
     node = slicer.util.getNode(name)
     assert np.array_equal(slicer.util.arrayFromVolume(node), array)
     assert node.GetDisplayNode().GetColorNode().GetNumberOfColors() == colours.GetNumberOfColors()
-    assert name in {n.GetName() for n in folders(scene)["Phantom fusion"]}
+    assert name in {n.GetName() for n in folders(scene)["Phantom explanation"]}
     tab.choose(slicer.util.getNode("Phantom"), 1, 1)
     tab.ui.showButton.click()
     assert not tab.panel.running  # found, not computed again
@@ -107,7 +107,7 @@ def test_comes_back_with_the_scene(tab, scene, tmp_path):
 def test_a_model_of_two_channels(scene, slices, models, left_behind, tmp_path, monkeypatch):
     variant(models, tmp_path / "models" / "two", channels=("T1", "T2"))
     monkeypatch.setenv("E2ENET_MODELS", str(tmp_path / "models"))
-    tab = FusionTab("two")
+    tab = ExplainTab("two")
     assert tab.ui.inputLabel.text == "T1:"
     assert [text for text, _selector in tab.ui.channelsWidget._items] == ["T2:"]
     first, second = add_volume(scene, name="A"), add_volume(scene, name="B")

@@ -9,12 +9,12 @@ each other, and one volume has one opacity, one threshold and a place in the sav
 import numpy as np
 import slicer
 
-from E2ENetSegmentationLib.fusion import colors
-from E2ENetSegmentationLib.fusion.nodes import COLORS, COMPARE, DIRECTIONS, DOMINANT, directionName
+from E2ENetSegmentationLib.explain import colors
+from E2ENetSegmentationLib.explain.nodes import COLORS, COMPARE, DIRECTIONS, DOMINANT, directionName
 from E2ENetSegmentationLib.i18n import tr as _
 from E2ENetSegmentationLib.mrml import volumes
 
-MAP, SHOWN, UPPER = "E2ENet.Fusion", "E2ENet.Direction", "E2ENet.DisplayRange"
+MAP, SHOWN, UPPER = "E2ENet.Map", "E2ENet.Direction", "E2ENet.DisplayRange"
 SHARE, SCALE, INPUT_ROLE = "E2ENet.Share", "E2ENet.Scale", "E2ENet.Input"
 RAW = " raw"
 
@@ -48,7 +48,7 @@ class FusionMaps:
         """Put arrays into the scene; those of an earlier call for the same are replaced.
 
         Args:
-            request: `FusionRequest`.
+            request: `ExplainRequest`.
             arrays: direction -> (array (z, y, x) from 0 to 1, upper end of a good window).
             shares: direction -> share of the whole importance.
             scale: What the arrays are multiplied by to have raw values.

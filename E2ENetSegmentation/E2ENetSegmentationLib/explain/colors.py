@@ -3,7 +3,7 @@
 import numpy as np
 import slicer
 
-from E2ENetSegmentationLib.fusion.nodes import COLORS, COMPARE, DOMINANT, directionName
+from E2ENetSegmentationLib.explain.nodes import COLORS, COMPARE, DOMINANT, directionName
 from E2ENetSegmentationLib.i18n import tr as _
 
 TABLE = "E2ENet.Table"

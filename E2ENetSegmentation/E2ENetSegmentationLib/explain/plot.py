@@ -7,7 +7,7 @@ second one only. Shares are in percent; L1 is the share of the kernels' summed a
 import slicer
 import vtk
 
-from E2ENetSegmentationLib.fusion.nodes import COLORS, directionName, identityOf, nodeName
+from E2ENetSegmentationLib.explain.nodes import COLORS, directionName, identityOf, nodeName
 from E2ENetSegmentationLib.i18n import tr as _
 
 MARK, HISTORY = "E2ENet.Flow", "E2ENet.History"

@@ -1,4 +1,4 @@
-"""The Fusion tab in the thin harness with the real engine on a tiny bundle."""
+"""The Explain tab in the thin harness with the real engine on a tiny bundle."""
 
 import json
 import os
@@ -8,23 +8,23 @@ import signal
 import numpy as np
 import pytest
 import slicer
-from E2ENetSegmentationLib.fusion.colors import legendOf
-from E2ENetSegmentationLib.fusion.nodes import describe
-from E2ENetSegmentationLib.fusion.run import FusionRequest, FusionRun
+from E2ENetSegmentationLib.explain.colors import legendOf
+from E2ENetSegmentationLib.explain.nodes import describe
+from E2ENetSegmentationLib.explain.run import ExplainRequest, ExplainRun
 from E2ENetSegmentationLib.models.store import ModelStore
 from E2ENetSegmentationLib.mrml import volumes
 from E2ENetSegmentationLib.refusal import Refused
 from harness.bundles import variant
 from harness.made import add_run, add_volume, phantom
 from harness.mrml import folders, hierarchy_of
-from harness.tabs import FusionTab
+from harness.tabs import ExplainTab
 
 DIRECTIONS = ("forward", "upward", "downward")
 
 
 @pytest.fixture
 def tab(scene, models, left_behind, slices):
-    return FusionTab()
+    return ExplainTab()
 
 
 def count(scene, kind):
@@ -151,20 +151,20 @@ def test_label_and_group_of_a_run(tab, scene, models):
     tab.ui.rawCheckBox.click()
     grouped = folders(scene)
     assert grouped["Run run"] == [run]
-    grouped = grouped["Run run/Fusion"]
+    grouped = grouped["Run run/Explanation"]
     assert "forward raw" in tab.panel.maps.found
     assert {node.GetID() for node in tab.panel.maps.nodes()} <= {n.GetID() for n in grouped}
     assert {"vtkMRMLPlotChartNode", "vtkMRMLTableNode"} <= {n.GetClassName() for n in grouped}
     tab.choose(volume, 1, 0)
     tab.click(tab.ui.showButton)  # another node of the same run: the same folders
-    assert set(folders(scene)) == {"Run run", "Run run/Fusion"}
+    assert set(folders(scene)) == {"Run run", "Run run/Explanation"}
     # Slicer marks a segmentation's item like this and removes it with the segmentation.
     hierarchy = hierarchy_of(scene)
     item = hierarchy.GetItemByDataNode(run)
     hierarchy.SetItemAttribute(item, "VirtualBranch", "1")
     scene.RemoveNode(run)
     hierarchy.RemoveItem(item, False, False)
-    assert set(folders(scene)) == {"Run run/Fusion"}
+    assert set(folders(scene)) == {"Run run/Explanation"}
 
 
 def test_what_is_no_longer_of_the_run_lies_beside_its_volume(tab, scene, models):
@@ -172,7 +172,7 @@ def test_what_is_no_longer_of_the_run_lies_beside_its_volume(tab, scene, models)
     tab.ui.runSelector.setCurrentNode(run)
     tab.choose(add_volume(scene, name="Other"), 2, 0)
     tab.click(tab.ui.showButton)
-    assert "Other fusion" in folders(scene)
+    assert "Other explanation" in folders(scene)
     tab.click(tab.ui.flowButton)  # of the run's model
     assert "Run run" not in folders(scene)  # the chart is in the scene already
 
@@ -235,9 +235,9 @@ def test_a_dense_model(tab, scene, models, tmp_path, monkeypatch):
 
 def test_a_node_that_does_not_exist(scene, models):
     model = ModelStore().open("tiny")
-    request = FusionRequest([add_volume(scene)], model, node=(3, 0))
+    request = ExplainRequest([add_volume(scene)], model, node=(3, 0))
     with pytest.raises(Refused, match=r"has no node 3:0; its nodes .* 1:0, 1:1, 2:0"):
-        FusionRun(request).start()
+        ExplainRun(request).start()
 
 
 def test_images_that_cannot_be_taken(tab, scene, left_behind):

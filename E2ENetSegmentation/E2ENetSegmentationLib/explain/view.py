@@ -2,9 +2,9 @@
 
 import slicer
 
-from E2ENetSegmentationLib.fusion.colors import legendOf
-from E2ENetSegmentationLib.fusion.maps import SHOWN, UPPER, allMaps
-from E2ENetSegmentationLib.fusion.nodes import COMPARE, DOMINANT
+from E2ENetSegmentationLib.explain.colors import legendOf
+from E2ENetSegmentationLib.explain.maps import SHOWN, UPPER, allMaps
+from E2ENetSegmentationLib.explain.nodes import COMPARE, DOMINANT
 
 
 def show(node, volume, *, opacity: float, threshold: float) -> None:

@@ -1,0 +1,1 @@
+"""The tab Explain: where, and at which scale, a model took its evidence."""
