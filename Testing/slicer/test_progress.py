@@ -52,3 +52,19 @@ def test_several_runs_are_one():
     assert progress.left == 4.0
     progress.next()
     assert progress.percent == 100
+
+
+def test_a_folder_is_one_run_of_several_cases():
+    clock = Clock()
+    progress = Progress(1, clock)
+    clock.now = 20.0  # looking for what is done already
+    progress.feed(event("cases", 2, 4))
+    assert progress.percent == 50
+    progress.feed(event("inference", 4, 8, 5.0))
+    assert progress.text == "3/4  Segmenting"  # nothing is known of the last one
+    clock.now = 30.0
+    progress.feed(event("cases", 3, 4))
+    assert progress.percent == 75
+    assert progress.left == 10.0
+    progress.feed(event("cases", 4, 4))
+    assert progress.percent == 100

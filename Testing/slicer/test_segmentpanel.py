@@ -13,6 +13,8 @@ from harness.bundles import variant
 from harness.made import add_volume, axes
 from harness.tabs import SegmentTab
 
+_NAMES = ("sphere", "cube")
+
 
 @pytest.fixture
 def tab(scene, models, left_behind):
@@ -282,6 +284,66 @@ def test_a_bad_volume_does_not_stop_the_rest(tab, scene, left_behind):
     assert tab.ui.progressBar.value == 100
     assert left_behind() == []
     assert tab.ui.batchButton.enabled
+
+
+@pytest.fixture
+def scans(tmp_path):
+    """Three images and one that is none."""
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    for seed, name in enumerate("abd"):
+        array = np.random.default_rng(seed).normal(100, 20, (12, 18, 16)).astype(np.float32)
+        sitk.WriteImage(sitk.GetImageFromArray(array), str(folder / f"{name}.nii.gz"))
+    (folder / "c.nii.gz").write_bytes(b"nothing")
+    return folder
+
+
+def test_a_folder_of_files(tab, scene, scans, left_behind):
+    """A bad one does not stop the rest; again computes only what is new."""
+    before, output = scene.GetNumberOfNodes(), scans / "tiny-segmentations"
+    tab.host.answers = [str(scans)]
+    tab.ui.folderButton.click()
+    assert tab.panel.running
+    tab.wait()
+    text = tab.ui.statusLabel.text
+    assert text.startswith("1 of 4 volumes could not be segmented. c: ")
+    assert text.endswith(f"Done: 3 volumes. The results lie in {output}.")
+    assert sorted(path.name for path in output.glob("*.nii.gz")) == [
+        f"{name}.nii.gz" for name in "abd"
+    ]
+    rows = tab.ui.resultsTable._rows
+    assert [row[0] for row in rows] == [f"{n}: {label}" for n in "abd" for label in _NAMES]
+    assert "scans: Tiny model with random weights; cpu; " in tab.ui.logText.plainText
+    assert scene.GetNumberOfNodes() == before
+    assert left_behind() == []
+    tab.ui.editorButton.click()
+    assert tab.ui.statusLabel.text == "The results are files; load one into the scene first."
+    written = {path.name: path.stat().st_mtime_ns for path in output.iterdir()}
+    (scans / "c.nii.gz").write_bytes((scans / "b.nii.gz").read_bytes())
+    tab.host.answers = [str(scans)]
+    tab.ui.folderButton.click()
+    tab.wait()
+    assert tab.ui.statusLabel.text.startswith("Done: 4 volumes.")
+    assert tab.ui.progressBar.value == 100
+    after = {path.name: path.stat().st_mtime_ns for path in output.iterdir()}
+    assert written.items() < after.items()
+
+
+def test_a_folder_that_is_cancelled_or_holds_nothing(tab, scene, scans, left_behind):
+    tab.ui.folderButton.click()  # the dialog was closed
+    assert not tab.panel.running
+    tab.host.answers = [str(scans)]
+    tab.ui.folderButton.click()
+    tab.host.pump(lambda: (scans / "tiny-segmentations" / "a.manifest.json").is_file())
+    tab.ui.cancelButton.click()
+    assert tab.ui.statusLabel.text == "Cancelled; choose the folder again to go on from here."
+    assert left_behind() == []
+    (scans / "empty").mkdir()
+    tab.host.answers = [str(scans / "empty")]
+    tab.ui.folderButton.click()
+    tab.wait()
+    assert "holds no images" in tab.ui.statusLabel.text
+    assert tab.ui.folderButton.enabled
 
 
 def test_what_all_would_meet_stops_at_once(tab, scene, stub, left_behind):

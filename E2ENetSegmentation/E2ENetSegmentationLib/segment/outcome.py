@@ -40,6 +40,14 @@ def headlineOfSeveral(results, failed) -> str:
     return " ".join([*parts, *dict.fromkeys(warnings)])
 
 
+def headlineOfFolder(result) -> str:
+    """What came of a folder, and where it lies."""
+    if not result.cases:
+        return headlineOfSeveral([], result.failed)
+    where = _("The results lie in {folder}.").format(folder=result.output)
+    return " ".join([headlineOfSeveral(result.cases, result.failed), where])
+
+
 def summary(result, model: str) -> str:
     """One line for the log: what was done, on which device, how long, with which versions."""
     record = result.record

@@ -1,5 +1,6 @@
 """The Segment tab: choose, click, watch; decides everything, touches widgets as PythonQt allows."""
 
+from pathlib import Path
 from typing import ClassVar
 
 from E2ENetSegmentationLib.engine import devices
@@ -8,7 +9,14 @@ from E2ENetSegmentationLib.mrml import roi, segmentations
 from E2ENetSegmentationLib.mrml.choices import nodeId
 from E2ENetSegmentationLib.refusal import Refused
 from E2ENetSegmentationLib.segment import sequences
-from E2ENetSegmentationLib.segment.outcome import cells, headline, headlineOfSeveral, summary
+from E2ENetSegmentationLib.segment.folder import CaseResult, FolderRequest, FolderResult, FolderRun
+from E2ENetSegmentationLib.segment.outcome import (
+    cells,
+    headline,
+    headlineOfFolder,
+    headlineOfSeveral,
+    summary,
+)
 from E2ENetSegmentationLib.segment.results import resultOf
 from E2ENetSegmentationLib.segment.run import SegmentRequest
 from E2ENetSegmentationLib.ui.panel import fillCombo
@@ -38,6 +46,7 @@ class SegmentPanel(RunPanel):
         ui.placeRoiButton.connect("clicked()", self.onPlaceRoi)
         ui.segmentButton.connect("clicked()", self.onSegment)
         ui.batchButton.connect("clicked()", self.onBatch)
+        ui.folderButton.connect("clicked()", self.onFolder)
         ui.sequenceButton.connect("clicked()", self.onSequence)
         ui.sequenceSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.update)
         ui.batchSelector.connect("checkedNodesChanged()", self.update)
@@ -74,6 +83,7 @@ class SegmentPanel(RunPanel):
         chosen = self.volume is not None
         ui.segmentButton.enabled = self.ready and chosen
         ui.placeRoiButton.enabled = chosen
+        ui.folderButton.enabled = self.ready
         single = self.ready and len(model.channels) == 1
         ui.batchButton.enabled = single and len(ui.batchSelector.checkedNodes()) > 0
         ui.sequenceButton.enabled = single and ui.sequenceSelector.currentNode() is not None
@@ -144,12 +154,26 @@ class SegmentPanel(RunPanel):
                 raise Refused(_("Check the volumes that are to be segmented."))
             self._begin([self._request([node], None, withRegion=False) for node in nodes])
 
+    def onFolder(self) -> None:
+        with self.sentences():
+            folder = self.host.openFolder(_("Folder of images"))
+            if folder:
+                mirroring = self.ui.mirroringCheckBox.checked
+                model = self._chosenModel()
+                self._begin([FolderRequest(Path(folder), model, self.device, mirroring)])
+
     def onSequence(self) -> None:
         with self.sentences():
             sequence = self.ui.sequenceSelector.currentNode()
             if sequence is None:
                 raise Refused(_("Choose a sequence."))
             self._begin(sequences.jobs(sequence, self._request([None], None, withRegion=False)))
+
+    def onCancel(self) -> None:
+        if self.running and isinstance(self._run, FolderRun):
+            self.cancel(_("Cancelled; choose the folder again to go on from here."))
+        else:
+            super().onCancel()
 
     def onStatistics(self) -> None:
         self._handOver(self.host.openStatistics)
@@ -228,11 +252,15 @@ class SegmentPanel(RunPanel):
         )
 
     def _started(self, request):
+        if isinstance(request, FolderRequest):
+            run = FolderRun(request, self.onEvent)
+            run.start()
+            return run
         return self.core.startSegmentation(request, self.onEvent)
 
     def _title(self, request) -> str:
         return _("{volume}: segmenting with {model}").format(
-            volume=request.volumeNodes[0].GetName(), model=request.model.title
+            volume=request.title, model=request.model.title
         )
 
     def _begin(self, requests) -> None:
@@ -248,6 +276,12 @@ class SegmentPanel(RunPanel):
 
     def _show(self, results) -> None:
         asked, self._withheld = self._withheld, None
+        if results and isinstance(results[0], FolderResult):
+            self._several = results[0].cases
+            text = headlineOfFolder(results[0])
+            self.say(text)
+            self.log(text)
+            return
         if len(results) + len(self._failed) > 1:
             self._several = results
             text = headlineOfSeveral(results, self._failed)
@@ -274,9 +308,12 @@ class SegmentPanel(RunPanel):
     def _handOver(self, opener) -> None:
         with self.sentences():
             result = self._several[-1] if self._several else self.result
-            if result is None or result.segmentationNode.GetScene() is None:
+            node = result.segmentationNode if result is not None else None
+            if isinstance(result, CaseResult):
+                raise Refused(_("The results are files; load one into the scene first."))
+            if node is None or node.GetScene() is None:
                 raise Refused(_("There is no result any more; segment again."))
-            opener(result.segmentationNode, result.volumeNode)
+            opener(node, result.volumeNode)
 
     def _showModel(self) -> None:
         """Lines about the model as well."""

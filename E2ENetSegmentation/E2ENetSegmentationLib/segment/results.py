@@ -85,14 +85,14 @@ def remember(node, entries, known, warnings) -> None:
         entry = byValue.get(segmentations.valueOf(segment))
         if entry is None:
             continue
-        usual = _usual(str(entry["name"]), known)
+        usual = usualOf(str(entry["name"]), known)
         if usual is not None:
             segment.SetTag(USUAL_TAG, json.dumps(list(usual)))
         if entry.get("doubtful"):
             segment.SetTag(DOUBT_TAG, "1")
 
 
-def _usual(name: str, known):
+def usualOf(name: str, known):
     """The range of a label in training; "Left Head" is a "Head" of the model."""
     for label in known:
         if name == label.name or name.endswith(f" {label.name}"):

@@ -35,8 +35,11 @@ class Progress:
 
     def feed(self, event: dict) -> None:
         """Take a progress event of the engine."""
-        self._stage = str(event.get("stage", ""))
         total, done = event.get("total") or 0, event.get("done") or 0
+        if event.get("stage") == "cases":
+            self._reach(done, total)
+            return
+        self._stage = str(event.get("stage", ""))
         if self._stage in PLACES and total > 0:
             begin, end = PLACES[self._stage]
             share = (begin + (end - begin) * min(1.0, done / total)) / 100
@@ -52,9 +55,16 @@ class Progress:
         self._started, self._share, self._left = now, 0.0, None
         self._done += 1
 
+    def _reach(self, done: int, total: int) -> None:
+        """One run of the engine on several cases says which it has come to."""
+        if self._total != total:  # its first word: what it leaves out took no time
+            self._total, self._done, self._started = max(1, total), done, self._clock()
+        while self._done < done:
+            self.next()
+
     @property
     def percent(self) -> int:
-        return round(100 * (self._done + self._share) / self._total)
+        return min(100, round(100 * (self._done + self._share) / self._total))
 
     @property
     def left(self):

@@ -112,7 +112,8 @@ def segment(
             "runtime": runtime.value,
             "reporter": reporter,
         }
-        if len(inputs) == 1 and is_case_folder(inputs[0]):
+        several = is_case_folder(inputs[0]) or (resume and inputs[0].is_dir())
+        if len(inputs) == 1 and several:
             from e2enet.inference.batch import segment_folder
 
             outcome = segment_folder(inputs[0], models, resume=resume, **options)
