@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -324,3 +325,31 @@ def test_memory_goes_back_when_a_tensor_is_gone(shape: tuple[int, ...]) -> None:
     assert planar(*shape).data_ptr() != place  # the view still needs it
     del view
     assert planar(*shape).data_ptr() == place
+
+
+class _Copied(torch.autograd.Function):
+    """Passes on its input; its gradient lies in memory of `planar`."""
+
+    places: ClassVar[list[int]] = []
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        own = planar(*grad.shape).copy_(grad)
+        _Copied.places.append(own.data_ptr())
+        return own
+
+
+def test_gradients_are_added_up_in_place() -> None:
+    """What two readers say of a map takes no memory beside theirs."""
+    _Copied.places.clear()
+    arrived: list[int] = []
+    x = torch.ones(5, requires_grad=True)
+    shared = x * 1
+    shared.register_hook(lambda grad: arrived.append(grad.data_ptr()))
+    (_Copied.apply(shared) + _Copied.apply(shared)).sum().backward()
+    assert arrived[0] in _Copied.places
+    assert torch.equal(x.grad, torch.full((5,), 2.0))

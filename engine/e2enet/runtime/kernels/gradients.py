@@ -28,12 +28,16 @@ from e2enet.runtime.kernels.vectors import (
     kernel,
     load,
     load_at,
+    maximum,
     part,
     peek,
+    poke,
     splat,
     store,
     store_some,
     total,
+    weave2,
+    where_positive,
 )
 from e2enet.runtime.kernels.winograd import SIZE, TILE, A, B
 
@@ -292,3 +296,71 @@ def _deal(source, box_w, count, boxes, to):
         for k in range(count):
             for e in range(box_w):
                 boxes[to + e * _BOX + k] = peek(source + 4 * (k * box_w + e))
+
+
+@kernel
+def pool_gradients(
+    planes,  # (first, last) pair of (map, output slice) of this thread
+    shape,  # output slices, H, W of the input
+    box,  # stride (D, H, W)
+    addresses,  # of every input map
+    gradients,  # address of every output map's gradient
+    targets,  # address of every input map's gradient
+):
+    """Gradients of max pooling (`pointwise.pool`): all of it to the first maximum of its box."""
+    depth, height, width = shape
+    box_d, box_h, box_w = box
+    rows, columns = height // box_h, width // box_w
+    for plane in range(planes[0], planes[1]):
+        c, d = plane // depth, plane % depth
+        for h in range(rows):
+            corner = 4 * width * (d * box_d * height + h * box_h)
+            upstream = gradients[c] + 4 * columns * (d * rows + h)
+            x, dx = addresses[c] + corner, targets[c] + corner
+            if box_w == 2:
+                _pool_pairs(x, upstream, dx, box_d, box_h, height, width)
+            else:
+                _pool_boxes(x, upstream, dx, box_d, box_h, box_w, height, width)
+
+
+@part
+def _pool_pairs(x, upstream, dx, box_d, box_h, height, width):
+    """A row of boxes that are two voxels wide."""
+    zero = splat(ZERO)
+    for k in range(0, width, 32):
+        best = splat(np.float32(-np.inf))
+        for a in range(box_d):
+            for b in range(box_h):
+                at = x + 4 * (width * (a * height + b) + k)
+                even, odd = deal2(load_at(at), load_at(at + 64))
+                best = maximum(best, maximum(even, odd))
+        left = load_at(upstream + 2 * k)  # of the gradient, until the maximum has got it
+        for a in range(box_d):
+            for b in range(box_h):
+                row = 4 * (width * (a * height + b) + k)
+                even, odd = deal2(load_at(x + row), load_at(x + row + 64))
+                even_below, odd_below = best - even, best - odd
+                even_grad = where_positive(even_below, zero, left)
+                left = where_positive(even_below, left, zero)
+                odd_grad = where_positive(odd_below, zero, left)
+                left = where_positive(odd_below, left, zero)
+                low, high = weave2(even_grad, odd_grad)
+                store_some(dx + row, low, width - k)
+                store_some(dx + row + 64, high, width - k - 16)
+
+
+@part
+def _pool_boxes(x, upstream, dx, box_d, box_h, box_w, height, width):
+    """A row of boxes of any width."""
+    for w in range(width // box_w):
+        place = 4 * w * box_w
+        best = peek(x + place)
+        for a in range(box_d):
+            for b in range(box_h):
+                for e in range(box_w):
+                    at = 4 * (width * (a * height + b) + w * box_w + e)
+                    poke(dx + at, ZERO)
+                    voxel = peek(x + at)
+                    if voxel > best:
+                        best, place = voxel, at
+        poke(dx + place, peek(upstream + 4 * w))

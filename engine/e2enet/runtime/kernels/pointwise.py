@@ -16,6 +16,7 @@ from e2enet.runtime.kernels.layers import PointLayer
 from e2enet.runtime.kernels.memory import aligned
 from e2enet.runtime.kernels.vectors import (
     SLACK,
+    deal2,
     fma,
     kernel,
     load,
@@ -144,6 +145,11 @@ def pool(
                         best = maximum(best, maximum(v, v * slope))
                 store(line, k, best)
             to = outputs[c] + 4 * (d * rows + h) * columns
+            if box_w == 2:
+                for k in range(0, columns, 16):
+                    even, odd = deal2(load(line, 2 * k), load(line, 2 * k + 16))
+                    store_some(to + 4 * k, maximum(even, odd), columns - k)
+                continue
             for w in range(columns):
                 best_voxel = line[w * box_w]
                 for e in range(1, box_w):

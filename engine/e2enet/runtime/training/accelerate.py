@@ -39,7 +39,7 @@ class SparseTraining:
     def __init__(self, network: E2ENet, connections: Connections) -> None:
         forget_idle()  # another network has maps of other sizes
         self.network = network
-        workers = Workers(torch.get_num_threads())
+        self._workers = workers = Workers(torch.get_num_threads())
         self._blocks: dict[Block, SparseBlock] = {}
         self._ups: dict[UpConv, SparseUp] = {}
         for name, module in network.named_modules():
@@ -62,4 +62,4 @@ class SparseTraining:
 
     def pool(self, x: Tensor, stride: Triple) -> Tensor:
         """The largest of each box of x (B, C, D, H, W)."""
-        return max_pool(x, stride)
+        return max_pool(x, stride, self._workers)

@@ -68,9 +68,12 @@ class _Lent(np.ndarray):
 
 
 def planar(*shape: int) -> Tensor:
-    """An uninitialised tensor that kernels may read past its end."""
-    size = int(np.prod(shape))
-    return torch.from_numpy(_POOL.take(size + SLACK))[:size].view(shape)
+    """An uninitialised tensor that kernels may read past its end.
+
+    It is no view: autograd adds gradients up in the place of one that nobody else holds, and for it
+    the base of a view does.
+    """
+    return torch.from_numpy(_POOL.take(int(np.prod(shape)) + SLACK)).resize_(shape)
 
 
 def readable(x: Tensor) -> Tensor:
