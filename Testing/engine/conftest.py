@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -157,3 +157,64 @@ def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     (folder / "dataset.json").write_text(json.dumps(record), encoding="utf-8")
     return folder
+
+
+@pytest.fixture(scope="session")
+def dicom_series() -> Callable[..., list[Path]]:
+    """dicom_series(folder, array, …) writes one file a slice, named so that names do not sort."""
+
+    def write(
+        folder: Path,
+        array: np.ndarray,
+        *,
+        heights: Sequence[float] | None = None,
+        rows: Sequence[float] = (1, 0, 0, 0, 1, 0),
+        spacing: Sequence[float] = (0.7, 0.9),
+        uid: str = "1.2.3.4",
+        number: int = 1,
+        description: str = "thin",
+        modality: str = "CT",
+        patient: str = "P1",
+        image_type: str = "ORIGINAL\\PRIMARY\\AXIAL",
+        frame: str = "1.2.3.9",
+        shift: float = 0.0,
+        prefix: str = "",
+    ) -> list[Path]:
+        import SimpleITK as sitk
+
+        folder.mkdir(parents=True, exist_ok=True)
+        heights = heights if heights is not None else [2.5 * i - 7.0 for i in range(len(array))]
+        x, y = np.reshape(rows, (2, 3)).astype(float)
+        normal = np.cross(x, y)
+        paths = []
+        for i, (plane, height) in enumerate(zip(array, heights, strict=True)):
+            image = sitk.GetImageFromArray(plane[None])
+            image.SetSpacing((*spacing, 1.0))
+            position = np.array([11.0, -5.0, 3.0]) + height * normal + i * shift * x
+            tags = {
+                "0008|0008": image_type,
+                "0008|0016": f"1.2.840.10008.5.1.4.1.1.{2 if modality == 'CT' else 4}",
+                "0008|0018": f"{uid}.{i + 1}",
+                "0008|0060": modality,
+                "0008|103e": description,
+                "0010|0020": patient,
+                "0020|000d": "1.2.3",
+                "0020|000e": uid,
+                "0020|0011": str(number),
+                "0020|0013": str(i + 1),
+                "0020|0032": "\\".join(f"{v:.6f}" for v in position),
+                "0020|0037": "\\".join(f"{v:.6f}" for v in (*x, *y)),
+                "0020|0052": frame,
+                "0028|1052": "0",
+                "0028|1053": "1",
+            }
+            for key, value in tags.items():
+                image.SetMetaData(key, value)
+            writer = sitk.ImageFileWriter()
+            writer.KeepOriginalImageUIDOn()
+            paths.append(folder / f"{prefix}{(i * 7) % 100:02d}.dcm")
+            writer.SetFileName(os.fspath(paths[-1]))
+            writer.Execute(image)
+        return paths
+
+    return write

@@ -20,6 +20,25 @@ def has_torch() -> bool:
         return False
 
 
+def need_package(name: str, extra: str, what: str) -> None:
+    """Refuse what cannot be done without a package of an extra.
+
+    Args:
+        name: Of the package, as it is imported; it is not imported here.
+        extra: Of ours that brings it.
+        what: Begins the sentence: "Writing DICOM SEG".
+
+    Raises:
+        BadInput: The package is not installed.
+    """
+    if importlib.util.find_spec(name) is None:
+        raise BadInput(
+            f"{what} needs {name}, which is not installed.",
+            help=f"pip install 'e2enet[{extra}]'",
+            code="no-package",
+        )
+
+
 def need_torch(what: str) -> None:
     """Refuse what cannot be done without PyTorch.
 

@@ -33,7 +33,7 @@ def segment(
         typer.Argument(
             metavar="INPUT...",
             help="An image file, the files of one case's channels in the model's order, a DICOM "
-            "folder, or a folder of cases.",
+            "folder or a zip of one, or a folder of cases.",
             show_default=False,
         ),
     ],
@@ -51,8 +51,8 @@ def segment(
         typer.Option(
             "--output",
             "-o",
-            help="The segmentation's file name, such as out.nii.gz; for a folder "
-            "of cases a folder.",
+            help="The segmentation's file name, such as out.nii.gz, or out.dcm for a DICOM SEG of "
+            "a DICOM input; for a folder of cases a folder.",
             show_default=False,
         ),
     ],
@@ -70,6 +70,15 @@ def segment(
             help="Segment only this region: x0,y0,z0,x1,y1,z1 in mm (LPS, as in DICOM), or a "
             "markups ROI of 3D Slicer (.mrk.json). For a model with a locator, NAME:REGION says "
             "which of its regions that is, and may be given several times.",
+            show_default=False,
+        ),
+    ] = None,
+    series: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Which series of a DICOM folder or zip: its number, a part of its description or "
+            "its UID; several times for the channels of one study. By default the only one that "
+            "is a volume of the model's modality.",
             show_default=False,
         ),
     ] = None,
@@ -114,6 +123,12 @@ def segment(
         }
         several = is_case_folder(inputs[0]) or (resume and inputs[0].is_dir())
         if len(inputs) == 1 and several:
+            if series:
+                raise BadInput(
+                    f"{inputs[0]} is a folder of images, not of DICOM series to choose from.",
+                    help="Leave --series out.",
+                    code="no-dicom",
+                )
             from e2enet.inference.batch import segment_folder
 
             outcome = segment_folder(inputs[0], models, resume=resume, **options)
@@ -127,13 +142,19 @@ def segment(
                 help="Leave it out.",
                 code="resume-one-case",
             )
-        from e2enet.inference.case.result import Outputs
-        from e2enet.inference.segmenter import segment as segment_one
+        options["series"] = series or None
+        if output.suffix.lower() == ".dcm":
+            from e2enet.interop.dicom.writing import segment_to_seg
 
-        result = segment_one(inputs, models, **options)
-        reporter.result(**result.describe(Outputs.of(output)))
+            result, outputs = segment_to_seg(inputs, models, **options)
+        else:
+            from e2enet.inference.case.result import Outputs
+            from e2enet.inference.segmenter import segment as segment_one
+
+            result, outputs = segment_one(inputs, models, **options), Outputs.of(output)
+        reporter.result(**result.describe(outputs))
         _take_bar_away(reporter)
-        _say(result.labels, Outputs.of(output), progress)
+        _say(result.labels, outputs, progress)
 
     run(work, progress=progress, debug=debug)
 

@@ -46,6 +46,7 @@ def segment(
     device: str = "auto",
     tta: bool = False,
     roi: Any = None,
+    series: str | Sequence[str] | None = None,
     save_probabilities: bool = False,
     runtime: Runtime = "sparse",
     reporter: Reporter | None = None,
@@ -53,7 +54,8 @@ def segment(
     """Segment one case.
 
     Args:
-        inputs: An image file, a DICOM folder, or one of these for each of the model's channels.
+        inputs: An image file, a DICOM folder or a zip of one, or one of these for each of the
+            model's channels.
         model: Name of an installed model, path of a bundle, or an open bundle; several, or the
             folder of a cross-validation, answer with their mean probabilities.
         output: Where to save the result; nothing is written without it.
@@ -61,6 +63,9 @@ def segment(
         tta: Average over mirrored versions where the model's plan allows mirroring; slower by
             2 to the number of its axes.
         roi: Region of interest or several (`e2enet.inference.localisation.roi.parse_roi`).
+        series: Which series of a DICOM folder or zip: its number, a part of its description, or its
+            UID; one for each channel. By default the only one that is a volume of the model's
+            modality.
         save_probabilities: Keep the probabilities of all labels.
         runtime: "sparse" skips what DSFF removed; "reference" runs the network as it was trained.
         reporter: Receives progress ("read", "locate", "inference", "write") and warnings.
@@ -78,7 +83,10 @@ def segment(
     paths = [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
     segmenter = Segmenter(model, device=device, tta=tta, runtime=runtime, reporter=reporter)
     return segmenter.run(
-        find_case(paths), output=output, roi=roi, save_probabilities=save_probabilities
+        find_case(paths, [series] if isinstance(series, str) else series),
+        output=output,
+        roi=roi,
+        save_probabilities=save_probabilities,
     )
 
 
@@ -190,6 +198,7 @@ class Segmenter:
             warnings=heard.warnings,
             doubts=doubts,
             hashes=opened.hashes,
+            series_uids=opened.series_uids,
         )
         clock.fill(manifest, started)
         result = Result(opened.undo(canvas), grid, found, manifest, kept, opened.undo)

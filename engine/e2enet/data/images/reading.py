@@ -9,12 +9,16 @@ import gzip
 import math
 import os
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import SimpleITK as sitk
 
 from e2enet.data.axes import times
-from e2enet.data.images import dicom
+from e2enet.data.images.dicom.headers import SERIES_UID
+from e2enet.data.images.dicom.series import choose_series, find_series, series_of
+from e2enet.data.images.dicom.stacking import read_series
+from e2enet.data.images.dicom.zipped import folder_of, is_zip
 from e2enet.data.images.silence import quiet
 from e2enet.events import BadInput
 
@@ -22,16 +26,61 @@ _PACKED = (".nii.gz", ".nii", ".mha", ".nrrd")
 _LARGEST_DEFLATE_RATIO = 1032
 
 
-def open_image(path: Path) -> sitk.Image:
-    """A 3D scalar image from a file, a DICOM folder or one file of a DICOM series.
+@dataclass(frozen=True)
+class Opened:
+    """An image as it was found.
+
+    Attributes:
+        image: Scalar, of three dimensions.
+        series_uid: Series Instance UID; "" for what is no DICOM series.
+        notes: (code, sentence) of what a person should know.
+    """
+
+    image: sitk.Image
+    series_uid: str = ""
+    notes: tuple[tuple[str, str], ...] = ()
+
+
+def open_image(path: Path, *, series: str | None = None, modality: str = "") -> Opened:
+    """A 3D scalar image from a file, a DICOM folder, a zip of one, or one file of a DICOM series.
 
     One of two dimensions becomes a volume of one slice, its spacing 1 mm along z.
+
+    Args:
+        path: The file or folder.
+        series, modality: Which series of a DICOM folder or zip
+            (`e2enet.data.images.dicom.series.choose_series`).
 
     Raises:
         BadInput: see `images.read_image`.
     """
-    if path.is_dir():
-        return dicom.read_folder(path)
+    if path.is_dir() or is_zip(path):
+        return _open_series(path, series, modality)
+    if series is not None:
+        raise BadInput(
+            f"{path.name} is no folder or zip of DICOM files in which a series could be chosen.",
+            help="Leave --series out.",
+            code="no-dicom",
+        )
+    return _open_file(path)
+
+
+def _open_series(path: Path, wanted: str | None, modality: str) -> Opened:
+    with folder_of(path) as folder:
+        found = find_series(folder)
+        series = choose_series(found, path.name, wanted=wanted, modality=modality)
+        if series.whole_file:
+            image = _open_file(series.whole_file).image
+        else:
+            image = read_series(series, path.name)
+    notes: tuple[tuple[str, str], ...] = ()
+    if len(found) > 1:
+        note = f"Of the {len(found)} DICOM series in {path.name}, this is {series.describe()}."
+        notes = (("series-chosen", note),)
+    return Opened(image, series.uid, notes)
+
+
+def _open_file(path: Path) -> Opened:
     if not path.exists():
         raise BadInput(f"{path} does not exist.", code="missing-file")
     if path.name.lower().endswith((".mha", ".mhd")):
@@ -43,8 +92,10 @@ def open_image(path: Path) -> sitk.Image:
             reader.ReadImageInformation()
     except RuntimeError as error:
         raise _unreadable(path, error) from error
-    if dicom.is_single_slice(reader):
-        return dicom.read_series_of(path)
+    dicom = reader.HasMetaDataKey(SERIES_UID)
+    if dicom and (len(reader.GetSize()) < 3 or reader.GetSize()[2] == 1):
+        series = series_of(path)
+        return Opened(read_series(series, path.name), series.uid)
     _check_header(reader, path)
     check_complete(path, reader)
     if reader.GetDimension() > 3:
@@ -55,7 +106,8 @@ def open_image(path: Path) -> sitk.Image:
             image = reader.Execute()
     except (RuntimeError, MemoryError) as error:
         raise _unreadable(path, error) from error
-    return sitk.JoinSeries(image) if image.GetDimension() == 2 else image
+    image = sitk.JoinSeries(image) if image.GetDimension() == 2 else image
+    return Opened(image, reader.GetMetaData(SERIES_UID) if dicom else "")
 
 
 def _check_metaimage(path: Path) -> None:

@@ -114,16 +114,24 @@ class Grid:
 class Volume:
     """A scalar 3D image: array (z, y, x) on a grid; a 2D image has one slice.
 
-    `name` is what messages call it; `warnings` are (code, sentence) pairs from reading it.
+    `name` is what messages call it; `warnings` are (code, sentence) pairs from reading it;
+    `series_uid` is the Series Instance UID of a DICOM series.
     """
 
     array: np.ndarray
     grid: Grid
     name: str = "image"
     warnings: tuple[tuple[str, str], ...] = ()
+    series_uid: str = ""
 
 
-def read_image(path: str | os.PathLike, *, reporter: Reporter | None = None) -> Volume:
+def read_image(
+    path: str | os.PathLike,
+    *,
+    series: str | None = None,
+    modality: str = "",
+    reporter: Reporter | None = None,
+) -> Volume:
     """Read an image file or a DICOM series as float32.
 
     NaN and infinite voxels do not stop the reading, because masked images are often stored so:
@@ -133,8 +141,11 @@ def read_image(path: str | os.PathLike, *, reporter: Reporter | None = None) -> 
     Inf into 0, without a word.)
 
     Args:
-        path: a file in any format SimpleITK reads, a DICOM folder with one series, or one file
+        path: a file in any format SimpleITK reads, a DICOM folder or a zip of one, or one file
             of a DICOM series (then that series is read from the file's folder).
+        series: which series of a DICOM folder or zip: its number, a part of its description, or
+            its UID; by default the only one that is a volume of the modality.
+        modality: "MR", "CT", or "" for any; used where a series is looked for.
         reporter: gets the warnings; they are also in `Volume.warnings`.
 
     Returns:
@@ -142,15 +153,18 @@ def read_image(path: str | os.PathLike, *, reporter: Reporter | None = None) -> 
 
     Raises:
         BadInput: missing, not an image, damaged, more than three dimensions, not scalar, no
-            finite voxel; a DICOM folder with several series, a missing slice or uneven spacing.
+            finite voxel; a DICOM folder with several series or patients, a missing slice or
+            uneven spacing.
     """
     path = Path(path)
-    image = open_image(path)
-    array, warnings = _finite(sitk.GetArrayViewFromImage(image), path)
+    opened = open_image(path, series=series, modality=modality)
+    image = opened.image
+    array, replaced = _finite(sitk.GetArrayViewFromImage(image), path)
+    warnings = (*opened.notes, *replaced)
     if reporter is not None:
         for code, message in warnings:
             reporter.warning(code, message)
-    return Volume(array, Grid.from_image(image), path.name, warnings)
+    return Volume(array, Grid.from_image(image), path.name, warnings, opened.series_uid)
 
 
 def read_label(path: str | os.PathLike) -> Volume:
@@ -163,7 +177,7 @@ def read_label(path: str | os.PathLike) -> Volume:
         BadInput: as `read_image`, and NaN, fractions, negative labels or labels above 32767.
     """
     path = Path(path)
-    image = open_image(path)
+    image = open_image(path).image
     array = sitk.GetArrayFromImage(image)
     if array.dtype.kind == "f":
         rounded = np.rint(array)
@@ -190,14 +204,26 @@ def read_label(path: str | os.PathLike) -> Volume:
 
 
 def read_channels(
-    paths: Sequence[str | os.PathLike], *, reporter: Reporter | None = None
+    paths: Sequence[str | os.PathLike],
+    *,
+    series: Sequence[str | None] | None = None,
+    modality: str = "",
+    reporter: Reporter | None = None,
 ) -> list[Volume]:
     """Read the channels of one case and check that they lie on the same grid.
+
+    Args:
+        paths: One a channel.
+        series: Which DICOM series each is, as `read_image`.
+        modality, reporter: As `read_image`.
 
     Raises:
         BadInput: as `read_image`, and channels on different grids.
     """
-    volumes = [read_image(path, reporter=reporter) for path in paths]
+    volumes = [
+        read_image(path, series=one, modality=modality, reporter=reporter)
+        for path, one in zip(paths, series or [None] * len(paths), strict=True)
+    ]
     for volume in volumes[1:]:
         check_same_grid(volumes[0], volume)
     return volumes

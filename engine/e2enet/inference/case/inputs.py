@@ -16,10 +16,18 @@ _CHANNEL = re.compile(r"(.+)_(\d{4})")
 
 @dataclass(frozen=True)
 class InputCase:
-    """One case: a path for each channel; a single one may be a DICOM folder."""
+    """One case: a path for each channel, each a file, a DICOM folder or a zip of one.
+
+    Attributes:
+        name: What messages and results call it.
+        paths: One a channel.
+        series: Which DICOM series each is (`e2enet.data.images.volume.read_image`); empty where
+            nothing was said.
+    """
 
     name: str
     paths: tuple[Path, ...]
+    series: tuple[str, ...] = ()
 
 
 def is_case_folder(path: Path) -> bool:
@@ -27,9 +35,28 @@ def is_case_folder(path: Path) -> bool:
     return path.is_dir() and bool(_images(path))
 
 
-def find_case(paths: Sequence[str | os.PathLike[str]]) -> InputCase:
-    """One case from the paths of its channels."""
+def find_case(
+    paths: Sequence[str | os.PathLike[str]], series: Sequence[str] | None = None
+) -> InputCase:
+    """One case from the paths of its channels.
+
+    Args:
+        paths: One a channel; a single DICOM folder or zip may hold all of them.
+        series: Which DICOM series each channel is.
+
+    Raises:
+        BadInput: A path is missing or a dataset's folder, or there are more or fewer series.
+    """
     chosen = tuple(Path(path) for path in paths)
+    series = tuple(series or ())
+    if len(chosen) == 1 and len(series) > 1:
+        chosen *= len(series)
+    if series and len(series) != len(chosen):
+        raise BadInput(
+            f"{len(series)} series were chosen for {len(chosen)} inputs.",
+            help="Give --series once an input, or one input that holds them all.",
+            code="series-count",
+        )
     for path in chosen:
         if not path.exists():
             raise BadInput(f"{path} does not exist.", code="missing-file")
@@ -41,7 +68,7 @@ def find_case(paths: Sequence[str | os.PathLike[str]]) -> InputCase:
                 code="dataset-folder",
             )
     case, channel = _split(chosen[0])
-    return InputCase(case if channel == 0 else image_stem(chosen[0]), chosen)
+    return InputCase(case if channel == 0 else image_stem(chosen[0]), chosen, series)
 
 
 def find_cases(folder: str | os.PathLike[str], channels: int) -> list[InputCase]:

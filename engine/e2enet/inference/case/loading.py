@@ -53,6 +53,7 @@ class OpenCase:
         rois: The regions of interest as the person gave them.
         hashes: SHA-256 of the inputs.
         first: The first channel in canonical orientation, for pictures; None unless asked for.
+        series_uids: Series Instance UID of each channel; "" for what is no DICOM series.
     """
 
     grid: Grid
@@ -62,6 +63,7 @@ class OpenCase:
     rois: list[str]
     hashes: InputHashes
     first: Volume | None = None
+    series_uids: tuple[str, ...] = ()
 
 
 def open_case(
@@ -95,7 +97,7 @@ def open_case(
     hashes = InputHashes(case.paths)
     with clock("read"):
         reporter.progress("read", 0, 1)
-        volumes, grid, undo = _read(case, reporter)
+        volumes, grid, undo, series_uids = _read(case, bundle, reporter)
         check_modality(volumes, bundle)
         reporter.progress("read", 1, 1)
     check_depth(volumes[0], plan)
@@ -108,7 +110,7 @@ def open_case(
     # Without `keep_image` only what the network sees stays in memory.
     first = volumes[0] if keep_image else None
     texts = [one.text for one in rois]
-    return OpenCase(grid, volumes[0].grid, undo, jobs, texts, hashes, first)
+    return OpenCase(grid, volumes[0].grid, undo, jobs, texts, hashes, first, series_uids)
 
 
 def parse_rois(roi: Any, bundle: Bundle) -> list[Roi]:
@@ -116,12 +118,19 @@ def parse_rois(roi: Any, bundle: Bundle) -> list[Roi]:
     return [parse_roi(one, _box_names(bundle)) for one in _several(roi)]
 
 
-def _read(case: InputCase, reporter: Reporter) -> tuple[list[Volume], Grid, Undo]:
-    """The channels in canonical orientation, the input's own grid and the way back to it."""
-    volumes = read_channels(case.paths, reporter=reporter)
-    grid = volumes[0].grid
+def _read(
+    case: InputCase, bundle: Bundle, reporter: Reporter
+) -> tuple[list[Volume], Grid, Undo, tuple[str, ...]]:
+    """The channels in canonical orientation, the input's own grid, the way back, series' UIDs."""
+    volumes = read_channels(
+        case.paths,
+        series=case.series or None,
+        modality=str(bundle.model.get("modality") or ""),
+        reporter=reporter,
+    )
+    grid, uids = volumes[0].grid, tuple(volume.series_uid for volume in volumes)
     turned = [to_canonical(Volume(volume.array, grid, volume.name)) for volume in volumes]
-    return [volume for volume, _ in turned], grid, turned[0][1]
+    return [volume for volume, _ in turned], grid, turned[0][1], uids
 
 
 def _load_runtime() -> None:

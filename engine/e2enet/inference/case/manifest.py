@@ -28,7 +28,8 @@ SCHEMA_VERSION = 1
 class InputHashes:
     """SHA-256 of the inputs, computed beside other work (hashing lets other threads run).
 
-    A folder's hash is that of the names and hashes of its files, in the order of their names.
+    A folder's hash is that of the names and hashes of its files and those in folders below it, in
+    the order of their names.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -44,10 +45,10 @@ def describe_input(path: Path) -> dict[str, Any]:
     """Path, size and SHA-256 of a file or folder."""
     if not path.is_dir():
         return {"path": os.fspath(path), "bytes": path.stat().st_size, "sha256": sha256(path)}
-    files = sorted(file for file in path.iterdir() if file.is_file())
+    files = sorted(file for file in path.rglob("*") if file.is_file())
     digest = hashlib.sha256()
     for file in files:
-        digest.update(f"{file.name} {sha256(file)}\n".encode())
+        digest.update(f"{file.relative_to(path).as_posix()} {sha256(file)}\n".encode())
     return {
         "path": os.fspath(path),
         "files": len(files),
@@ -69,6 +70,7 @@ def make_manifest(
     warnings: list[dict[str, str]],
     doubts: Sequence[Doubt],
     hashes: InputHashes,
+    series_uids: Sequence[str],
 ) -> dict[str, Any]:
     """The manifest of one case, ready for JSON; times are filled in by the caller."""
     import numpy as np
@@ -81,7 +83,10 @@ def make_manifest(
         "schema_version": SCHEMA_VERSION,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "case": case.name,
-        "inputs": hashes(),
+        "inputs": [
+            {**described, **({"series_uid": uid} if uid else {})}
+            for described, uid in zip(hashes(), series_uids, strict=True)
+        ],
         "grid": {
             "size_xyz": list(grid.size_xyz),
             "spacing_xyz_mm": list(grid.spacing_xyz),

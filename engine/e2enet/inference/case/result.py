@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,17 +60,17 @@ class Outputs:
     probabilities: Path
 
     @classmethod
-    def of(cls, output: str | os.PathLike[str]) -> Outputs:
+    def of(cls, output: str | os.PathLike[str], endings: tuple[str, ...] = WRITABLE) -> Outputs:
         """Names beside OUTPUT.
 
         Raises:
             BadInput: OUTPUT's ending is no image format that is written.
         """
         path = Path(output)
-        if path.is_dir() or not path.name.lower().endswith(WRITABLE):
+        if path.is_dir() or not path.name.lower().endswith(endings):
             raise BadInput(
                 f"{path} is no name for a segmentation.",
-                help=f"Choose a file name that ends in one of {', '.join(WRITABLE)}.",
+                help=f"Choose a file name that ends in one of {', '.join(endings)}.",
                 code="output-format",
             )
         stem = image_stem(path)
@@ -155,10 +155,15 @@ class Result:
         Raises:
             BadInput: It cannot be written; then nothing has changed.
         """
-        outputs = Outputs.of(output)
+        return self.save_as(
+            Outputs.of(output), lambda path: write_label(path, self.label, self.grid)
+        )
+
+    def save_as(self, outputs: Outputs, write: Callable[[Path], None]) -> Outputs:
+        """As `save`, with the label map written by `write`."""
         folder = outputs.segmentation.parent
         with output_errors(outputs.segmentation), scratch_folder(folder) as scratch:
-            write_label(scratch / outputs.segmentation.name, self.label, self.grid)
+            write(scratch / outputs.segmentation.name)
             self._write_volumes(scratch / outputs.volumes.name)
             self._write_manifest(scratch / outputs.manifest.name)
             if self.probabilities is not None:

@@ -34,7 +34,7 @@ class Masks:
     organs: bool
 
     def __call__(self) -> sitk.Image:
-        image = open_image(self.images)
+        image = open_image(self.images).image
         slices, masks = files(self.images, "*.dcm"), files(self.masks, "*.png")
         if not len(slices) == len(masks) == image.GetSize()[2]:
             raise BadInput(

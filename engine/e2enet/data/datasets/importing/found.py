@@ -63,7 +63,7 @@ class Image:
 
     def __call__(self) -> sitk.Image:
         if self.volume is None:
-            return open_image(self.path)
+            return open_image(self.path).image
         reader = sitk.ImageFileReader()
         reader.SetFileName(str(self.path))
         try:

@@ -1,0 +1,1 @@
+"""DICOM SEG: segmentations for archives and viewers of the hospital."""

@@ -1,0 +1,169 @@
+"""From a DICOM series and a model to a DICOM SEG, or from a label map that was made before."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from e2enet.bundle.description import read_label
+from e2enet.data.images.dicom.headers import read_header
+from e2enet.data.images.dicom.stacking import source_files
+from e2enet.data.images.dicom.zipped import is_zip
+from e2enet.data.images.naming import image_stem
+from e2enet.data.images.volume import read_label as read_label_map
+from e2enet.events import BadInput
+from e2enet.extras import need_package
+from e2enet.files import check_writable, output_errors, replacing
+from e2enet.inference.case.result import Outputs, Result
+from e2enet.inference.segmenter import segment
+
+if TYPE_CHECKING:
+    from e2enet.interop.dicom.seg import Algorithm, Structure
+
+ENDING = ".dcm"
+PathLike = str | os.PathLike[str]
+
+
+def segment_to_seg(
+    inputs: PathLike | Sequence[PathLike],
+    model: Any,
+    output: PathLike,
+    *,
+    series: str | Sequence[str] | None = None,
+    **options: Any,
+) -> tuple[Result, Outputs]:
+    """Segment a DICOM series into a DICOM SEG, with volumes and manifest beside it.
+
+    Args:
+        inputs, model, series, options: As `e2enet.inference.segment`.
+        output: A name that ends in .dcm.
+
+    Raises:
+        BadInput: As `segment`; the input is no DICOM, or highdicom is not installed.
+    """
+    paths = [Path(p) for p in ([inputs] if isinstance(inputs, (str, os.PathLike)) else inputs)]
+    outputs = Outputs.of(output, (ENDING,))
+    outputs.check(paths)
+    _need()
+    _check_dicom(paths[0])
+    result = segment(paths, model, series=series, **options)
+    source = result.manifest["inputs"][0]
+    model_said = result.manifest["model"]
+
+    def write(path: Path) -> None:
+        chosen = None if paths[0].is_file() and not is_zip(paths[0]) else source["series_uid"]
+        _write(path, result.label, result.grid, result.labels, paths[0], chosen,
+               _algorithm(model_said, edited=False))  # fmt: skip
+
+    return result, result.save_as(outputs, write)
+
+
+def label_map_to_seg(
+    labels: PathLike,
+    source: PathLike,
+    output: PathLike,
+    *,
+    manifest: PathLike | None = None,
+    series: str | None = None,
+) -> Path:
+    """Write a label map that was made before as DICOM SEG.
+
+    Args:
+        labels: The label map, on the grid of the series.
+        source: The DICOM folder, its zip or one file of the series that was segmented.
+        output: A name that ends in .dcm.
+        manifest: The record of the run, with names, codes and model; by default the one beside the
+            label map. `"edited": true` in it says that a person changed the result.
+        series: Which series of a folder or zip.
+
+    Raises:
+        BadInput: The source is no DICOM or lies elsewhere, or a value of the label map is not in
+            the manifest.
+    """
+    target = Path(output)
+    if not target.name.lower().endswith(ENDING):
+        raise BadInput(
+            f"{target} is no name for a DICOM SEG.",
+            help=f"Choose a file name that ends in {ENDING}.",
+            code="output-format",
+        )
+    check_writable(target)
+    _need()
+    _check_dicom(Path(source))
+    path = Path(labels)
+    record = Path(manifest) if manifest else path.with_name(f"{image_stem(path)}.manifest.json")
+    structures, made_by = _read_manifest(record)
+    volume = read_label_map(path)
+    unknown = set(np.unique(volume.array).tolist()) - {0, *(one.value for one in structures)}
+    if unknown:
+        raise BadInput(
+            f"{path.name} holds the label {min(unknown)}, which {record.name} does not name.",
+            help="Give the manifest of the run that made it.",
+            code="unknown-label",
+        )
+    with output_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(target, ENDING) as temporary:
+            _write(temporary, volume.array, volume.grid, structures, Path(source), series, made_by)
+    return target
+
+
+def _need() -> None:
+    need_package("highdicom", "dicom", "Writing DICOM SEG")
+
+
+def _check_dicom(path: Path) -> None:
+    if path.is_file() and not is_zip(path) and read_header(path) is None:
+        raise BadInput(
+            f"{path.name} is no DICOM image, so that no DICOM SEG can refer to it.",
+            help="Give the DICOM series, or choose an output that ends in .nii.gz.",
+            code="not-dicom",
+        )
+
+
+def _write(
+    path: Path,
+    label: Any,
+    grid: Any,
+    structures: Sequence[Structure],
+    source: Path,
+    series: str | None,
+    algorithm: Algorithm,
+) -> None:
+    from e2enet.interop.dicom.seg import make_seg
+
+    with source_files(source, series) as files:
+        made = make_seg(label, grid, structures, files=files, algorithm=algorithm)
+    made.save_as(path)
+
+
+def _read_manifest(path: Path) -> tuple[list[Structure], Algorithm]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        structures: list[Structure] = [read_label(entry) for entry in content["labels"]]
+        return structures, _algorithm(content["model"], edited=bool(content.get("edited")))
+    except FileNotFoundError:
+        raise BadInput(
+            f"{path} does not exist.",
+            help="Name the manifest of the run that made the label map.",
+            code="missing-file",
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadInput(
+            f"{path.name} is no manifest of a segmentation: {error!r}.",
+            help="Name the .manifest.json that lies beside a result.",
+            code="bad-manifest",
+        ) from error
+
+
+def _algorithm(model: Mapping[str, Any], *, edited: bool) -> Algorithm:
+    from e2enet.interop.dicom.seg import Algorithm
+
+    name = str(model["name"])
+    title = str(model.get("title") or name)
+    return Algorithm(name, title, str(model.get("weights_sha256") or ""), edited)
