@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from e2enet.runtime.kernels import convolution
 from e2enet.runtime.kernels.accumulation import WIDE
 from e2enet.runtime.kernels.layers import conv_lists
+from e2enet.runtime.kernels.memory import identity
+from e2enet.runtime.kernels.records import Source, Target
 from e2enet.runtime.kernels.winograd import TILE, plane_matrix, transform_kernels
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,12 +18,12 @@ from ..maps import Laid, activated, made_affine
 
 
 def wanted_maps(
-    maps: np.ndarray, weight: np.ndarray, delays: np.ndarray, stride: tuple[int, int, int]
+    maps: np.ndarray, weight: np.ndarray, shifts: np.ndarray, stride: tuple[int, int, int]
 ) -> np.ndarray:
     """(C, D, H, W) -> (O, D', H', W'): shift, then a (1, 3, 3) convolution."""
     moved = np.zeros_like(maps)
     depth = maps.shape[1]
-    for channel, delay in enumerate(delays):
+    for channel, delay in enumerate(shifts):
         for d in range(max(0, delay), min(depth, depth + delay)):
             moved[channel, d] = maps[channel, d - delay]
     slices = torch.from_numpy(moved[:, :: stride[0]].swapaxes(0, 1).copy())
@@ -57,13 +59,13 @@ def test_equals_the_direct_sum(
     lists = conv_lists(live, needed)
     values = random.normal(size=(inputs, *shape)).astype(np.float32)
     affine = made_affine(random, inputs)
-    delays = random.integers(-reach, reach + 1, inputs)
-    wanted = wanted_maps(activated(values, affine), weight, delays, stride)
+    shifts = random.integers(-reach, reach + 1, inputs)
+    wanted = wanted_maps(activated(values, affine), weight, shifts, stride)
 
     source = Laid.of(values)
     target = Laid.room(len(lists.written), wanted.shape[1:])
     kernels = lists.kernels(weight)
-    factors = np.full(36 * kernels.shape[1], np.nan, np.float32)
+    factors = np.full((36, kernels.shape[1]), np.nan, np.float32)
     transform_kernels((0, kernels.shape[1] // 16), plane_matrix(), kernels, factors)
     scratch = convolution.scratch(len(lists.read), len(lists.written))
     for one in scratch[:4]:
@@ -79,9 +81,10 @@ def test_equals_the_direct_sum(
         for portion in [(0, blocks // 2), (blocks // 2, blocks)]:
             convolution.convolve(
                 portion, (first, last - first, depth, height, width), stride,
-                source.addresses[lists.read], delays[lists.read], affine[lists.read],
-                lists.grouped, lists.inputs, lists.begins, factors, kernels.shape[1],
-                target.addresses, np.zeros(len(lists.written), np.int64), out_depth, sums, scratch,
+                Source(source.addresses[lists.read], affine[lists.read]), shifts[lists.read],
+                lists.live, lists.grouped, factors,
+                Target(target.addresses, np.zeros(len(lists.written), np.int64), out_depth),
+                sums, scratch,
             )  # fmt: skip
 
     found = np.array(target.maps).reshape(len(lists.written), *wanted.shape[1:])
@@ -99,17 +102,15 @@ def test_moved_maps_lose_the_slices_that_leave() -> None:
     weight = random.normal(size=(3, 2, 3, 3)).astype(np.float32)
     lists = conv_lists(np.ones((3, 2), bool), np.ones(3, bool))
     values = random.normal(size=(2, 4, 6, 20)).astype(np.float32)
-    affine = np.array([[1, 0, 1]] * 2, np.float32)
     source, target = Laid.of(values), Laid.room(3, (4, 6, 20), 5.0)
     kernels = lists.kernels(weight)
-    factors = np.zeros(36 * kernels.shape[1], np.float32)
+    factors = np.zeros((36, kernels.shape[1]), np.float32)
     transform_kernels((0, kernels.shape[1] // 16), plane_matrix(), kernels, factors)
     moves = np.array([-1, 0, 2])
     convolution.convolve(
-        (0, -(-4 * 2 * 5 // WIDE)), (0, 4, 4, 6, 20), (1, 1, 1), source.addresses,
-        np.zeros(2, np.int64), affine, lists.grouped, lists.inputs, lists.begins, factors,
-        kernels.shape[1], target.addresses, moves, 4, np.zeros((3, 2)),
-        convolution.scratch(2, 3),
+        (0, -(-4 * 2 * 5 // WIDE)), (0, 4, 4, 6, 20), (1, 1, 1),
+        Source(source.addresses, identity(2)), np.zeros(2, np.int64), lists.live, lists.grouped,
+        factors, Target(target.addresses, moves, 4), np.zeros((3, 2)), convolution.scratch(2, 3),
     )  # fmt: skip
     target.assert_gaps_untouched()
     wanted = wanted_maps(values.astype(float), weight, np.zeros(2, int), (1, 1, 1))

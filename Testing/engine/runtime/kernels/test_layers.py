@@ -28,12 +28,12 @@ def test_convolution(outputs: int, inputs: int, density: float, seed: int) -> No
     again = np.zeros_like(weight)
     for number, output in enumerate(lists.written):
         group = number // BLOCK if lists.grouped else number
-        for n in range(lists.begins[group], lists.begins[group + 1]):
+        for n in range(lists.live.begins[group], lists.live.begins[group + 1]):
             factor = BLOCK * n + number % BLOCK if lists.grouped else n
-            again[output, lists.read[lists.inputs[n]]] += kernels[:, factor].reshape(3, 3)
+            again[output, lists.read[lists.live.maps[n]]] += kernels[:, factor].reshape(3, 3)
     np.testing.assert_array_equal(again, weight * needed[:, None, None, None])
     if not lists.grouped:
-        assert not (np.diff(lists.begins) % 2).any()
+        assert not (np.diff(lists.live.begins) % 2).any()
 
 
 def test_neighbours_with_the_same_inputs_are_taken_together() -> None:
@@ -68,7 +68,7 @@ def test_points(
         for place in range(places):
             row = number * rows + place
             group = row // BLOCK
-            for n in range(layer.begins[group], layer.begins[group + 1]):
-                again[layer.read[layer.inputs[n]], output, place] += factors[n, row % BLOCK]
+            for n in range(layer.live.begins[group], layer.live.begins[group + 1]):
+                again[layer.read[layer.live.maps[n]], output, place] += factors[n, row % BLOCK]
     wanted = weight.reshape(inputs, outputs, places) * needed[:, None]
     np.testing.assert_array_equal(again, wanted)

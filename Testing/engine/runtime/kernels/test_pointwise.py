@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from e2enet.runtime.kernels import pointwise
 from e2enet.runtime.kernels.accumulation import PITCH
 from e2enet.runtime.kernels.layers import point_layer
+from e2enet.runtime.kernels.records import Source
 from e2enet.runtime.kernels.vectors import SLACK
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -58,9 +59,9 @@ def test_transposed_convolution(
     blocks = -(-(depth - first) * height * width // PITCH)
     for portion in [(blocks // 2, blocks), (0, blocks // 2)]:
         pointwise.expand(
-            portion, (first, depth - first, height, width), box, source.addresses[layer.read],
-            affine[layer.read], layer.inputs, layer.begins, layer.factors, target.addresses,
-            scratch,
+            portion, (first, depth - first, height, width), box,
+            Source(source.addresses[layer.read], affine[layer.read]), layer.live, layer.factors,
+            target.addresses, scratch,
         )  # fmt: skip
     target.assert_gaps_untouched()
     for number, output in enumerate(layer.written):
@@ -87,7 +88,12 @@ def test_pooling(
     planes = maps * shape[0]
     for portion in [(planes // 2, planes), (0, planes // 2)]:
         pointwise.pool(
-            portion, (shape[0], *whole[1:]), box, source.addresses, affine, target.addresses, line
+            portion,
+            (shape[0], *whole[1:]),
+            box,
+            Source(source.addresses, affine),
+            target.addresses,
+            line,
         )
     np.testing.assert_allclose(np.array(target.maps), wanted, atol=1e-5)
     target.assert_gaps_untouched()

@@ -3,8 +3,8 @@
 Work is cut into blocks of WIDE output tiles of 4 x 4 voxels, lanes of a vector being neighbouring
 tiles. For a block every input map is read once: from the slice its depth-shift says, through the
 norm and the leaky ReLU that its producer left to its readers, into the transformed domain
-(`winograd`). There the live connections are summed (`products`), and each output map comes back and
-is written once. The concatenation, the shifted and the normalised maps are never in memory.
+(`winograd`). There the live connections are summed (`accumulation`), and each output map comes back
+and is written once. The concatenation, the shifted and the normalised maps are never in memory.
 """
 
 from __future__ import annotations
@@ -165,22 +165,21 @@ def convolve(
     blocks,  # (first, last) of this thread
     shape,  # first slice, slices of this part, input depth, H, W
     stride,  # (D, H, W)
-    addresses,  # of slice 0 of every input map
-    delays,  # depth-shift of every input map in slices
-    affine,  # (input maps, 3) norm's scale and shift, slope of the activation
+    source,  # Source
+    shifts,  # depth-shift of every input map in slices
+    lists,  # Lists of the output maps
     grouped,  # whether BLOCK output maps share a list
-    inputs,  # live input maps, list by list
-    begins,  # where each list begins, and the end
-    factors,  # their transformed kernels, plane by plane
-    live,  # factors of a plane
-    outputs,  # address of every output map
-    moves,  # slices by which every output map is moved; what leaves its depth is dropped
-    out_depth,
+    factors,  # (planes, live) transformed kernels
+    target,  # Target
     sums,  # (output maps, 2) of this thread: sum and sum of squares
     scratch,
 ):
     """Compute the tiles of some blocks of a part of the slices."""
-    maps, products, rows, line, runs = scratch
+    maps, transformed, rows, line, runs = scratch
+    addresses, affine = source
+    inputs, begins = lists
+    outputs, moves, out_depth = target
+    live, factors = factors.shape[1], factors.reshape(-1)
     first_slice, slices, depth, height, width = shape
     step, step_h, step_w = stride
     tile_rows, tile_columns = -(-height // TILE), -(-width // TILE)
@@ -194,7 +193,7 @@ def convolve(
         )
         for c in range(len(addresses)):
             rows_to_points(
-                runs, count, rows, addresses[c], depth, height, width, step, delays[c],
+                runs, count, rows, addresses[c], depth, height, width, step, shifts[c],
                 affine[c, 0], affine[c, 1], affine[c, 2],
             )  # fmt: skip
             columns_to_points(rows, maps, c * PITCH, pitch)
@@ -204,7 +203,7 @@ def convolve(
                 for group in range(len(begins) - 1):
                     shared(
                         maps, at, factors, plane * live, inputs, begins[group],
-                        begins[group + 1], products, (BLOCK * group * PLANES + plane) * WIDE,
+                        begins[group + 1], transformed, (BLOCK * group * PLANES + plane) * WIDE,
                         PLANES * WIDE,
                     )  # fmt: skip
         else:
@@ -212,10 +211,10 @@ def convolve(
                 for output in range(len(outputs)):
                     single(
                         maps, pair * pitch, factors, 2 * pair * live, live, inputs, begins[output],
-                        begins[output + 1], products, (output * PLANES + 2 * pair) * WIDE,
+                        begins[output + 1], transformed, (output * PLANES + 2 * pair) * WIDE,
                     )  # fmt: skip
         for output in range(len(outputs)):
-            _columns_from_points(products, output * PLANES * WIDE, rows)
+            _columns_from_points(transformed, output * PLANES * WIDE, rows)
             _write(
                 runs,
                 count,

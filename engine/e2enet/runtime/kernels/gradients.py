@@ -47,7 +47,6 @@ _BOX = PITCH + 16  # lanes of a place; runs are written in whole vectors and may
 
 _A, _A3, _B, _B3 = (np.float32(v) for v in (A, A**3, B, B**3))
 _A2, _B2 = np.float32(A * A), np.float32(B * B)
-_ONE = np.float32(1)
 
 
 def scratch(maps: int, outputs: int) -> tuple[np.ndarray, ...]:
@@ -153,16 +152,17 @@ def _flush(waiting, sums, at):
 def kernel_gradients(
     blocks,  # (first, last) of this thread
     shape,  # depth, H, W
-    addresses,  # of slice 0 of every input map
-    delays,  # depth-shift of every input map in slices
+    source,  # Source
+    shifts,  # depth-shift of every input map in slices
     gradients,  # address of slice 0 of every output map's gradient
-    inputs,  # live input maps, list by list, each padded to CHUNK
-    begins,
+    lists,  # Lists of the output maps, each padded to CHUNK
     sums,  # (36 * live) of this thread, live padded to 16
     scratch,
 ):
     """Add the gradients of the transformed live kernels over some blocks of tiles."""
     maps, spread, rows, waiting, runs = scratch
+    addresses, affine = source
+    inputs, begins = lists
     depth, height, width = shape
     tile_rows, tile_columns = -(-height // TILE), -(-width // TILE)
     tiles = depth * tile_rows * tile_columns
@@ -175,8 +175,8 @@ def kernel_gradients(
         count = cut_runs(runs, first, last, tile_rows, tile_columns)
         for c in range(len(addresses)):
             rows_to_points(
-                runs, count, rows, addresses[c], depth, height, width, 1, delays[c],
-                _ONE, ZERO, _ONE,
+                runs, count, rows, addresses[c], depth, height, width, 1, shifts[c],
+                affine[c, 0], affine[c, 1], affine[c, 2],
             )  # fmt: skip
             columns_to_points(rows, maps, c * PITCH, pitch)
         for output in range(len(gradients)):
@@ -218,9 +218,8 @@ def contract(
     box,  # stride (D, H, W)
     addresses,  # of every input map
     gradients,  # address of every output map's gradient
-    outputs,  # live output maps of every input map, list by list
-    begins,
-    factors,  # (live, places) kernels, list by list
+    lists,  # Lists of the input maps
+    factors,  # (live * places) their kernels
     targets,  # address of every input map's gradient
     sums,  # (live * places) of this thread: gradients of the kernels
     scratch,
@@ -230,6 +229,7 @@ def contract(
     Blocks of PITCH input voxels. The gradients of their boxes are read once, place by place.
     """
     (boxes,) = scratch
+    outputs, begins = lists
     depth, height, width = shape
     box_d, box_h, box_w = box
     places = box_d * box_h * box_w

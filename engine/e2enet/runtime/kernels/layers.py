@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from e2enet.runtime.kernels.accumulation import BLOCK
+from e2enet.runtime.kernels.records import Lists
 from e2enet.runtime.kernels.vectors import LANES
 
 # How much faster `shared` multiplies than `single` (56 against 34 GMAC/s on a core of an EPYC with
@@ -23,7 +24,7 @@ class ConvLayer:
         read: Input maps that are read, as numbers in the concatenation, ascending.
         written: Output maps that are computed, in the order of their lists.
         grouped: Whether BLOCK output maps share a list.
-        inputs, begins: As `convolution.convolve` takes them.
+        live: As `convolution.convolve` takes them.
         kernels: (9, factors of a plane, padded to whole vectors), see `winograd`.
         shifts: Depth-shift of each map in `read`, in slices.
         stride: (D, H, W).
@@ -34,8 +35,7 @@ class ConvLayer:
     read: np.ndarray
     written: np.ndarray
     grouped: bool
-    inputs: np.ndarray
-    begins: np.ndarray
+    live: Lists
     kernels: np.ndarray
     shifts: np.ndarray
     stride: tuple[int, int, int]
@@ -50,14 +50,13 @@ class PointLayer:
 
     Attributes:
         read, written: Input maps that are read and output maps that are computed, ascending.
-        inputs, begins, factors: As `pointwise.expand` takes them.
+        live, factors: As `pointwise.expand` takes them.
         box: Stride (D, H, W).
     """
 
     read: np.ndarray
     written: np.ndarray
-    inputs: np.ndarray
-    begins: np.ndarray
+    live: Lists
     factors: np.ndarray
     box: tuple[int, int, int]
 
@@ -67,7 +66,7 @@ class ConvLists:
     """Which live kernels a convolution goes through, and in which order.
 
     Attributes:
-        read, written, grouped, inputs, begins: Of `ConvLayer`.
+        read, written, grouped, live: Of `ConvLayer`.
         places: The kernel of each factor of a plane, as a number in (output, input) and
             outputs * inputs where there is none, padded to whole vectors.
     """
@@ -75,8 +74,7 @@ class ConvLists:
     read: np.ndarray
     written: np.ndarray
     grouped: bool
-    inputs: np.ndarray
-    begins: np.ndarray
+    live: Lists
     places: np.ndarray
 
     def kernels(self, weight: np.ndarray) -> np.ndarray:
@@ -118,10 +116,9 @@ def conv_lists(live: np.ndarray, needed: np.ndarray) -> ConvLists:
             odd = len(inputs) % 2  # `single` takes them by twos
             lists.append(np.pad(inputs, (0, odd)))
             parts.append(np.pad(kernels[inputs], (0, odd), constant_values=nothing))
-    inputs, begins = _joined(lists)
     places = np.concatenate([*parts, np.zeros(0, np.int64)])
     places = np.pad(places, (0, -len(places) % LANES), constant_values=nothing)
-    return ConvLists(read, written, grouped, inputs, begins, places)
+    return ConvLists(read, written, grouped, _joined(lists), places)
 
 
 def point_layer(weight: np.ndarray, box: tuple[int, int, int], needed: np.ndarray) -> PointLayer:
@@ -143,17 +140,15 @@ def point_layer(weight: np.ndarray, box: tuple[int, int, int], needed: np.ndarra
     blocks = rows.reshape(len(read), rows.shape[1] * wide // BLOCK, BLOCK)
     lists = [np.flatnonzero(np.any(blocks[:, n], axis=1)) for n in range(blocks.shape[1])]
     factors = [blocks[inputs, n] for n, inputs in enumerate(lists)]
-    inputs, begins = _joined(lists)
     return PointLayer(
         read,
         written,
-        inputs,
-        begins,
+        _joined(lists),
         np.concatenate([*factors, np.zeros((0, BLOCK), np.float32)]).reshape(-1),
         box,
     )
 
 
-def _joined(lists: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    inputs = np.concatenate([*lists, np.zeros(0, np.int64)]).astype(np.int64)
-    return inputs, np.cumsum([0] + [len(part) for part in lists]).astype(np.int64)
+def _joined(lists: list[np.ndarray]) -> Lists:
+    maps = np.concatenate([*lists, np.zeros(0, np.int64)]).astype(np.int64)
+    return Lists(maps, np.cumsum([0] + [len(part) for part in lists]).astype(np.int64))

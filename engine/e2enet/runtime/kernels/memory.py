@@ -9,7 +9,10 @@ import numpy as np
 
 from e2enet.runtime.kernels.vectors import SLACK
 
-IDENTITY = (1.0, 0.0, 1.0)  # scale, shift and slope that change nothing
+
+def identity(maps: int) -> np.ndarray:
+    """The `affine` of a `Source` that changes nothing."""
+    return np.tile(np.array((1, 0, 1), np.float32), (maps, 1))
 
 
 def aligned(size: int) -> np.ndarray:
@@ -63,7 +66,7 @@ class Maps:
         depth, height, width = shape
         region = depth if region is None else region
         floats = (len(kept) if room is None else room) * pitch(region * height * width)
-        affine = np.full((len(kept), 3), IDENTITY, np.float32)
+        affine = identity(len(kept))
         buffer = arena.take(floats + 2 * SLACK)
         return cls(buffer, kept, (depth, height, width), affine, region, origin)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from e2enet.runtime.kernels.accumulation import ZERO
@@ -17,6 +19,20 @@ from e2enet.runtime.kernels.vectors import (
     total,
     where_positive,
 )
+
+
+class Undo(NamedTuple):
+    """How what was before the norm is told from a map.
+
+    Attributes:
+        signs: (maps, 2) scale and shift to what the activation bends at zero.
+        normal: (maps, 3) factor below zero, then scale and shift to zero mean and unit variance.
+        gains: (maps, 2) scale of the norm, slope of the activation.
+    """
+
+    signs: np.ndarray
+    normal: np.ndarray
+    gains: np.ndarray
 
 
 @kernel
@@ -45,9 +61,7 @@ def norm_gradients(
     maps,  # (first, last) of this thread
     voxels,
     addresses,  # of every map, before the norm or behind the activation
-    signs,  # (maps, 2) scale and shift to what the activation bends at zero
-    normal,  # (maps, 3) factor below zero, then scale and shift to zero mean and unit variance
-    gains,  # (maps, 2) scale of the norm, slope of the activation
+    undo,  # Undo
     upstream,  # address of every gradient behind the activation
     outputs,  # address of every gradient before the norm
     sums,  # (maps, 2) gradients of the norm's weight and bias
@@ -58,6 +72,7 @@ def norm_gradients(
     (S. Rota Bulo et al., In-Place Activated BatchNorm, CVPR 2018), so that one map is kept, not
     two.
     """
+    signs, normal, gains = undo
     for c in range(maps[0], maps[1]):
         sign, bend, slope = signs[c, 0], signs[c, 1], gains[c, 1]
         low, inverse, centre = normal[c, 0], normal[c, 1], normal[c, 2]

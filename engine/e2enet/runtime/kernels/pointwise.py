@@ -32,10 +32,10 @@ from e2enet.runtime.kernels.vectors import (
 
 
 def scratch(layers: Sequence[PointLayer]) -> tuple[np.ndarray, ...]:
-    """What one thread needs for any of them: activated inputs, products, a row of voxels."""
+    """What one thread needs for any of them: activated inputs, sums, a row of voxels."""
     return (
         aligned(max(len(layer.read) for layer in layers) * PITCH + SLACK),
-        aligned(max(len(layer.begins) for layer in layers) * BLOCK * PITCH + SLACK),
+        aligned(max(len(layer.live.begins) for layer in layers) * BLOCK * PITCH + SLACK),
         aligned(max(layer.box[2] for layer in layers) * PITCH + SLACK),
     )
 
@@ -64,10 +64,8 @@ def expand(
     blocks,  # (first, last) of this thread
     shape,  # first input slice, slices, H, W of the input
     box,  # stride (D, H, W)
-    addresses,  # of slice 0 of every input map
-    affine,  # (input maps, 3) norm's scale and shift, slope of the activation
-    inputs,  # live input maps of each group of BLOCK rows
-    begins,
+    source,  # Source
+    lists,  # Lists of each group of BLOCK rows
     factors,
     outputs,  # address of every output map, of the slice that input slice 0 would make
     scratch,
@@ -77,7 +75,9 @@ def expand(
     A row of the product is an (output map, place in the box), padded to whole groups a map unless
     the box is a single voxel.
     """
-    maps, products, line = scratch
+    maps, sums, line = scratch
+    addresses, affine = source
+    inputs, begins = lists
     first_slice, slices, height, width = shape
     box_d, box_h, box_w = box
     places = box_d * box_h * box_w
@@ -90,15 +90,15 @@ def expand(
         for c in range(len(addresses)):
             scale, shift = splat(affine[c, 0]), splat(affine[c, 1])
             slope = splat(affine[c, 2])
-            source = addresses[c] + 4 * (before + first)
+            address = addresses[c] + 4 * (before + first)
             for k in range(0, length, 16):
-                v = fma(load_at(source + 4 * k), scale, shift)
+                v = fma(load_at(address + 4 * k), scale, shift)
                 store(maps, c * PITCH + k, maximum(v, v * slope))
         for group in range(len(begins) - 1):
             for half in range(0, length, WIDE):
                 shared(
                     maps, half, factors, 0, inputs, begins[group], begins[group + 1],
-                    products, BLOCK * group * PITCH + half, PITCH,
+                    sums, BLOCK * group * PITCH + half, PITCH,
                 )  # fmt: skip
         done = 0
         while done < length:
@@ -113,7 +113,7 @@ def expand(
                         at = (output * rows + (a * box_h + b) * box_w) * PITCH + done
                         row = (d * box_d + a) * height * box_h + h * box_h + b
                         to = outputs[output] + 4 * (row * width * box_w + w * box_w)
-                        _write_row(products, at, box_w, line, count, to)
+                        _write_row(sums, at, box_w, line, count, to)
             done += count
 
 
@@ -122,12 +122,12 @@ def pool(
     planes,  # (first, last) pair of (map, output slice) of this thread
     shape,  # output slices, H, W of the input
     box,  # stride (D, H, W)
-    addresses,  # of every input map
-    affine,  # (input maps, 3) norm's scale and shift, slope of the activation
+    source,  # Source
     outputs,  # address of every output map
     line,
 ):
     """Maximum of each box, after norm and activation."""
+    addresses, affine = source
     depth, height, width = shape
     box_d, box_h, box_w = box
     rows, columns = height // box_h, width // box_w

@@ -2,7 +2,7 @@
 
 A block is WIDE output tiles of 4 x 4 voxels, in the order of slices, rows and columns; lanes of a
 vector are neighbouring tiles. Its input tiles, 6 x 6 and overlapping by two, become 36 planes of
-WIDE lanes for each input map, two planes side by side (`products`).
+WIDE lanes for each input map, two planes side by side (`accumulation`).
 """
 
 from __future__ import annotations
@@ -89,15 +89,18 @@ def _activated_one(address, scale, shift, slope):
 
 
 @part
-def rows_to_points(runs, count, rows, base, depth, height, width, step, delay, scale, shift, slope):
+def rows_to_points(
+    runs, count, rows, base, depth, height, width, step, offset, scale, shift, slope
+):
     """Transform along the rows of the input tiles: rows[6 * row + point][lane].
 
     Norm and activation are applied on the way; what lies outside the volume is zero after them.
+    A slice is read `offset`, the depth-shift of its map, before its place.
     """
     zero = splat(ZERO)
     scales, shifts, slopes = splat(scale), splat(shift), splat(slope)
     for n in range(count):
-        source = runs[n, 0] * step - delay
+        source = runs[n, 0] * step - offset
         column, length, lane = runs[n, 2], runs[n, 3], runs[n, 4]
         for i in range(SIZE):
             row = TILE * runs[n, 1] - 1 + i

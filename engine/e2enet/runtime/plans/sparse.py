@@ -23,6 +23,8 @@ from e2enet.runtime.kernels import convolution, pointwise
 from e2enet.runtime.kernels.accumulation import PITCH, WIDE
 from e2enet.runtime.kernels.layers import ConvLayer, PointLayer, conv_lists, point_layer
 from e2enet.runtime.kernels.memory import Arena, Maps
+from e2enet.runtime.kernels.records import Source, Target
+from e2enet.runtime.kernels.tiles import PLANES
 from e2enet.runtime.kernels.vectors import LANES, SLACK
 from e2enet.runtime.kernels.winograd import TILE, plane_matrix, transform_kernels
 from e2enet.runtime.kernels.workers import LEAST_BLOCKS, LEAST_COLUMNS, Work, Workers
@@ -193,6 +195,7 @@ class SparsePlan:
         depth, height, width = sources[0][0].shape
         out, parts = place
         outputs = out.addresses(layer.written)
+        target = Target(outputs, np.zeros(len(outputs), np.int64), depth)
         sums = np.zeros((self._workers.portions, len(layer.written), 2))
         reach = self._reach
         # Transformed kernels are four times as large as kernels, so they exist while they are used.
@@ -212,10 +215,8 @@ class SparsePlan:
             affine = np.concatenate([maps.affines(channels) for maps, channels in read])
             tiles = (stop - first) * -(-height // TILE) * -(-width // TILE)
             shape = (first, stop - first, depth, height, width)
-
-            work = functools.partial(
-                self._tiles, layer, factors, shape, addresses, affine, outputs, sums
-            )
+            source = Source(addresses, affine)
+            work = functools.partial(self._tiles, layer, factors, shape, source, target, sums)
             self._share(-(-tiles // WIDE), work, least=LEAST_BLOCKS)
             if up is not None:
                 self._free(made)
@@ -235,18 +236,16 @@ class SparsePlan:
         layer: ConvLayer,
         factors: np.ndarray,
         shape: tuple[int, ...],
-        addresses: np.ndarray,
-        affine: np.ndarray,
-        outputs: np.ndarray,
+        source: Source,
+        target: Target,
         sums: np.ndarray,
         blocks: tuple[int, int],
         thread: int,
         number: int,
     ) -> None:
         convolution.convolve(
-            blocks, shape, layer.stride, addresses, layer.shifts, affine, layer.grouped,
-            layer.inputs, layer.begins, factors, layer.kernels.shape[1], outputs,
-            np.zeros(len(outputs), np.int64), shape[2], sums[number], self._conv_scratch[thread],
+            blocks, shape, layer.stride, source, layer.shifts, layer.live, layer.grouped,
+            factors.reshape(PLANES, -1), target, sums[number], self._conv_scratch[thread],
         )  # fmt: skip
 
     def _place(
@@ -319,7 +318,7 @@ class SparsePlan:
     def _point(
         self, layer: PointLayer, x: Maps, outputs: np.ndarray, shape: tuple[int, ...]
     ) -> None:
-        addresses, affine = x.addresses(layer.read), x.affines(layer.read)
+        source = Source(x.addresses(layer.read), x.affines(layer.read))
         scratch = self._point_scratch
         self._share(
             -(-shape[1] * shape[2] * shape[3] // PITCH),
@@ -327,10 +326,8 @@ class SparsePlan:
                 blocks,
                 shape,
                 layer.box,
-                addresses,
-                affine,
-                layer.inputs,
-                layer.begins,
+                source,
+                layer.live,
                 layer.factors,
                 outputs,
                 scratch[thread],
@@ -340,7 +337,7 @@ class SparsePlan:
     def _pool_down(self, x: Maps, channels: np.ndarray, box: tuple[int, int, int]) -> Maps:
         shape = tuple(n // s for n, s in zip(x.shape, box, strict=True))
         out = Maps.make(self._arena, channels, shape)
-        addresses, affine = x.addresses(channels), x.affines(channels)
+        source = Source(x.addresses(channels), x.affines(channels))
         outputs = out.addresses(channels)
         self._share(
             len(channels) * shape[0],
@@ -348,8 +345,7 @@ class SparsePlan:
                 planes,
                 (shape[0], x.shape[1], x.shape[2]),
                 box,
-                addresses,
-                affine,
+                source,
                 outputs,
                 np.empty(x.shape[2] + SLACK, np.float32),
             ),
@@ -373,7 +369,7 @@ def _conv_layer(
         shifts[start:stop] = shift
     norm = np.stack([weights[f"{layer.norm}.weight"], weights[f"{layer.norm}.bias"]], axis=1)
     return ConvLayer(
-        lists.read, lists.written, lists.grouped, lists.inputs, lists.begins,
+        lists.read, lists.written, lists.grouped, lists.live,
         lists.kernels(weights[layer.weight][:, :, 0]), shifts[lists.read], layer.stride,
         norm[lists.written], NORM_EPS, LEAKY_SLOPE,
     )  # fmt: skip

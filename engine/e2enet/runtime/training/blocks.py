@@ -18,14 +18,16 @@ from e2enet.runtime.kernels import convolution, gradients
 from e2enet.runtime.kernels import normalisation as normalising
 from e2enet.runtime.kernels.accumulation import WIDE
 from e2enet.runtime.kernels.layers import ConvLists, conv_lists
-from e2enet.runtime.kernels.memory import IDENTITY
+from e2enet.runtime.kernels.memory import identity
+from e2enet.runtime.kernels.records import Lists, Source, Target
+from e2enet.runtime.kernels.tiles import PLANES
 from e2enet.runtime.kernels.vectors import LANES
 from e2enet.runtime.kernels.winograd import TILE, plane_matrix, transform_kernels
 from e2enet.runtime.kernels.workers import LEAST_BLOCKS, LEAST_COLUMNS, LEAST_VOXELS, Workers
 from e2enet.runtime.training.tensors import addresses, planar, readable
 
 _MATRIX = plane_matrix()
-_TURNED = torch.from_numpy(plane_matrix().T.copy())  # from transformed kernels back to kernels
+_BACK = torch.from_numpy(plane_matrix().T.copy())  # from transformed kernels back to kernels
 
 
 class _Structure:
@@ -70,9 +72,8 @@ class _Structure:
             begins.append(begins[-1] + len(listed) + padding)
         joined = np.concatenate(places)
         joined = np.pad(joined, (0, -len(joined) % LANES), constant_values=nothing)
-        return _KernelLists(
-            np.concatenate(inputs).astype(np.int64), np.array(begins, np.int64), joined
-        )
+        lists = Lists(np.concatenate(inputs).astype(np.int64), np.array(begins, np.int64))
+        return _KernelLists(lists, joined)
 
 
 @dataclass(frozen=True)
@@ -80,12 +81,11 @@ class _KernelLists:
     """For `gradients.kernel_gradients`, over the maps of `forward.read`.
 
     Attributes:
-        inputs, begins: Of each output map.
+        live: Of each output map.
         places: (live padded,) kernel of each of its sums, as in `ConvLists`.
     """
 
-    inputs: np.ndarray
-    begins: np.ndarray
+    live: Lists
     places: np.ndarray
 
 
@@ -135,8 +135,7 @@ class SparseBlock:
         weight: np.ndarray,
         inputs: np.ndarray,
         shifts: np.ndarray,
-        outputs: np.ndarray,
-        output_shifts: np.ndarray,
+        target: Target,
         size: tuple[int, ...],
     ) -> np.ndarray:
         """Run the kernel over a sample; returns sum and sum of squares of what was written.
@@ -144,28 +143,27 @@ class SparseBlock:
         Args:
             lists, weight: (output, input, 3, 3) and the lists of its live kernels.
             inputs, shifts: Address and depth-shift of every map of `lists.read`.
-            outputs, output_shifts: Address and shift of every map of `lists.written`.
+            target: The maps of `lists.written`.
             size: (D, H, W).
         """
         depth, height, width = size
         kernels = lists.kernels(weight)
-        factors = np.empty(4 * kernels.size, np.float32)
+        factors = np.empty((PLANES, kernels.shape[1]), np.float32)
         share = self.workers.share
         share(
             kernels.shape[1] // LANES,
             lambda columns, *_: transform_kernels(columns, _MATRIX, kernels, factors),
             least=LEAST_COLUMNS,
         )
-        affine = np.tile(np.array(IDENTITY, np.float32), (len(inputs), 1))
-        sums = np.zeros((self.workers.portions, len(outputs), 2))
-        scratch = self._scratch(convolution.scratch, len(inputs), len(outputs))
+        source = Source(inputs, identity(len(inputs)))
+        sums = np.zeros((self.workers.portions, len(target.addresses), 2))
+        scratch = self._scratch(convolution.scratch, len(inputs), len(target.addresses))
         tiles = depth * -(-height // TILE) * -(-width // TILE)
         share(
             -(-tiles // WIDE),
             lambda blocks, thread, number: convolution.convolve(
-                blocks, (0, depth, depth, height, width), (1, 1, 1), inputs, shifts, affine,
-                lists.grouped, lists.inputs, lists.begins, factors, kernels.shape[1], outputs,
-                output_shifts, depth, sums[number], scratch[thread],
+                blocks, (0, depth, depth, height, width), (1, 1, 1), source, shifts, lists.live,
+                lists.grouped, factors, target, sums[number], scratch[thread],
             ),
             least=LEAST_BLOCKS,
         )  # fmt: skip
@@ -187,19 +185,19 @@ class SparseBlock:
         threads = min(self.workers.threads, blocks)
         sums = np.zeros((threads, 36 * live), np.float32)
         scratch = self._scratch(gradients.scratch, len(inputs), len(upstream))
-        shifts = self.shifts[lists.forward.read]
+        source, shifts = Source(inputs, identity(len(inputs))), self.shifts[lists.forward.read]
         borders = [blocks * n // threads for n in range(threads + 1)]
         self.workers.share(
             threads,
             lambda portions, thread, _: [
                 gradients.kernel_gradients(
-                    (borders[n], borders[n + 1]), (depth, height, width), inputs, shifts, upstream,
-                    kernels.inputs, kernels.begins, sums[n], scratch[thread],
+                    (borders[n], borders[n + 1]), (depth, height, width), source, shifts, upstream,
+                    kernels.live, sums[n], scratch[thread],
                 )
                 for n in range(*portions)
             ],
         )  # fmt: skip
-        return (_TURNED @ torch.from_numpy(sums.sum(0).reshape(36, live))).T
+        return (_BACK @ torch.from_numpy(sums.sum(0).reshape(36, live))).T
 
 
 class _Convolution(torch.autograd.Function):
@@ -238,7 +236,7 @@ class _Convolution(torch.autograd.Function):
         backward = lists.backward(np.repeat(ctx.needs_input_grad[4:], ctx.widths))
         read, written = backward.read, backward.written
         taps = weight.detach().numpy()[:, :, 0]
-        turned = np.ascontiguousarray(taps.transpose(1, 0, 2, 3)[:, :, ::-1, ::-1])
+        flipped = np.ascontiguousarray(taps.transpose(1, 0, 2, 3)[:, :, ::-1, ::-1])
         grads = [
             planar(*part.shape) if needed else None
             for part, needed in zip(parts, ctx.needs_input_grad[4:], strict=True)
@@ -247,14 +245,14 @@ class _Convolution(torch.autograd.Function):
         kernel_grads = torch.zeros(len(lists.kernels.places), 9)
         dy = planar(outputs, *size)
         for sample, norm in enumerate(ctx.norms):
-            kept, coefficients = z[sample], norm.from_activated()
-            if coefficients is None:  # a map that the norm made constant tells nothing
+            kept, undo = z[sample], norm.from_activated()
+            if undo is None:  # a map that the norm made constant tells nothing
                 again = planar(1, outputs, *size)
                 _convolved(block, lists, weight, [p[sample : sample + 1] for p in parts], again, 0)
-                kept, coefficients = again[0], norm.from_convolved()
+                kept, undo = again[0], norm.from_convolved()
             sums = np.zeros((outputs, 2))
             _each_map(
-                block, normalising.norm_gradients, kept, *coefficients, addresses(grad[sample]),
+                block, normalising.norm_gradients, kept, undo, addresses(grad[sample]),
                 addresses(dy), sums,
             )  # fmt: skip
             norm_grads += sums
@@ -272,8 +270,8 @@ class _Convolution(torch.autograd.Function):
                     ]
                 )
                 block.convolve(
-                    backward, turned, upstream[read], np.zeros(len(read), np.int64),
-                    targets[written], -block.shifts[written], tuple(size),
+                    backward, flipped, upstream[read], np.zeros(len(read), np.int64),
+                    Target(targets[written], -block.shifts[written], size[0]), tuple(size),
                 )  # fmt: skip
         _clear_unwritten(grads, ctx.widths, written, block.shifts)
         grad_weight = torch.zeros(weight.shape[0] * weight.shape[1] + 1, 9)
@@ -306,7 +304,7 @@ def _convolved(
     inputs = np.concatenate([addresses(part[sample]) for part in parts])[read]
     sums = block.convolve(
         lists.forward, weight.detach().numpy()[:, :, 0], inputs, block.shifts[read],
-        addresses(y[sample])[written], np.zeros(len(written), np.int64), size,
+        Target(addresses(y[sample])[written], np.zeros(len(written), np.int64), size[0]), size,
     )  # fmt: skip
     moments = np.zeros((len(weight), 2))
     moments[written] = sums / np.prod(size)
@@ -348,17 +346,17 @@ class _Norm:
     def _gains(self) -> np.ndarray:
         return _columns(self.gamma * self.inverse, self.slope)
 
-    def from_activated(self) -> tuple[np.ndarray, ...] | None:
+    def from_activated(self) -> normalising.Undo | None:
         """What `norm_gradients` takes for maps behind the activation, if they tell enough."""
         if (np.abs(self.gamma) < _LEAST_GAIN * (1 + np.abs(self.beta))).any():
             return None
         normal = _columns(1 / self.slope, 1 / self.gamma, -self.beta / self.gamma)
-        return _columns(np.ones(len(self.gamma)), 0), normal, self._gains
+        return normalising.Undo(_columns(np.ones(len(self.gamma)), 0), normal, self._gains)
 
-    def from_convolved(self) -> tuple[np.ndarray, ...]:
+    def from_convolved(self) -> normalising.Undo:
         """What `norm_gradients` takes for maps before the norm."""
         normal = _columns(1, self.inverse, -self.mean * self.inverse)
-        return np.ascontiguousarray(self.affine[:, :2]), normal, self._gains
+        return normalising.Undo(np.ascontiguousarray(self.affine[:, :2]), normal, self._gains)
 
 
 def _columns(*values: Any) -> np.ndarray:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from e2enet.runtime.kernels import gradients, pointwise
-from e2enet.runtime.kernels.memory import IDENTITY
+from e2enet.runtime.kernels.memory import identity
+from e2enet.runtime.kernels.records import Source
 from e2enet.runtime.kernels.vectors import SLACK
 from e2enet.runtime.kernels.workers import Workers
 from e2enet.runtime.training.tensors import addresses, planar, readable
@@ -30,11 +31,11 @@ class _MaxPool(torch.autograd.Function):
         size = [n // s for n, s in zip(x.shape[2:], stride, strict=True)]
         y = planar(*x.shape[:2], *size)
         inputs, outputs = addresses(x.flatten(0, 1)), addresses(y.flatten(0, 1))
-        affine = np.tile(np.array(IDENTITY, np.float32), (len(inputs), 1))
+        source = Source(inputs, identity(len(inputs)))
         workers.share(
             len(inputs) * size[0],
             lambda planes, *_: pointwise.pool(
-                planes, (size[0], height, width), stride, inputs, affine, outputs,
+                planes, (size[0], height, width), stride, source, outputs,
                 np.empty(width + SLACK, np.float32),
             ),
         )  # fmt: skip

@@ -14,7 +14,8 @@ from e2enet.networks.e2enet import UpConv
 from e2enet.runtime.kernels import gradients, pointwise
 from e2enet.runtime.kernels.accumulation import PITCH
 from e2enet.runtime.kernels.layers import PointLayer, point_layer
-from e2enet.runtime.kernels.memory import IDENTITY
+from e2enet.runtime.kernels.memory import identity
+from e2enet.runtime.kernels.records import Lists, Source
 from e2enet.runtime.kernels.workers import Workers
 from e2enet.runtime.training.tensors import addresses, planar, readable
 
@@ -48,26 +49,25 @@ class SparseUp:
     def expand(self, layer: PointLayer, x: Tensor, y: Tensor) -> None:
         """Write the upward maps y of a sample x."""
         inputs, outputs = addresses(x)[layer.read], addresses(y)
-        affine = np.tile(np.array(IDENTITY, np.float32), (len(inputs), 1))
+        source = Source(inputs, identity(len(inputs)))
         scratch = [pointwise.scratch([layer]) for _ in range(self.workers.threads)]
         self.workers.share(
             -(-x[0].numel() // PITCH),
             lambda blocks, thread, _: pointwise.expand(
-                blocks, (0, *x.shape[1:]), layer.box, inputs, affine, layer.inputs, layer.begins,
-                layer.factors, outputs, scratch[thread],
+                blocks, (0, *x.shape[1:]), layer.box, source, layer.live, layer.factors,
+                outputs, scratch[thread],
             ),
         )  # fmt: skip
 
     def contract(
-        self, lists: tuple[np.ndarray, ...], x: Tensor, grad: Tensor, dx: Tensor
+        self, lists: Lists, factors: np.ndarray, x: Tensor, grad: Tensor, dx: Tensor
     ) -> np.ndarray:
         """Write the gradient dx of a sample x; returns the gradients of the factors.
 
         Args:
-            lists: outputs, begins and factors of `gradients.contract`.
+            lists, factors: Of `gradients.contract`.
             x, grad, dx: The sample, the gradient of its upward maps, and of itself.
         """
-        outputs, begins, factors = lists
         box = self.up.stride
         inputs, upstream, targets = addresses(x), addresses(grad), addresses(dx)
         blocks = -(-x[0].numel() // PITCH)
@@ -82,7 +82,7 @@ class SparseUp:
             lambda portions, thread, _: [
                 gradients.contract(
                     (borders[n], borders[n + 1]), tuple(x.shape[1:]), box, inputs, upstream,
-                    outputs, begins, factors, targets, sums[n], scratch[thread],
+                    lists, factors, targets, sums[n], scratch[thread],
                 )
                 for n in range(*portions)
             ],
@@ -118,13 +118,13 @@ class _Expansion(torch.autograd.Function):
         batch, maps = x.shape[:2]
         grad = readable(grad)
         inputs, outputs = (axis.astype(np.int64) for axis in np.nonzero(ctx.mask.numpy()))
-        begins = np.searchsorted(inputs, np.arange(maps + 1))
+        lists = Lists(outputs, np.searchsorted(inputs, np.arange(maps + 1)))
         kernels = weight.detach().numpy()[inputs, outputs]
         factors = np.ascontiguousarray(kernels.reshape(-1))
         dx = planar(*x.shape)
         sums = np.zeros(len(factors), np.float32)
         for sample in range(batch):
-            sums += ctx.up.contract((outputs, begins, factors), x[sample], grad[sample], dx[sample])
+            sums += ctx.up.contract(lists, factors, x[sample], grad[sample], dx[sample])
         grad_weight = torch.zeros_like(weight)
         grad_weight[inputs, outputs] = torch.from_numpy(sums.reshape(kernels.shape))
         return None, grad_weight, dx
