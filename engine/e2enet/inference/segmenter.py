@@ -132,23 +132,25 @@ class Segmenter:
         outputs = Outputs.of(output) if output is not None else None
         if outputs:
             outputs.check(case.paths)
-        heard = Recorder(self._reporter)
+        recorder = Recorder(self._reporter)
         clock = Clock()
         if so_far := (self.bundle.model.get("provenance") or {}).get("unfinished"):
-            heard.warning(
+            recorder.warning(
                 "unfinished-model",
                 f"The training of {self.bundle.name} is not finished: this is its state after "
                 f"epoch {so_far['epoch']} of {so_far['epochs']}.",
             )
         device = choose_device(self._device_name)
         kernels = device == "cpu" and self.runtime == "sparse"
-        opened = open_case(case, self.bundle, roi=roi, reporter=heard, clock=clock, kernels=kernels)
+        opened = open_case(
+            case, self.bundle, roi=roi, reporter=recorder, clock=clock, kernels=kernels
+        )
         if outputs:
             outputs.check_grid(opened.grid)
         grid, canonical_grid, jobs = opened.grid, opened.canonical_grid, opened.jobs
         regions = [job.region for job in jobs]
         with clock("load"):
-            predictor = self._predictor(device, heard)
+            predictor = self._predictor(device, recorder)
         labels = result_labels(regions)
         shape, highest = canonical_grid.shape, max(label.value for label in labels)
         canvas = np.zeros(shape, np.uint8 if highest <= 255 else np.int16)
@@ -156,7 +158,7 @@ class Segmenter:
         if save_probabilities:
             kept = zeros((len(labels), *shape), np.float16, budget=_PROBABILITY_BUDGET)
         with clock("inference"):
-            predict_labels(jobs, predictor, canvas, labels=labels, kept=kept, reporter=heard)
+            predict_labels(jobs, predictor, canvas, labels=labels, kept=kept, reporter=recorder)
         jobs.clear()  # the prepared image is no longer needed
         for value in self.ensemble.keep_largest:
             keep_largest(canvas, value)
@@ -173,11 +175,11 @@ class Segmenter:
                 pairs=self.plan.left_right_pairs,
             )
         else:
-            heard.warning(
+            recorder.warning(
                 "nothing-found", f"None of the model's structures was found in {case.name}."
             )
         if doubts:
-            heard.warning("doubtful-result", sentence(doubts), first=True)
+            recorder.warning("doubtful-result", sentence(doubts), first=True)
         doubted = {value for doubt in doubts for value in doubt.labels}
         found = [
             _measured(label, int(counts[label.value]), grid, doubtful=label.value in doubted)
@@ -195,7 +197,7 @@ class Segmenter:
             grid=grid,
             regions=[region.to_dict(canonical_grid) for region in regions],
             labels=[label.to_dict() for label in found],
-            warnings=heard.warnings,
+            warnings=recorder.warnings,
             doubts=doubts,
             hashes=opened.hashes,
             series_uids=opened.series_uids,
@@ -203,9 +205,9 @@ class Segmenter:
         clock.fill(manifest, started)
         result = Result(opened.undo(canvas), grid, found, manifest, kept, opened.undo)
         if output is not None:
-            heard.progress("write", 0, 1)
+            recorder.progress("write", 0, 1)
             result.save(output)
-            heard.progress("write", 1, 1)
+            recorder.progress("write", 1, 1)
         return result
 
     def options(

@@ -40,7 +40,7 @@ from e2enet.training.run.log import LOG, Logged
 from e2enet.training.run.memory import needed_bytes, patch_workers
 from e2enet.training.run.metadata import load_metadata, merged
 from e2enet.training.run.networks import initial_network
-from e2enet.training.run.preparation import Request, refuse_existing, started_before
+from e2enet.training.run.preparation import TrainingInputs, refuse_existing, started_before
 from e2enet.training.run.presets import Preset, with_preset
 from e2enet.training.run.settings import RUN, Run, is_product
 from e2enet.training.run.summary import summary, warn_of_days
@@ -117,7 +117,7 @@ def train(
             code="bad-setting",
         )
     chosen = torch.device(choose_device(device))
-    request = Request(
+    inputs = TrainingInputs(
         output=Path(os.path.abspath(output)),
         info=read_dataset(dataset),
         source=Bundle.open(base) if base is not None else None,
@@ -131,8 +131,8 @@ def train(
     )
     with ExitStack() as lock:
         if dry_run:
-            return _rehearsed(request, lock, resume=resume)
-        return _carried_out(request, lock, resume=resume)
+            return _rehearsed(inputs, lock, resume=resume)
+        return _carried_out(inputs, lock, resume=resume)
 
 
 def _check_extra() -> None:
@@ -149,7 +149,7 @@ def _check_extra() -> None:
         )
 
 
-def _rehearsed(request: Request, lock: ExitStack, *, resume: bool) -> Trained:
+def _rehearsed(inputs: TrainingInputs, lock: ExitStack, *, resume: bool) -> Trained:
     """Start the run in a folder that goes away, and measure instead of training."""
     if resume:
         raise BadInput(
@@ -157,58 +157,58 @@ def _rehearsed(request: Request, lock: ExitStack, *, resume: bool) -> Trained:
             help="Leave one of them out.",
             code="bad-setting",
         )
-    if (request.folder / RUN).exists():
-        raise started_before(request.folder)
-    refuse_existing(request.output)
+    if (inputs.folder / RUN).exists():
+        raise started_before(inputs.folder)
+    refuse_existing(inputs.output)
     folder = lock.enter_context(TemporaryDirectory())
     with ExitStack() as inner:  # the lock's file is closed before its folder goes
-        trial = replace(request, output=Path(folder) / request.output.name)
+        trial = replace(inputs, output=Path(folder) / inputs.output.name)
         run, use, cases = trial.started(inner)
-        trainer = _trainer(run, cases, use, request, request.reporter)
+        trainer = _trainer(run, cases, use, inputs, inputs.reporter)
         step_s = step_seconds(trainer)
-        told = _summary(run, use, request, trainer, step_s=step_s)
-        request.reporter.metric("summary", **told)
-        warn_of_days(run, use, request.device, request.reporter, step_s=step_s)
-    request.reporter.result(state="dry-run", summary=told)
-    return Trained("dry-run", request.folder, None, {})
+        told = _summary(run, use, inputs, trainer, step_s=step_s)
+        inputs.reporter.metric("summary", **told)
+        warn_of_days(run, use, inputs.device, inputs.reporter, step_s=step_s)
+    inputs.reporter.result(state="dry-run", summary=told)
+    return Trained("dry-run", inputs.folder, None, {})
 
 
-def _carried_out(request: Request, lock: ExitStack, *, resume: bool) -> Trained:
+def _carried_out(inputs: TrainingInputs, lock: ExitStack, *, resume: bool) -> Trained:
     """Start or resume the run, and bring it to its end; `lock` gets the run's lock."""
-    if (request.folder / RUN).exists():
+    if (inputs.folder / RUN).exists():
         if not resume:
-            raise started_before(request.folder)
-        lock.enter_context(locked(request.folder))
-        run, use = request.resumed()
-        if (dice := _finished(request.output, run)) is not None:
-            return _tell(Trained("finished", run.folder, request.output, dice), request.reporter)
-        refuse_existing(request.output)
-        cases = request.preprocessed(use)
+            raise started_before(inputs.folder)
+        lock.enter_context(locked(inputs.folder))
+        run, use = inputs.resumed()
+        if (dice := _finished(inputs.output, run)) is not None:
+            return _tell(Trained("finished", run.folder, inputs.output, dice), inputs.reporter)
+        refuse_existing(inputs.output)
+        cases = inputs.preprocessed(use)
     else:
         if resume:
             raise BadInput(
-                f"There is no training to resume in {request.folder}.",
+                f"There is no training to resume in {inputs.folder}.",
                 help="Leave --resume out to start one.",
                 code="no-run",
             )
-        refuse_existing(request.output)
-        run, use, cases = request.started(lock)
+        refuse_existing(inputs.output)
+        run, use, cases = inputs.started(lock)
     (run.folder / CONTROL).unlink(missing_ok=True)  # an order to the process before this one
-    reporter = Logged(request.reporter, run.folder / LOG)
+    reporter = Logged(inputs.reporter, run.folder / LOG)
     try:
-        return _trained(run, use, cases, request, reporter)
+        return _trained(run, use, cases, inputs, reporter)
     except (BadInput, Cancelled) as error:
         reporter.error("ended", error.message, error.help)
         raise
 
 
 def _trained(
-    run: Run, plan: Plan, cases: PreprocessedDataset, request: Request, reporter: Reporter
+    run: Run, plan: Plan, cases: PreprocessedDataset, inputs: TrainingInputs, reporter: Reporter
 ) -> Trained:
-    trainer = _trainer(run, cases, plan, request, reporter)
-    told = _summary(run, plan, request, trainer)
+    trainer = _trainer(run, cases, plan, inputs, reporter)
+    told = _summary(run, plan, inputs, trainer)
     reporter.metric("summary", **told)
-    warn_of_days(run, plan, request.device, reporter, done=trainer.iteration)
+    warn_of_days(run, plan, inputs.device, reporter, done=trainer.iteration)
     try:
         with saved_first(trainer):
             state = trainer.run()
@@ -233,47 +233,47 @@ def _trained(
         return _tell(Trained(state, run.folder, None, dice), reporter)
     scores = validate_cases(
         trainer.network,
-        () if request.info.tissues else run.split()[1],  # without images there is nothing to see
-        dataset=request.info,
+        () if inputs.info.tissues else run.split()[1],  # without images there is nothing to see
+        dataset=inputs.info,
         plan=plan,
-        device=request.device,
+        device=inputs.device,
         reporter=reporter,
     )
     export_bundle(
-        request.output,
+        inputs.output,
         run=run,
         state=Snapshot.of(trainer),
         plan=plan,
-        metadata=merged(run.metadata, request.metadata),
+        metadata=merged(run.metadata, inputs.metadata),
         scores=scores,
     )
-    done = Trained("finished", run.folder, request.output, mean_dice(scores) or dice)
+    done = Trained("finished", run.folder, inputs.output, mean_dice(scores) or dice)
     return _tell(done, reporter)
 
 
 def _summary(
-    run: Run, plan: Plan, request: Request, trainer: Trainer, *, step_s: float | None = None
+    run: Run, plan: Plan, inputs: TrainingInputs, trainer: Trainer, *, step_s: float | None = None
 ) -> dict[str, Any]:
     memory = needed_bytes(
         plan,
         run.network,
-        mixed=request.device.type == "cuda",
-        workers=patch_workers(request.workers, request.device),
+        mixed=inputs.device.type == "cuda",
+        workers=patch_workers(inputs.workers, inputs.device),
         cases=len(run.split()[0]),
     )
     return summary(
         run,
         plan,
-        request.output,
+        inputs.output,
         sparsity=1 - trainer.connections.density,
-        device=request.device,
+        device=inputs.device,
         memory_bytes=memory,
         step_s=step_s,
     )
 
 
 def _trainer(
-    run: Run, cases: PreprocessedDataset, plan: Plan, request: Request, reporter: Reporter
+    run: Run, cases: PreprocessedDataset, plan: Plan, inputs: TrainingInputs, reporter: Reporter
 ) -> Trainer:
     from e2enet.data.patches.augmentation import Augmentation
     from e2enet.data.patches.synthesis import Synthesis
@@ -281,7 +281,7 @@ def _trainer(
     settings = run.settings
     resume = (run.folder / CHECKPOINT).exists()
     training, held_out = run.split()
-    network, connections = _network(run, None if resume else request.source, resume, reporter)
+    network, connections = _network(run, None if resume else inputs.source, resume, reporter)
     recipe = Recipe(
         epochs=settings.epochs,
         iterations_per_epoch=settings.iterations_per_epoch,
@@ -312,7 +312,7 @@ def _trainer(
             **more,
         )
 
-    tissues = request.info.tissues
+    tissues = inputs.info.tissues
     synthesis = Synthesis(plan, tissues) if tissues else None
     trainer = Trainer(
         network=network,
@@ -323,8 +323,8 @@ def _trainer(
         recipe=recipe,
         labels={name: value for name, value in run.dataset["labels"].items() if value},
         folder=run.folder,
-        device=request.device,
-        workers=patch_workers(request.workers, request.device),
+        device=inputs.device,
+        workers=patch_workers(inputs.workers, inputs.device),
         reporter=reporter,
     )
     if resume:

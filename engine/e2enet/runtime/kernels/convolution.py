@@ -178,7 +178,7 @@ def convolve(
     maps, transformed, rows, line, runs = scratch
     addresses, affine = source
     inputs, begins = lists
-    outputs, moves, out_depth = target
+    outputs, out_shifts, out_depth = target
     live, factors = factors.shape[1], factors.reshape(-1)
     first_slice, slices, depth, height, width = shape
     step, step_h, step_w = stride
@@ -221,7 +221,7 @@ def convolve(
                 rows,
                 line,
                 outputs[output],
-                moves[output],
+                out_shifts[output],
                 out_depth,
                 height,
                 width,

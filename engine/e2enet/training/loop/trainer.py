@@ -108,8 +108,10 @@ class Trainer:
         self._reported = 0.0
         self._drawn = -_DRAW_EVERY_S
         # Validation patches are numbered through: they do not belong to an epoch.
-        turns = recipe.validation_iterations
-        self._validation_batches = self._loader(validation, first=0, total=turns, per_epoch=turns)
+        iterations = recipe.validation_iterations
+        self._validation_batches = self._loader(
+            validation, first=0, total=iterations, per_epoch=iterations
+        )
 
     @property
     def checkpoint(self) -> Path:

@@ -29,7 +29,7 @@ from e2enet.training.run.summary import warn_of_missing_labels
 
 
 @dataclass(frozen=True)
-class Request:
+class TrainingInputs:
     """What a call of `train` asks for, with its files read.
 
     Args:
