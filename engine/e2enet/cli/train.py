@@ -12,7 +12,10 @@ from e2enet.cli.training_options import (
     Base,
     BaseChannels,
     Dataset,
+    EvolveEvery,
     IterationsPerEpoch,
+    LearningRate,
+    OptimizerName,
     PlanFile,
     PresetName,
     ReadingWorkers,
@@ -51,13 +54,7 @@ def train(
             "(default 1)."
         ),
     ] = None,
-    evolve_every: Annotated[
-        int | None,
-        typer.Option(
-            help="Iterations between evolutions, 0 for never (default a 50th of the training, from "
-            "50 to 1200; never with --from)."
-        ),
-    ] = None,
+    evolve_every: EvolveEvery = None,
     epochs: Annotated[
         int | None,
         typer.Option(
@@ -66,14 +63,8 @@ def train(
         ),
     ] = None,
     iterations_per_epoch: IterationsPerEpoch = None,
-    optimizer: Annotated[
-        str | None,
-        typer.Option(help="sgd, or adamw for short trainings of many structures (default sgd)."),
-    ] = None,
-    lr: Annotated[
-        float | None,
-        typer.Option(help="Initial learning rate (default 0.01; 0.002 with adamw)."),
-    ] = None,
+    optimizer: OptimizerName = None,
+    lr: LearningRate = None,
     batch_dice: Annotated[
         bool | None,
         typer.Option(

@@ -18,6 +18,24 @@ Sparsity = Annotated[float | None, typer.Option(help="Feature sparsity S (defaul
 IterationsPerEpoch = Annotated[
     int | None, typer.Option(help="Optimiser steps of an epoch (default 250).")
 ]
+OptimizerName = Annotated[
+    str | None,
+    typer.Option(
+        "--optimizer", help="sgd, or adamw for short trainings of many structures (default sgd)."
+    ),
+]
+LearningRate = Annotated[
+    float | None,
+    typer.Option("--lr", help="Initial learning rate (default 0.01; 0.002 with adamw)."),
+]
+EvolveEvery = Annotated[
+    int | None,
+    typer.Option(
+        "--evolve-every",
+        help="Iterations between evolutions, 0 for never (default a 50th of the training, from "
+        "50 to 1200; never with --from).",
+    ),
+]
 BaseChannels = Annotated[
     int | None, typer.Option(help="Channels at full resolution (default the plan's, or 48).")
 ]
