@@ -143,3 +143,11 @@ def test_output_errors_name_the_whole_and_not_its_part() -> None:
         raise OSError(28, "No space left on device")
     with pytest.raises(BadInput, match=r"^other$"), output_errors("whole"):
         raise BadInput("other")
+
+
+def test_long_names_that_begin_alike_do_not_share_a_temporary_name(tmp_path: Path) -> None:
+    one, other = tmp_path / ("n" * 200 + "1"), tmp_path / ("n" * 200 + "2")
+    with replacing(one) as first, replacing(other) as second:
+        first.write_bytes(b"1")
+        second.write_bytes(b"2")
+    assert (one.read_bytes(), other.read_bytes()) == (b"1", b"2")

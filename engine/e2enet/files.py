@@ -46,7 +46,7 @@ def write_atomic(path: Path, content: bytes | str) -> None:
     Raises:
         OSError: It cannot be written; `path` holds what it held.
     """
-    temporary = path.with_name(f".{path.name[:_KEPT]}{PART}")
+    temporary = path.with_name(f".{_short(path.name)}{PART}")
     try:
         with temporary.open("wb") as stream:
             stream.write(content.encode() if isinstance(content, str) else content)
@@ -75,7 +75,7 @@ def replacing(path: Path, ending: str = "") -> Iterator[Path]:
     Raises:
         OSError: It cannot take the place.
     """
-    temporary = path.with_name(f".{path.name[:_KEPT]}.{os.getpid()}{PART}{ending}")
+    temporary = path.with_name(f".{_short(path.name)}.{os.getpid()}{PART}{ending}")
     try:
         yield temporary
         _replace(temporary, path)
@@ -168,6 +168,13 @@ def not_writable(path: str | os.PathLike[str], why: str = "", *, help: str = _SP
     """What is answered when `path` cannot be written."""
     reason = f": {why}" if why else ""
     return BadInput(f"{os.fspath(path)} cannot be written{reason}.", help=help, code=NOT_WRITABLE)
+
+
+def _short(name: str) -> str:
+    """A name itself, or what of a long one is left with what tells it from others."""
+    if len(name) <= _KEPT:
+        return name
+    return f"{name[: _KEPT - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def _replace(temporary: Path, path: Path) -> None:
