@@ -1,6 +1,7 @@
 # make demo   segments the sample head with the shipped model
 # make test   runs every test
 # make docs   builds the guides as a site
+# make index  lists the shipped models anew, after one of them has changed
 # Both set themselves up: python3 (3.10 or later) with venv is all they need.
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c engine/constraints.txt
 
-.PHONY: demo test bench gpu-check docs lint clean
+.PHONY: demo test bench gpu-check docs index lint clean
 
 demo: $(VENV)/engine.stamp
 	$(BIN)/python engine/demo.py
@@ -24,6 +25,9 @@ gpu-check: $(VENV)/test.stamp $(VENV)/bench.stamp
 
 docs: $(VENV)/test.stamp
 	$(BIN)/python -m mkdocs build --strict -f Resources/Documentation/mkdocs.yml
+
+index: $(VENV)/engine.stamp
+	$(BIN)/e2enet models index Resources/Models --sample hippocampus-mr=Resources/Samples/MNI152_T1_1mm.nii.gz
 
 lint: $(VENV)/lint.stamp
 	$(BIN)/ruff check .

@@ -2,6 +2,10 @@
 
 import os
 import signal
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # `harness` is for all tests
 
 # The tests' networks are tiny, and waiting for a second thread costs more than it brings.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

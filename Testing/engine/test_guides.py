@@ -44,6 +44,9 @@ def desk(
     (folder / "scans").mkdir()
     for name in ("head", "scans/a", "scans/b"):
         sitk.WriteImage(crop, str(folder / f"{name}.nii.gz"))
+    shutil.copytree(
+        REPOSITORY / "Resources" / "Models" / "abdomen-mr", folder / "shared-models" / "abdomen-mr"
+    )
     shutil.copytree(tiny_dataset, folder / "Dataset004_Hippocampus")
     shutil.copy(Path(__file__).parent / "released" / "network_shift3.npz", folder / "released.npz")
     array = sitk.GetArrayFromImage(crop).astype("int16")
@@ -58,8 +61,11 @@ def desk(
 
 def test_the_commands_of_the_guides(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(desk)
+    for name in ("XDG_DATA_HOME", "LOCALAPPDATA"):  # models are installed
+        monkeypatch.setenv(name, str(desk / "home"))
     count = 0
-    for page in ("segment.md", "train.md", "fine-tune.md", "evaluate.md", "dicom.md"):
+    pages = ("segment", "models", "train", "fine-tune", "evaluate", "dicom")
+    for page in (f"{name}.md" for name in pages):
         for block in blocks(page, "sh"):
             for line in block.splitlines():
                 program, *words = shlex.split(line, comments=True)

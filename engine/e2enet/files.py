@@ -20,6 +20,7 @@ from e2enet.events import BadInput
 NOT_WRITABLE = "output-not-writable"
 PART = ".part"  # ends every temporary name
 _KEPT = 50  # characters of a name; with all of a name that just fits nothing could be added
+_LITTER_S = 3600.0  # whatever is prepared in one takes seconds
 _ATTEMPTS, _BETWEEN_ATTEMPTS_S = 100, 0.1
 _SPACE = "Check that there is space on the disk and that the folder may be written to."
 
@@ -106,6 +107,14 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
         for folder in made:
             with suppress(OSError):  # somebody else may have put something in
                 folder.rmdir()
+
+
+def remove_litter(parent: Path) -> None:
+    """Remove scratch folders of killed processes; those of one that still works are younger."""
+    for path in parent.glob(f".e2enet-*{PART}"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > _LITTER_S:
+                shutil.rmtree(path)
 
 
 def move_folder(source: Path, target: Path) -> None:

@@ -72,7 +72,7 @@ def test_a_failure_while_packing_leaves_no_file(
     def full(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(zipfile.ZipFile, "write", full)
+    monkeypatch.setattr(module.shutil, "copyfileobj", full)
     with pytest.raises(OSError, match="disk full"):
         pack(tiny_bundle, tmp_path / "tiny.zip")
     assert list(tmp_path.iterdir()) == []

@@ -11,6 +11,8 @@ import shutil
 import stat
 import zipfile
 import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -20,7 +22,7 @@ from e2enet.files import replacing, scratch_folder
 MAX_BYTES = 4 << 30  # no model comes near; a zip bomb does
 MAX_MODEL_BYTES = 16 << 20  # model.json is read whole
 MAX_FILES = 1000
-_METHOD = zipfile.ZIP_DEFLATED
+_DATE = (1980, 1, 1, 0, 0, 0)  # a zip cannot be without one
 
 # What zipfile raises for truncated, changed, encrypted and exotic archives.
 _UNREADABLE = (
@@ -44,57 +46,121 @@ def extract_checked(archive: Path, folder: Path) -> None:
         BadInput: It is no zip, holds no model, or something in it is wrong; nothing was written.
         OSError: It cannot be written.
     """
+    with _opened(archive) as opened:
+        models = _checked(archive, opened)
+        if len(models) > 1:
+            raise BadInput(
+                f"{archive} holds {len(models)} models: {', '.join(models)}.",
+                help="Install it; then each can be named.",
+                code="several-models",
+            )
+        with scratch_folder(folder.parent) as scratch:
+            _write(opened, next(iter(models.values())), scratch)
+            scratch.chmod(0o755)
+            try:
+                scratch.rename(folder)
+            except OSError:
+                if not folder.is_dir():  # else somebody unpacked the same file meanwhile
+                    raise
+
+
+def extract_all(archive: Path, folder: Path) -> list[Path]:
+    """Unpack every bundle of a zip into a folder of its own, after all were checked.
+
+    Args:
+        archive: A bundle's zip, or one with several in a folder each, as `pack` writes it.
+        folder: Exists; what was there stays.
+
+    Returns:
+        The folders that were made, named 0, 1, ….
+
+    Raises:
+        BadInput: Something in it is wrong; nothing was written.
+        OSError: It cannot be written.
+    """
+    with _opened(archive) as opened:
+        targets = []
+        for number, members in enumerate(_checked(archive, opened).values()):
+            targets.append(folder / str(number))
+            _write(opened, members, targets[-1])
+        return targets
+
+
+def pack(folders: Path | Sequence[Path], archive: Path) -> None:
+    """Write bundles as one zip, each in a folder of its name, all or nothing. Raises OSError.
+
+    The same files make the same bytes on every computer: their hash says whether two zips are the
+    same. Weights do not get smaller by packing, so nothing is compressed.
+    """
+    folders = [folders] if isinstance(folders, Path) else folders
+    with replacing(archive) as temporary, zipfile.ZipFile(temporary, "w") as opened:
+        for folder in folders:
+            inside = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*")}
+            for name, path in sorted(inside.items()):
+                if path.is_file():
+                    info = zipfile.ZipInfo(f"{folder.name}/{name}", _DATE)
+                    info.create_system, info.external_attr = 3, (stat.S_IFREG | 0o644) << 16
+                    info.file_size = path.stat().st_size
+                    with path.open("rb") as source, opened.open(info, "w") as sink:
+                        shutil.copyfileobj(source, sink)
+
+
+@contextmanager
+def _opened(archive: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(archive) as opened:
-            members = _members(archive, opened)
-            _check_hashes(archive, opened, members)
-            with scratch_folder(folder.parent) as scratch:
-                for name, info in members.items():
-                    target = scratch.joinpath(*PurePosixPath(name).parts)
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    with opened.open(info) as source, target.open("wb") as sink:
-                        shutil.copyfileobj(source, sink)
-                scratch.chmod(0o755)
-                try:
-                    scratch.rename(folder)
-                except OSError:
-                    if not folder.is_dir():  # else somebody unpacked the same file meanwhile
-                        raise
+            yield opened
     except _UNREADABLE as error:
         raise _refused(archive, f"is not a readable zip: {error}") from error
 
 
-def pack(folder: Path, archive: Path) -> None:
-    """Write a bundle's folder as a zip, all or nothing. Raises OSError."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    with replacing(archive) as temporary, zipfile.ZipFile(temporary, "w", _METHOD) as opened:
-        for path in files:
-            opened.write(path, f"{folder.name}/{path.relative_to(folder).as_posix()}")
+def _write(opened: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], folder: Path) -> None:
+    for name, info in members.items():
+        target = folder.joinpath(*PurePosixPath(name).parts)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with opened.open(info) as source, target.open("wb") as sink:
+            shutil.copyfileobj(source, sink)
 
 
-def _members(archive: Path, opened: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """Path inside the bundle -> member, after every path and size was looked at."""
+def _checked(archive: Path, opened: zipfile.ZipFile) -> dict[str, dict[str, zipfile.ZipInfo]]:
+    """Folder -> path inside the bundle -> member, after all was looked at."""
+    models = _members(archive, opened)
+    for members in models.values():
+        _check_hashes(archive, opened, members)
+    return models
+
+
+def _members(archive: Path, opened: zipfile.ZipFile) -> dict[str, dict[str, zipfile.ZipInfo]]:
+    """Folder -> path inside the bundle -> member, after every path and size was looked at."""
     infos = [info for info in opened.infolist() if not info.is_dir()]
     if len(infos) > MAX_FILES or sum(info.file_size for info in infos) > MAX_BYTES:
         raise _refused(archive, "unpacks to more than a model ever holds")
     for info in infos:
-        path = PurePosixPath(info.filename)
         kind = stat.S_IFMT(info.external_attr >> 16)
-        outside = path.is_absolute() or ".." in path.parts or not path.parts
-        if outside or "\\" in info.filename or ":" in info.filename:
+        if not is_inside(info.filename):
             raise _refused(archive, f"holds the path {info.filename!r}, which leads outside")
         if kind not in (0, stat.S_IFREG):
             raise _refused(archive, f"holds {info.filename!r}, which is not a plain file")
     paths = [PurePosixPath(info.filename) for info in infos]
-    roots = [path.parent for path in paths if path.name == "model.json"]
-    root = min(roots, key=lambda path: len(path.parts), default=None)
-    if root is None or len(root.parts) > 1:
+    roots = sorted({path.parent for path in paths if path.name == "model.json"})
+    roots = [root for root in roots if not root.parts] or [r for r in roots if len(r.parts) == 1]
+    if not roots:
         raise _refused(archive, "holds no model.json")
-    inside = [info for info in infos if PurePosixPath(info.filename).is_relative_to(root)]
-    members = {PurePosixPath(i.filename).relative_to(root).as_posix(): i for i in inside}
-    if len({name.casefold() for name in members}) != len(inside):
-        raise _refused(archive, "holds a file twice")
-    return members
+    models = {}
+    for root in roots:
+        inside = [info for info in infos if PurePosixPath(info.filename).is_relative_to(root)]
+        members = {PurePosixPath(i.filename).relative_to(root).as_posix(): i for i in inside}
+        if len({name.casefold() for name in members}) != len(inside):
+            raise _refused(archive, "holds a file twice")
+        models[root.as_posix()] = members
+    return models
+
+
+def is_inside(name: str) -> bool:
+    """Whether a name that came from outside is a plain path below the folder it is written to."""
+    path = PurePosixPath(name)
+    leads_out = path.is_absolute() or ".." in path.parts or not path.parts
+    return not leads_out and "\\" not in name and ":" not in name and name.isprintable()
 
 
 def _check_hashes(

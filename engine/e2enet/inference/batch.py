@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
-import time
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from e2enet.bundle import Bundle
 from e2enet.events import BadInput, Reporter
-from e2enet.files import PART
+from e2enet.files import remove_litter
 from e2enet.inference.case.finished import find_finished
 from e2enet.inference.case.inputs import InputCase, find_cases
 from e2enet.inference.case.loading import parse_rois
@@ -31,7 +28,6 @@ _FATAL = (
     "disk-full",
     "output-not-writable",
 )
-_LITTER_S = 3600.0  # a case is written in seconds
 
 
 def segment_folder(
@@ -84,7 +80,7 @@ def segment_folder(
     done: list[dict[str, Any]] = []
     failed: list[dict[str, Any]] = []
     if resume:
-        _remove_litter(target)
+        remove_litter(target)
         done = _finished(cases, segmenter, target, roi, save_probabilities)
     known = {one["case"] for one in done}
     waiting = [case for case in cases if case.name not in known]
@@ -136,13 +132,3 @@ def _finished(
 
 def _output(target: Path, case: InputCase) -> Path:
     return target / f"{case.name}.nii.gz"
-
-
-def _remove_litter(target: Path) -> None:
-    """What a killed process was writing when it ended; one that still writes is younger."""
-    if not target.is_dir():
-        return
-    for path in target.glob(f".e2enet-*{PART}"):
-        with suppress(OSError):
-            if time.time() - path.stat().st_mtime > _LITTER_S:
-                shutil.rmtree(path)
