@@ -33,8 +33,8 @@ ROWS = (
 # What the Slicer panel reads before anything is installed.
 STANDARD_LIBRARY_ONLY = (
     "e2enet", "e2enet.bundle", "e2enet.bundle.archive", "e2enet.bundle.install",
-    "e2enet.bundle.results", "e2enet.events", "e2enet.extras", "e2enet.networks", "e2enet.networks.lattice",
-    "e2enet.files", "e2enet.folders",
+    "e2enet.bundle.results", "e2enet.events", "e2enet.extras", "e2enet.networks",
+    "e2enet.networks.lattice", "e2enet.files", "e2enet.folders",
 )  # fmt: skip
 
 
