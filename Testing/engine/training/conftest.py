@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from e2enet.events import Reporter
 from e2enet.networks import E2ENet
 from e2enet.training.loop.recipe import Recipe
 from e2enet.training.loop.trainer import Trainer
+
+from .runs import small
 
 PATCH = (8, 8, 8)
 
@@ -138,3 +141,24 @@ def assert_same(one: Any, other: Any, path: str = "") -> None:
         assert torch.equal(one, other), path
     else:
         assert one == other, path
+
+
+@pytest.fixture(scope="session")
+def trained(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished bundle, not to be written in, with its run beside it."""
+    output = tmp_path_factory.mktemp("trained") / "model"
+    done = small(tiny_dataset, output)
+    assert done.state == "finished"
+    return output
+
+
+@pytest.fixture
+def copied(tiny_dataset: Path, tmp_path: Path) -> Path:
+    """The tiny dataset with only three cases, to spoil."""
+    folder = tmp_path / "Dataset901_Spoilt"
+    for part in ("imagesTr", "labelsTr"):
+        (folder / part).mkdir(parents=True)
+        for path in sorted((tiny_dataset / part).iterdir())[:3]:
+            shutil.copy(path, folder / part)
+    shutil.copy(tiny_dataset / "dataset.json", folder)
+    return folder

@@ -1,11 +1,24 @@
-"""What a trained network hands over."""
+"""What a trained network hands over, and fine-tuning from a dataset to a bundle."""
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
 import torch
+from e2enet.bundle import Bundle
+from e2enet.data.planning.plan import Plan
 from e2enet.dsff import Connections
+from e2enet.events import BadInput
+from e2enet.inference.segmenter import segment
 from e2enet.networks import E2ENet
 from e2enet.training.finetune import transfer
+from e2enet.training.train import train
+
+from .conftest import Recorder
+from .runs import change, edit_json, fine
 
 STRIDES = [(2, 2, 2)] * 2
 SAME = {0: 0, 1: 1, 2: 2}
@@ -63,3 +76,104 @@ def test_classes_that_changed_places_give_the_same_maps() -> None:
             for own, other in places.items():
                 assert torch.equal(after[:, own], before[:, other])
     assert torch.equal(target.heads[0].weight[3], fresh["heads.0.weight"][3])
+
+
+def test_fine_tuning_keeps_masks_plan_and_sparsity(
+    tiny_dataset: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    recorder = Recorder()
+    fine(tiny_dataset, tmp_path / "m", tiny_bundle, reporter=recorder)
+    source, tuned = Bundle.open(tiny_bundle), Bundle.open(tmp_path / "m")
+    before, masks = source.load_network()
+    after, kept = tuned.load_network()
+    for name, mask in masks.masks.items():
+        assert torch.equal(mask, kept.masks[name]), name
+    assert Plan.from_dict(tuned.plan) == Plan.from_dict(source.plan)
+    assert any(
+        not torch.equal(t, before.state_dict()[name]) for name, t in after.state_dict().items()
+    )
+    assert tuned.model["provenance"]["from"]["name"] == "tiny"
+    assert tuned.model["provenance"]["sparsity"] == pytest.approx(0.5, abs=0.01)
+    assert "re-initialised" not in [code for code, _ in recorder.of("warning")]
+
+
+def test_fine_tuning_evolves_when_asked_and_gently(
+    tiny_dataset: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    fine(tiny_dataset, tmp_path / "m", tiny_bundle, evolve_every=1)
+    history = Bundle.open(tmp_path / "m").history()["history"]
+    assert history[0]["zeta"] == pytest.approx(0.1)
+    assert any(entry["turnover"] is not None for entry in history)
+
+
+def test_fine_tuning_on_other_channels_and_labels_says_what_starts_anew(
+    copied: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    for path in sorted((copied / "imagesTr").iterdir()):
+        shutil.copy(path, str(path).replace("_0000", "_0001"))
+    edit_json(
+        copied / "dataset.json",
+        channel_names={"0": "MRI", "1": "again"},
+        labels={"background": 0, "left thing": 1, "right thing": 2, "more": 3},
+    )
+    recorder = Recorder()
+    fine(copied, tmp_path / "m", tiny_bundle, reporter=recorder)
+    (said,) = [text for code, text in recorder.of("warning") if code == "re-initialised"]
+    assert "backbone.0.0.conv.weight" in said
+    assert "heads.0.weight" in said
+    assert "backbone.1" not in said
+    plan = Plan.from_dict(Bundle.open(tmp_path / "m").plan)
+    assert plan.patch == (16, 16, 16)
+    assert len(plan.channels) == 2
+    assert plan.left_right_pairs == ((1, 2),)
+
+
+def swap(array: np.ndarray) -> np.ndarray:
+    return np.array([0, 2, 1], np.uint8)[array.astype(np.uint8)]
+
+
+def test_labels_that_changed_values_are_taken_over_by_name(
+    tiny_dataset: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    dataset = tmp_path / "Dataset902_Swapped"
+    shutil.copytree(tiny_dataset, dataset)
+    for path in (dataset / "labelsTr").iterdir():
+        change(path, swap)
+    edit_json(dataset / "dataset.json", labels={"background": 0, "Cube": 1, "sphere": 2})
+    recorder = Recorder()
+    fine(dataset, tmp_path / "m", tiny_bundle, lr=1e-7, reporter=recorder)
+    (said,) = [text for code, text in recorder.of("warning") if code == "labels-matched"]
+    assert said == "Taken over from tiny: Cube (there cube), sphere."
+    image = sorted((tiny_dataset / "imagesTs").iterdir())[0]
+    before, after = (segment(image, path, device="cpu") for path in (tiny_bundle, tmp_path / "m"))
+    assert all(label.voxels > 100 for label in before.labels)  # random weights, but all labels
+    assert (swap(after.label) == before.label).mean() > 0.999
+    assert [label.color for label in after.labels] == [(128, 174, 128), (216, 101, 79)]
+    assert Bundle.open(tmp_path / "m").model["licence"] == "CC0-1.0"
+
+
+def test_fine_tuning_goes_on_without_the_bundle(
+    tiny_dataset: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    class Impatient(Recorder):
+        def warning(self, code: str, message: str) -> None:
+            if code == "no-held-out-cases":  # the run's folder is there by then
+                (tmp_path / "m.run" / "control").write_text("pause")
+
+    source = tmp_path / "source"
+    shutil.copytree(tiny_bundle, source)
+    done = fine(tiny_dataset, tmp_path / "m", source, fold="all", reporter=Impatient())
+    assert done.state == "paused"
+    shutil.rmtree(source)
+    assert train(tiny_dataset, tmp_path / "m", resume=True, workers=0).state == "finished"
+
+
+KEPT = ["sparsity", "level0_density", "base_channels", "shift_groups"]
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_fine_tuning_does_not_pretend_to_change_what_it_keeps(
+    tiny_dataset: Path, tiny_bundle: Path, tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(BadInput, match=f"--{name.replace('_', '-')} cannot be chosen"):
+        fine(tiny_dataset, tmp_path / "m", tiny_bundle, **{name: 3 if name in KEPT[2:] else 0.5})

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
-import torch
 from e2enet.bundle import Bundle
 from e2enet.data.planning.plan import Plan
 from e2enet.evaluation.evaluate import evaluate
@@ -20,59 +18,10 @@ from e2enet.inference.segmenter import segment
 from e2enet.training.loop.trainer import Trainer
 from e2enet.training.run.presets import Preset, with_preset
 from e2enet.training.run.settings import Settings
-from e2enet.training.train import Trained, train
+from e2enet.training.train import train
 
 from .conftest import Recorder
-
-SMALL: dict[str, Any] = {
-    "epochs": 2,
-    "iterations_per_epoch": 5,
-    "base_channels": 4,
-    "levels": 3,
-    "patch": (16, 16, 16),
-    "batch_size": 2,
-    "evolve_every": 4,
-    "seed": 3,
-}
-
-
-def small(dataset: Path, output: Path, **changes: Any) -> Trained:
-    return train(dataset, output, workers=0, device="cpu", **{**SMALL, **changes})
-
-
-@pytest.fixture(scope="module")
-def trained(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished bundle, not to be written in, with its run beside it."""
-    output = tmp_path_factory.mktemp("trained") / "model"
-    done = small(tiny_dataset, output)
-    assert done.state == "finished"
-    return output
-
-
-@pytest.fixture
-def copied(tiny_dataset: Path, tmp_path: Path) -> Path:
-    """The tiny dataset with only three cases, to spoil."""
-    folder = tmp_path / "Dataset901_Spoilt"
-    for part in ("imagesTr", "labelsTr"):
-        (folder / part).mkdir(parents=True)
-        for path in sorted((tiny_dataset / part).iterdir())[:3]:
-            shutil.copy(path, folder / part)
-    shutil.copy(tiny_dataset / "dataset.json", folder)
-    return folder
-
-
-def change(path: Path, work: Callable[[np.ndarray], np.ndarray], **geometry: Any) -> None:
-    image = sitk.ReadImage(path)
-    changed = sitk.GetImageFromArray(work(sitk.GetArrayFromImage(image)))
-    changed.CopyInformation(image)
-    if "origin" in geometry:
-        changed.SetOrigin(geometry["origin"])
-    sitk.WriteImage(changed, path)
-
-
-def edit_json(path: Path, **changes: Any) -> None:
-    record = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text(json.dumps({**record, **changes}), encoding="utf-8")
+from .runs import SMALL, change, edit_json, fine, small
 
 
 def test_the_bundle_is_whole(trained: Path) -> None:
@@ -129,66 +78,6 @@ def test_the_run_holds_its_curves(trained: Path) -> None:
         "run.json", "plan.json", "checkpoint.safetensors", "metrics.csv", "curves.png", "lock",
         "log.txt", "best.safetensors",
     }  # fmt: skip
-
-
-def test_resuming_what_is_finished_changes_nothing(trained: Path, tiny_dataset: Path) -> None:
-    before = {path: path.stat().st_mtime_ns for path in trained.iterdir()}
-    recorder = Recorder()
-    done = small(tiny_dataset, trained, resume=True, reporter=recorder)
-    assert done.state == "finished"
-    assert done.bundle == trained
-    assert {path: path.stat().st_mtime_ns for path in trained.iterdir()} == before
-    assert recorder.of("result")[0]["state"] == "finished"
-
-
-def test_a_kill_before_the_bundle_was_written(
-    trained: Path, tiny_dataset: Path, tmp_path: Path
-) -> None:
-    shutil.copytree(trained.with_name("model.run"), tmp_path / "model.run")
-    done = train(tiny_dataset, tmp_path / "model", resume=True, workers=0, device="cpu")
-    assert done.state == "finished"
-    one, other = (p / "weights.safetensors" for p in (trained, tmp_path / "model"))
-    assert one.read_bytes() == other.read_bytes()
-
-
-def test_a_started_run_is_not_started_again(trained: Path, tiny_dataset: Path) -> None:
-    with pytest.raises(BadInput, match="started before") as caught:
-        small(tiny_dataset, trained)
-    assert "--resume" in caught.value.help
-
-
-def test_there_must_be_something_to_resume(tiny_dataset: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="no training to resume"):
-        small(tiny_dataset, tmp_path / "model", resume=True)
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "text"),
-    [("lr", 0.5, "--lr is 0.5.*with 0.01"), ("epochs", 1, "--epochs is 1.*with 2"),
-     ("fold", "1", "--fold"),
-     ("patch", (16, 16, 24), "--patch is 16,16,24.*with 16,16,16")],
-)  # fmt: skip
-def test_a_resumed_run_keeps_its_settings(
-    trained: Path, tiny_dataset: Path, name: str, value: Any, text: str
-) -> None:
-    with pytest.raises(BadInput, match=text) as caught:
-        small(tiny_dataset, trained, resume=True, **{name: value})
-    assert caught.value.code == "other-settings"
-
-
-def test_a_resumed_run_keeps_its_dataset_source_and_plan(
-    trained: Path, copied: Path, tiny_dataset: Path, tiny_bundle: Path, tmp_path: Path
-) -> None:
-    with pytest.raises(BadInput, match="dataset's name"):
-        small(copied, trained, resume=True)
-    with pytest.raises(BadInput, match="--from is tiny"):
-        small(tiny_dataset, trained, resume=True, base=tiny_bundle)
-    plan = tmp_path / "plan.json"
-    shutil.copytree(trained.with_name("model.run"), tmp_path / "model.run")
-    shutil.copy(tmp_path / "model.run" / "plan.json", plan)
-    edit_json(plan, spacing=[2.0, 1.0, 1.0])
-    with pytest.raises(BadInput, match=r"--plan .* differs"):
-        small(tiny_dataset, tmp_path / "model", resume=True, plan=plan)
 
 
 OWN_SPLIT = [{"train": ["tiny_001", "tiny_002"], "val": ["tiny_000"]}]
@@ -332,47 +221,6 @@ def test_a_run_keeps_a_log(trained: Path, tiny_dataset: Path, tmp_path: Path) ->
     assert "ended: The checkpoint" in text.splitlines()[-1]
 
 
-def test_a_finished_run_is_extended(trained: Path, tiny_dataset: Path, tmp_path: Path) -> None:
-    for name in ("model", "model.run"):
-        shutil.copytree(trained.with_name(name), tmp_path / name)
-    recorder = Recorder()
-    done = small(tiny_dataset, tmp_path / "model", resume=True, epochs=4, reporter=recorder)
-    assert done.state == "finished"
-    assert "kept-bundle" in [code for code, _ in recorder.of("warning")]
-    before, after = Bundle.open(tmp_path / "model-2-epochs"), Bundle.open(tmp_path / "model")
-    assert before.model["provenance"]["epochs"] == 2
-    assert after.model["provenance"]["epochs"] == 4
-    rates = [row["lr"] for row in recorder.of("metric") if row["name"] == "epoch"]
-    assert rates == [pytest.approx(0.01 * (1 - epoch / 4) ** 0.9) for epoch in (2, 3)]
-    zetas = [entry["zeta"] for entry in after.history()["history"]]
-    assert zetas[-1] == pytest.approx(0.001)
-    assert after.history()["total_iterations"] == 20
-    # Whoever goes on need not say it again; fewer is another training.
-    again = train(tiny_dataset, tmp_path / "model", resume=True, device="cpu")
-    assert (again.state, again.dice) == ("finished", done.dice)
-    with pytest.raises(BadInput, match="--epochs is 3"):
-        small(tiny_dataset, tmp_path / "model", resume=True, epochs=3)
-
-
-def test_pausing_and_going_on(tiny_dataset: Path, tmp_path: Path, trained: Path) -> None:
-    output = tmp_path / "model"
-
-    class Impatient(Recorder):
-        def metric(self, name: str, **values: Any) -> None:
-            (tmp_path / "model.run" / "control").write_text("pause")
-
-    recorder = Impatient()
-    done = small(tiny_dataset, output, reporter=recorder)
-    assert (done.state, done.bundle) == ("paused", None)
-    assert recorder.of("result") == [{"state": "paused", "run": str(tmp_path / "model.run")}]
-    assert not output.exists()
-    (tmp_path / "model.run" / "control").write_text("pause")  # to the process before
-    done = train(tiny_dataset, output, resume=True, workers=0, device="cpu")
-    assert done.state == "finished"
-    one, other = (p / "weights.safetensors" for p in (trained, output))
-    assert one.read_bytes() == other.read_bytes()
-
-
 def test_metadata_goes_into_the_model(tiny_dataset: Path, tmp_path: Path) -> None:
     (tmp_path / "notice.txt").write_text("Free.")
     metadata = tmp_path / "metadata.json"
@@ -398,114 +246,6 @@ def test_bad_metadata(tiny_dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match='"plan"'):
         small(tiny_dataset, tmp_path / "m", metadata=tmp_path / "metadata.json")
     assert not (tmp_path / "m.run").exists()
-
-
-FINE = {"epochs": 1, "iterations_per_epoch": 3, "seed": 1}
-
-
-def fine(dataset: Path, output: Path, base: Path, **changes: Any) -> Trained:
-    return train(dataset, output, base=base, workers=0, device="cpu", **{**FINE, **changes})
-
-
-def test_fine_tuning_keeps_masks_plan_and_sparsity(
-    tiny_dataset: Path, tiny_bundle: Path, tmp_path: Path
-) -> None:
-    recorder = Recorder()
-    fine(tiny_dataset, tmp_path / "m", tiny_bundle, reporter=recorder)
-    source, tuned = Bundle.open(tiny_bundle), Bundle.open(tmp_path / "m")
-    before, masks = source.load_network()
-    after, kept = tuned.load_network()
-    for name, mask in masks.masks.items():
-        assert torch.equal(mask, kept.masks[name]), name
-    assert Plan.from_dict(tuned.plan) == Plan.from_dict(source.plan)
-    assert any(
-        not torch.equal(t, before.state_dict()[name]) for name, t in after.state_dict().items()
-    )
-    assert tuned.model["provenance"]["from"]["name"] == "tiny"
-    assert tuned.model["provenance"]["sparsity"] == pytest.approx(0.5, abs=0.01)
-    assert "re-initialised" not in [code for code, _ in recorder.of("warning")]
-
-
-def test_fine_tuning_evolves_when_asked_and_gently(
-    tiny_dataset: Path, tiny_bundle: Path, tmp_path: Path
-) -> None:
-    fine(tiny_dataset, tmp_path / "m", tiny_bundle, evolve_every=1)
-    history = Bundle.open(tmp_path / "m").history()["history"]
-    assert history[0]["zeta"] == pytest.approx(0.1)
-    assert any(entry["turnover"] is not None for entry in history)
-
-
-def test_fine_tuning_on_other_channels_and_labels_says_what_starts_anew(
-    copied: Path, tiny_bundle: Path, tmp_path: Path
-) -> None:
-    for path in sorted((copied / "imagesTr").iterdir()):
-        shutil.copy(path, str(path).replace("_0000", "_0001"))
-    edit_json(
-        copied / "dataset.json",
-        channel_names={"0": "MRI", "1": "again"},
-        labels={"background": 0, "left thing": 1, "right thing": 2, "more": 3},
-    )
-    recorder = Recorder()
-    fine(copied, tmp_path / "m", tiny_bundle, reporter=recorder)
-    (said,) = [text for code, text in recorder.of("warning") if code == "re-initialised"]
-    assert "backbone.0.0.conv.weight" in said
-    assert "heads.0.weight" in said
-    assert "backbone.1" not in said
-    plan = Plan.from_dict(Bundle.open(tmp_path / "m").plan)
-    assert plan.patch == (16, 16, 16)
-    assert len(plan.channels) == 2
-    assert plan.left_right_pairs == ((1, 2),)
-
-
-def swap(array: np.ndarray) -> np.ndarray:
-    return np.array([0, 2, 1], np.uint8)[array.astype(np.uint8)]
-
-
-def test_labels_that_changed_values_are_taken_over_by_name(
-    tiny_dataset: Path, tiny_bundle: Path, tmp_path: Path
-) -> None:
-    dataset = tmp_path / "Dataset902_Swapped"
-    shutil.copytree(tiny_dataset, dataset)
-    for path in (dataset / "labelsTr").iterdir():
-        change(path, swap)
-    edit_json(dataset / "dataset.json", labels={"background": 0, "Cube": 1, "sphere": 2})
-    recorder = Recorder()
-    fine(dataset, tmp_path / "m", tiny_bundle, lr=1e-7, reporter=recorder)
-    (said,) = [text for code, text in recorder.of("warning") if code == "labels-matched"]
-    assert said == "Taken over from tiny: Cube (there cube), sphere."
-    image = sorted((tiny_dataset / "imagesTs").iterdir())[0]
-    before, after = (segment(image, path, device="cpu") for path in (tiny_bundle, tmp_path / "m"))
-    assert all(label.voxels > 100 for label in before.labels)  # random weights, but all labels
-    assert (swap(after.label) == before.label).mean() > 0.999
-    assert [label.color for label in after.labels] == [(128, 174, 128), (216, 101, 79)]
-    assert Bundle.open(tmp_path / "m").model["licence"] == "CC0-1.0"
-
-
-def test_fine_tuning_goes_on_without_the_bundle(
-    tiny_dataset: Path, tiny_bundle: Path, tmp_path: Path
-) -> None:
-    class Impatient(Recorder):
-        def warning(self, code: str, message: str) -> None:
-            if code == "no-held-out-cases":  # the run's folder is there by then
-                (tmp_path / "m.run" / "control").write_text("pause")
-
-    source = tmp_path / "source"
-    shutil.copytree(tiny_bundle, source)
-    done = fine(tiny_dataset, tmp_path / "m", source, fold="all", reporter=Impatient())
-    assert done.state == "paused"
-    shutil.rmtree(source)
-    assert train(tiny_dataset, tmp_path / "m", resume=True, workers=0).state == "finished"
-
-
-KEPT = ["sparsity", "level0_density", "base_channels", "shift_groups"]
-
-
-@pytest.mark.parametrize("name", KEPT)
-def test_fine_tuning_does_not_pretend_to_change_what_it_keeps(
-    tiny_dataset: Path, tiny_bundle: Path, tmp_path: Path, name: str
-) -> None:
-    with pytest.raises(BadInput, match=f"--{name.replace('_', '-')} cannot be chosen"):
-        fine(tiny_dataset, tmp_path / "m", tiny_bundle, **{name: 3 if name in KEPT[2:] else 0.5})
 
 
 def test_an_output_that_cannot_be_made(tiny_dataset: Path, tmp_path: Path) -> None:
@@ -665,14 +405,3 @@ def test_empty_labels_are_found_without_planning(
     with pytest.raises(BadInput, match="no foreground"):
         small(copied, tmp_path / "m", plan=plan)
     assert not (tmp_path / "m.run").exists()
-
-
-def test_a_damaged_run_is_named(trained: Path, tiny_dataset: Path, tmp_path: Path) -> None:
-    run = tmp_path / "model.run"
-    shutil.copytree(trained.with_name("model.run"), run)
-    (run / "checkpoint.safetensors").write_bytes(b"nothing")
-    with pytest.raises(BadInput, match=r"checkpoint.safetensors cannot be read"):
-        small(tiny_dataset, tmp_path / "model", resume=True)
-    (run / "run.json").write_text("{}")
-    with pytest.raises(BadInput, match=r"run.json cannot be read"):
-        small(tiny_dataset, tmp_path / "model", resume=True)
