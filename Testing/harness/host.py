@@ -51,6 +51,7 @@ class FakeHost:
         self.charts = []
         self.windows = []
         self.patience = 10**9
+        self.dicomDatabase = None
 
     def timer(self, milliseconds, callback):
         self.timers.append(FakeTimer(callback))
@@ -141,6 +142,9 @@ class FakeHost:
     def loadSample(self, name):
         self.opened.append(("SampleData", name))
         return None
+
+    def storeDicom(self, path):
+        self.dicomDatabase.addFile(path)
 
     def openStatistics(self, segmentationNode, volumeNode):
         self.opened.append(("SegmentStatistics", segmentationNode, volumeNode))

@@ -44,6 +44,7 @@ _engine = _engine_fixtures()
 shared = _engine.shared
 tiny_bundle = _engine.tiny_bundle
 tiny_dataset = _engine.tiny_dataset
+dicom_series = _engine.dicom_series
 _own_folders = _engine._own_folders
 
 

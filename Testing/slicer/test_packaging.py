@@ -140,12 +140,13 @@ def test_module_finds_engine_models_and_sample(tree):
 
 
 def test_packages_are_those_the_engine_names():
-    """Two steps: what it needs, and what its extra for training adds."""
+    """Two steps: what it needs with DICOM SEG, and what its extra for training adds."""
     text = (REPOSITORY / "engine" / "pyproject.toml").read_text(encoding="utf-8")
     needed = re.search(r"^dependencies = \[(.*?)\]", text, re.DOTALL | re.MULTILINE)[1]
     training = re.search(r"^train = \[(.*?)\]", text, re.MULTILINE)[1]
     resources = MODULE / "Resources"
-    named = {line for line in re.findall(r'"([^"]+)"', needed) if not line.startswith("torch")}
+    dicom = re.search(r"^dicom = \[(.*?)\]", text, re.MULTILINE)[1]
+    named = set(re.findall(r'"([^"]+)"', needed + dicom))
     assert set(requirements(resources, SEGMENT)) == named
     added = set(requirements(resources, TRAIN)) - named
     assert set(re.findall(r'"([^"]+)"', training)) <= added | {"torch>=2.4"}

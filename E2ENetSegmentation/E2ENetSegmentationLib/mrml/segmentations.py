@@ -1,5 +1,7 @@
 """A label map becomes a segmentation beside its volume."""
 
+import hashlib
+
 import numpy as np
 import slicer
 import vtk
@@ -11,6 +13,7 @@ from E2ENetSegmentationLib.refusal import Refused
 TERMINOLOGY_CONTEXT = "Segmentation category and type - DICOM master list"
 REGION_CONTEXT = "Anatomic codes - DICOM master list"
 MADE_BY_TAG, VALUE_TAG = "E2ENet.Model", "E2ENet.Value"
+WEIGHTS, VOXELS = "E2ENet.Weights", "E2ENet.Voxels"  # of the model; of what it made
 INPUT_ROLE = "E2ENet.Input"
 HIDDEN = "E2ENet.Hidden"
 
@@ -108,6 +111,55 @@ def _addSegments(node, array: np.ndarray, volumeNode, labels) -> dict:
     return identifiers
 
 
+def exportLabels(node, volumeNode):
+    """What a model made, as it is now: (array (z, y, x) on the volume's grid, its labels).
+
+    Segments that somebody added by hand are left out. An entry has value, name, color (0-255) and
+    terminology, as the engine's manifest.
+    """
+    segmentation = node.GetSegmentation()
+    array = np.zeros(volumeNode.GetImageData().GetDimensions()[::-1], np.int16)
+    entries = []
+    for identifier in segmentIds(segmentation):
+        segment = segmentation.GetSegment(identifier)
+        if not segment.HasTag(MADE_BY_TAG):
+            continue
+        value = valueOf(segment)
+        image = segment.GetRepresentation("Binary labelmap")
+        if image is not None and image.GetNumberOfPoints():  # else it was not found
+            array[_inside(node, identifier, volumeNode)] = value
+        codes = tagOf(segment, segment.GetTerminologyEntryTagName())
+        entries.append(
+            {
+                "value": value,
+                "name": segment.GetName(),
+                "color": [round(channel * 255) for channel in segment.GetColor()],
+                "terminology": readTerminology(codes),
+            }
+        )
+    return array, entries
+
+
+def _inside(node, identifier: str, volumeNode) -> np.ndarray:
+    """Where a segment is on the grid of a volume: bool (z, y, x)."""
+    scene = node.GetScene()
+    before = set(slicer.util.getNodesByClass("vtkMRMLNode"))
+    labelNode = scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "E2ENet labels")
+    try:
+        logic = slicer.vtkSlicerSegmentationsModuleLogic
+        logic.ExportSegmentsToLabelmapNode(node, [identifier], labelNode, volumeNode)
+        return np.array(slicer.util.arrayFromVolume(labelNode)) > 0
+    finally:  # it makes a display node and a colour table as well
+        for added in slicer.util.getNodesByClass("vtkMRMLNode"):
+            if added not in before:
+                scene.RemoveNode(added)
+
+
+def fingerprint(array: np.ndarray) -> str:
+    """Tells whether voxels are those of another time."""
+    return hashlib.sha256(array.astype("<i2").tobytes()).hexdigest()
+
+
 def segmentIds(segmentation) -> list:
     return [segmentation.GetNthSegmentID(i) for i in range(segmentation.GetNumberOfSegments())]
 
@@ -164,6 +216,17 @@ def terminologyEntry(label) -> str:
             triple(terms.get("regionModifier")),
         ]
     )
+
+
+def readTerminology(entry: str) -> dict:
+    """The codes of a segment's terminology tag; empty for one without."""
+    names = ("category", "type", "modifier", None, "region", "regionModifier")
+    terms = {}
+    for name, text in zip(names, entry.split("~")[1:], strict=False):
+        scheme, code, meaning, *_more = [*text.split("^"), "", "", ""]
+        if name and code:
+            terms[name] = {"scheme": scheme, "code": code, "meaning": meaning}
+    return terms
 
 
 def _showSurface(node, show3D: bool) -> None:

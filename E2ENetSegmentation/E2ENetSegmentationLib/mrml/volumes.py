@@ -111,6 +111,15 @@ def writeVolume(node, path) -> None:
         )
 
 
+def writeLabels(array: np.ndarray, volumeNode, path) -> None:
+    """Write labels (z, y, x) that lie on the grid of a volume; raises as `writeVolume`."""
+    node = slicer.vtkMRMLLabelMapVolumeNode()
+    node.SetName(volumeNode.GetName())
+    slicer.util.updateVolumeFromArray(node, array)
+    node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(ijkToRas(volumeNode)))
+    writeVolume(node, path)
+
+
 def readResult(path, volumeNode) -> np.ndarray:
     """A volume of the engine (NRRD) as an array (z, y, x) on the grid of the input volume.
 

@@ -9,6 +9,7 @@ from E2ENetSegmentationLib.mrml import roi, segmentations
 from E2ENetSegmentationLib.mrml.choices import nodeId
 from E2ENetSegmentationLib.refusal import Refused
 from E2ENetSegmentationLib.segment import sequences
+from E2ENetSegmentationLib.segment.dicom import DicomExport, comesFrom
 from E2ENetSegmentationLib.segment.folder import CaseResult, FolderRequest, FolderResult, FolderRun
 from E2ENetSegmentationLib.segment.outcome import (
     cells,
@@ -52,6 +53,7 @@ class SegmentPanel(RunPanel):
         ui.batchSelector.connect("checkedNodesChanged()", self.update)
         ui.statisticsButton.connect("clicked()", self.onStatistics)
         ui.editorButton.connect("clicked()", self.onEditor)
+        ui.dicomButton.connect("clicked()", self.onDicom)
         for name in ("mirroring", "standardNames", "show3D"):
             box = getattr(ui, name + "CheckBox")
             box.connect("toggled(bool)", lambda on, name=name: self.host.setSetting(name, int(on)))
@@ -181,6 +183,23 @@ class SegmentPanel(RunPanel):
     def onEditor(self) -> None:
         self._handOver(self.host.openEditor)
 
+    def onDicom(self) -> None:
+        """Store the result as DICOM SEG where its volume came from."""
+        with self.sentences():
+            if self.busy:
+                return
+            result = self._shownResult()
+            name = segmentations.origin(result.segmentationNode)[1]
+            title = {model.name: model.title for model in self.models}.get(name, name)
+            with self.starting():
+                self.dependencies.ensure(self.purpose)
+                self._requests, self._done, self._failed = [], [], []
+                database = self.host.dicomDatabase
+                run = DicomExport(result, database, self.host.storeDicom, title, self.onEvent)
+                run.start()
+                self._watch(run)
+                self.say(_("Writing the DICOM file…"))
+
     def sceneAboutToClose(self) -> None:
         """The nodes go away: end the run and forget the results."""
         self._several, self._read = [], (None, None)
@@ -229,6 +248,10 @@ class SegmentPanel(RunPanel):
     def _fillTable(self, results) -> None:
         rows = [row for result in results for row in result.rows]
         self.ui.resultsWidget.visible = bool(rows)
+        shown = self.result if len(results) == 1 else None
+        ours = shown is not None and comesFrom(shown.volumeNode, self.host.dicomDatabase)
+        self.ui.dicomButton.visible = bool(rows) and ours
+        self.ui.dicomButton.enabled = not self.busy
         if not rows:
             return
         texts = []
@@ -270,6 +293,11 @@ class SegmentPanel(RunPanel):
         super()._begin(requests)
 
     def _finished(self, run) -> None:
+        if isinstance(run, DicomExport):
+            text = _("Stored beside {volume} in the DICOM database.")
+            self.say(text.format(volume=run.volumeNode.GetName()))
+            self.log(f"{self.ui.statusLabel.text} {run.result}")
+            return
         if run.result is not None:
             self.log(summary(run.result, run.request.model.title))
         super()._finished(run)
@@ -307,13 +335,18 @@ class SegmentPanel(RunPanel):
 
     def _handOver(self, opener) -> None:
         with self.sentences():
-            result = self._several[-1] if self._several else self.result
-            node = result.segmentationNode if result is not None else None
-            if isinstance(result, CaseResult):
-                raise Refused(_("The results are files; load one into the scene first."))
-            if node is None or node.GetScene() is None:
-                raise Refused(_("There is no result any more; segment again."))
-            opener(node, result.volumeNode)
+            result = self._shownResult()
+            opener(result.segmentationNode, result.volumeNode)
+
+    def _shownResult(self):
+        """The result that further steps go on with."""
+        result = self._several[-1] if self._several else self.result
+        node = result.segmentationNode if result is not None else None
+        if isinstance(result, CaseResult):
+            raise Refused(_("The results are files; load one into the scene first."))
+        if node is None or node.GetScene() is None:
+            raise Refused(_("There is no result any more; segment again."))
+        return result
 
     def _showModel(self) -> None:
         """Lines about the model as well."""

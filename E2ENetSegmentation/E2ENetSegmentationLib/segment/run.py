@@ -63,6 +63,9 @@ class SegmentRun(InputRun):
         results.remember(node, entries, request.model.labels, self._engine.warnings)
         self.result = results.resultOf(node, segmentations.centreOfLargest(array, volumeNode))
         self.result.record = self._record()
+        node.SetAttribute(segmentations.VOXELS, segmentations.fingerprint(array))
+        weights = (self.result.record.get("model") or {}).get("weights_sha256")
+        node.SetAttribute(segmentations.WEIGHTS, str(weights or ""))
         request.accept(self.result)
 
     def _record(self) -> dict:

@@ -220,6 +220,19 @@ class SlicerHost:
 
         return SampleData.SampleDataLogic().downloadSample(name)
 
+    @property
+    def dicomDatabase(self):
+        """Slicer's DICOM database; None where Slicer was built without DICOM."""
+        return getattr(slicer, "dicomDatabase", None)
+
+    def storeDicom(self, path: str) -> None:
+        """Copy a DICOM file into the database."""
+        import ctk
+
+        indexer = ctk.ctkDICOMIndexer()
+        indexer.addFile(slicer.dicomDatabase, path, True)
+        indexer.waitForImportFinished()
+
     def openStatistics(self, segmentationNode, volumeNode) -> None:
         """Segment Statistics with both nodes chosen."""
         slicer.util.selectModule("SegmentStatistics")

@@ -53,8 +53,12 @@ def dicom_seg(
         from e2enet.interop.dicom.writing import label_map_to_seg
 
         written = label_map_to_seg(labels, source, output, manifest=manifest, series=series)
-        reporter.result(output=str(written))
+        reporter.result(
+            output=str(written.path),
+            series_uid=written.series_uid,
+            sop_instance_uid=written.sop_instance_uid,
+        )
         if progress is ProgressStyle.bar:
-            typer.echo(f"{written}")
+            typer.echo(f"{written.path}")
 
     run(work, progress=progress, debug=debug)

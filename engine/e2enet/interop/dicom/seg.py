@@ -17,7 +17,6 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 from e2enet import __version__
-from e2enet.data.images.volume import Grid
 from e2enet.events import BadInput
 
 _MAKER = "E2ENetSegmentation"
@@ -70,27 +69,27 @@ class Algorithm:
 
 def make_seg(
     label: np.ndarray,
-    grid: Grid,
     structures: Sequence[Structure],
     *,
     files: Sequence[Path],
+    spacing: float,
     algorithm: Algorithm,
 ) -> Dataset:
     """A binary DICOM SEG in the frame of reference of its source, one segment a structure.
 
     Args:
-        label: (z, y, x) label map.
-        grid: Where it lies; that of the source series.
+        label: (z, y, x) label map, on the voxels of the source.
         structures: What its values mean; those without a voxel are left out.
         files: The source series in the order of z.
+        spacing: Distance of its slices in mm.
         algorithm: What made it.
 
     Returns:
         The data set, to be written with `save_as`.
 
     Raises:
-        BadInput: Nothing was segmented, the label map lies on another grid, or the source lacks
-            what a SEG has to repeat, such as its frame of reference.
+        BadInput: Nothing was segmented, or the source lacks what a SEG has to repeat, such as its
+            frame of reference.
     """
     counts = np.bincount(label.ravel(), minlength=max(s.value for s in structures) + 1)
     found = [structure for structure in structures if counts[structure.value]]
@@ -103,9 +102,8 @@ def make_seg(
     sources = [_read(file) for file in files]
     for source in sources if len(sources) > 1 else ():
         # Repeated in the SEG; the distance is often missing or wrong, and the positions tell it.
-        source.SpacingBetweenSlices = grid.spacing_xyz[2]
-        source.SliceThickness = source.get("SliceThickness") or grid.spacing_xyz[2]
-    _check_grid(sources, grid, files)
+        source.SpacingBetweenSlices = spacing
+        source.SliceThickness = source.get("SliceThickness") or spacing
     numbers = np.zeros(len(counts), np.uint8 if len(found) < 256 else np.uint16)
     for number, structure in enumerate(found, 1):
         numbers[structure.value] = number
@@ -159,37 +157,6 @@ def _read(file: Path) -> Dataset:
             help="Export the series again.",
             code="damaged-file",
         ) from error
-
-
-def _check_grid(sources: Sequence[Dataset], grid: Grid, files: Sequence[Path]) -> None:
-    """Every slice of the label map must lie on its source's, within a hundredth of a voxel."""
-    first = sources[0]
-    frames = int(first.get("NumberOfFrames") or 1) if len(sources) == 1 else len(sources)
-    given = (int(first.Columns), int(first.Rows), frames)
-    if given != grid.size_xyz:
-        what = f"{' x '.join(map(str, given))} against {' x '.join(map(str, grid.size_xyz))} voxels"
-        raise _other_grid(files[0], what)
-    if len(sources) == 1:
-        return  # the frames of an enhanced image carry their places themselves
-    matrix = np.reshape(grid.direction, (3, 3)) * np.asarray(grid.spacing_xyz)
-    tolerance = max(1e-2, 0.01 * min(grid.spacing_xyz))
-    for z, source in enumerate(sources):
-        place = np.asarray(grid.origin_xyz) + matrix @ (0, 0, z)
-        distance = float(np.linalg.norm(place - np.asarray(source.ImagePositionPatient, float)))
-        # Slices whose rounded positions are as even as the reader asks for stay within this.
-        if distance > tolerance + 0.05 * grid.spacing_xyz[2]:
-            raise _other_grid(files[z], f"positions {distance:.3g} mm apart")
-    rows = np.reshape(np.asarray(first.ImageOrientationPatient, float), (2, 3))
-    if not np.allclose(np.reshape(grid.direction, (3, 3))[:, :2].T, rows, atol=1e-3):
-        raise _other_grid(files[0], "another orientation")
-
-
-def _other_grid(file: Path, what: str) -> BadInput:
-    return BadInput(
-        f"The label map does not lie on the series of {file.name}: {what}.",
-        help="Give the series that was segmented.",
-        code="grid-mismatch",
-    )
 
 
 def _describe(number: int, structure: Structure, algorithm: Algorithm) -> SegmentDescription:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from e2enet.bundle.description import read_label
+from e2enet.data.axes import three
 from e2enet.data.images.dicom.headers import read_header
-from e2enet.data.images.dicom.stacking import source_files
+from e2enet.data.images.dicom.stacking import open_source
 from e2enet.data.images.dicom.zipped import is_zip
 from e2enet.data.images.naming import image_stem
+from e2enet.data.images.orientation import to_canonical
+from e2enet.data.images.volume import Grid, Volume
 from e2enet.data.images.volume import read_label as read_label_map
 from e2enet.events import BadInput
 from e2enet.extras import need_package
@@ -27,6 +31,15 @@ if TYPE_CHECKING:
 
 ENDING = ".dcm"
 PathLike = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Written:
+    """A DICOM SEG on the disk."""
+
+    path: Path
+    series_uid: str
+    sop_instance_uid: str
 
 
 def segment_to_seg(
@@ -53,12 +66,11 @@ def segment_to_seg(
     _check_dicom(paths[0])
     result = segment(paths, model, series=series, **options)
     source = result.manifest["inputs"][0]
-    model_said = result.manifest["model"]
 
     def write(path: Path) -> None:
-        chosen = None if paths[0].is_file() and not is_zip(paths[0]) else source["series_uid"]
-        _write(path, result.label, result.grid, result.labels, paths[0], chosen,
-               _algorithm(model_said, edited=False))  # fmt: skip
+        volume = Volume(result.label, result.grid, outputs.segmentation.name)
+        made_by = _algorithm(result.manifest["model"], edited=False)
+        _write(path, volume, result.labels, paths[0], source["series_uid"], made_by)
 
     return result, result.save_as(outputs, write)
 
@@ -70,7 +82,7 @@ def label_map_to_seg(
     *,
     manifest: PathLike | None = None,
     series: str | None = None,
-) -> Path:
+) -> Written:
     """Write a label map that was made before as DICOM SEG.
 
     Args:
@@ -109,8 +121,8 @@ def label_map_to_seg(
     with output_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         with replacing(target, ENDING) as temporary:
-            _write(temporary, volume.array, volume.grid, structures, Path(source), series, made_by)
-    return target
+            written = _write(temporary, volume, structures, Path(source), series, made_by)
+    return replace(written, path=target)
 
 
 def _need() -> None:
@@ -128,18 +140,44 @@ def _check_dicom(path: Path) -> None:
 
 def _write(
     path: Path,
-    label: Any,
-    grid: Any,
+    label: Volume,
     structures: Sequence[Structure],
     source: Path,
     series: str | None,
     algorithm: Algorithm,
-) -> None:
+) -> Written:
     from e2enet.interop.dicom.seg import make_seg
 
-    with source_files(source, series) as files:
-        made = make_seg(label, grid, structures, files=files, algorithm=algorithm)
+    with open_source(source, series) as found:
+        grid = Grid(
+            three(found.size_xyz),
+            three(found.spacing_xyz),
+            three(found.origin_xyz),
+            found.direction,
+        )
+        made = make_seg(
+            _on_grid(label, grid, source.name),
+            structures,
+            files=found.files,
+            spacing=grid.spacing_xyz[2],
+            algorithm=algorithm,
+        )
     made.save_as(path)
+    return Written(path, str(made.SeriesInstanceUID), str(made.SOPInstanceUID))
+
+
+def _on_grid(label: Volume, grid: Grid, name: str) -> np.ndarray:
+    """The label map on the source's voxels; other programs may count them from another corner."""
+    turned, _ = to_canonical(label)
+    place, undo = to_canonical(Volume(np.empty(grid.shape, np.uint8), grid))
+    difference = turned.grid.difference(place.grid)
+    if difference:
+        raise BadInput(
+            f"{label.name} does not lie on the DICOM series in {name}: {difference}.",
+            help="Give the series that was segmented.",
+            code="grid-mismatch",
+        )
+    return undo(turned.array)
 
 
 def _read_manifest(path: Path) -> tuple[list[Structure], Algorithm]:

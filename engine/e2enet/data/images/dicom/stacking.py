@@ -52,16 +52,31 @@ def read_series(series: Series, name: str) -> sitk.Image:
             help="Export the series again.",
             code="damaged-file",
         ) from error
-    rows = slices[0].rows
     image.SetSpacing((*slices[0].spacing, spacing))
     image.SetOrigin(tuple(slices[0].position))
-    image.SetDirection(tuple(np.column_stack((*rows, np.cross(*rows))).ravel()))
+    image.SetDirection(_direction(slices[0].rows))
     return image
 
 
+@dataclass(frozen=True)
+class Source:
+    """The files of a series in the order of its slices, and where its voxels lie.
+
+    Attributes:
+        files: One a slice, or one of several frames.
+        size_xyz, spacing_xyz, origin_xyz, direction: As `e2enet.data.images.volume.Grid`.
+    """
+
+    files: list[Path]
+    size_xyz: tuple[int, ...]
+    spacing_xyz: tuple[float, ...]
+    origin_xyz: tuple[float, ...]
+    direction: tuple[float, ...]
+
+
 @contextmanager
-def source_files(path: Path, series: str | None = None) -> Iterator[list[Path]]:
-    """The files of a series in the order of the slices of `read_series`, while the block runs.
+def open_source(path: Path, series: str | None = None) -> Iterator[Source]:
+    """The files of a series, while the block runs.
 
     Args:
         path: A DICOM folder, a zip of one, or one file of the series.
@@ -76,9 +91,26 @@ def source_files(path: Path, series: str | None = None) -> Iterator[list[Path]]:
         else:
             chosen = series_of(path)
         if chosen.whole_file:
-            yield [chosen.whole_file]
-        else:
-            yield [Path(one.path) for one in _sorted_slices(chosen, path.name)[0]]
+            reader = sitk.ImageFileReader()
+            reader.SetFileName(os.fspath(chosen.whole_file))
+            with quiet():
+                reader.ReadImageInformation()
+            place = reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection()
+            yield Source([chosen.whole_file], reader.GetSize(), *place)
+            return
+        slices, spacing = _sorted_slices(chosen, path.name)
+        first = slices[0]
+        yield Source(
+            [Path(one.path) for one in slices],
+            (*first.size, len(slices)),
+            (*first.spacing, spacing),
+            tuple(first.position.tolist()),
+            _direction(first.rows),
+        )
+
+
+def _direction(rows: np.ndarray) -> tuple[float, ...]:
+    return tuple(np.column_stack((*rows, np.cross(*rows))).ravel().tolist())
 
 
 def _slice(header: Header, name: str) -> _Slice:
