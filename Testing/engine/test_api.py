@@ -5,9 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import e2enet
+import numpy as np
 import pytest
+import SimpleITK as sitk
 from e2enet import BadInput, Cancelled, Reporter, evaluate, segment, train
 
 
@@ -70,3 +73,43 @@ def test_a_reporter_can_cancel_and_nothing_is_left(
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(BadInput, match="does not exist"):
         segment(tmp_path / "none.nii.gz", tiny_bundle)
+
+
+def test_images_in_memory_and_back(tiny_bundle: Path, tiny_dataset: Path, tmp_path: Path) -> None:
+    """The same labels as from the file, in each form; what is saved as well."""
+    import nibabel
+
+    path = tiny_dataset / "imagesTs" / "tiny_006_0000.nii.gz"
+    from_file = segment(path, tiny_bundle, device="cpu")
+    image = sitk.ReadImage(path)
+    grid = e2enet.Grid(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
+    volume = e2enet.Volume(sitk.GetArrayFromImage(image), grid, "case 6")
+    for given in (image, nibabel.load(path), volume, [volume]):
+        result = segment(given, tiny_bundle, device="cpu", output=tmp_path / "out.nii.gz")
+        np.testing.assert_array_equal(result.label, from_file.label)
+    assert result.manifest["case"] == "case 6"
+    (described,) = result.manifest["inputs"]
+    assert described["memory"] == "case 6"
+    saved = sitk.ReadImage(tmp_path / "out.nii.gz")
+    np.testing.assert_array_equal(
+        sitk.GetArrayFromImage(result.image()), sitk.GetArrayFromImage(saved)
+    )
+    np.testing.assert_array_equal(result.nibabel().get_fdata().T, result.label)
+    np.testing.assert_array_equal(result.metatensor()[0].numpy().T, result.label)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code"),
+    [
+        (lambda v: v.array, "array-without-grid"),
+        (lambda v: [v, v], "channel-count"),
+        (lambda v: [v, "head.nii.gz"], "mixed-inputs"),
+        (lambda v: e2enet.Volume(v.array.T, v.grid), "grid-mismatch"),
+        (lambda v: e2enet.Volume(np.full_like(v.array, np.nan), v.grid), "not-finite"),
+    ],
+)
+def test_images_in_memory_that_cannot_be_used(tiny_bundle: Path, spoil: Any, code: str) -> None:
+    volume = e2enet.Volume(np.zeros((12, 14, 16), np.float32), e2enet.Grid((16, 14, 12), (1, 1, 1)))
+    with pytest.raises(BadInput) as caught:
+        segment(spoil(volume), tiny_bundle, device="cpu")
+    assert caught.value.code == code

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
+import json
 import re
 import shlex
 import shutil
@@ -132,3 +134,35 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     assert "does not exist" in page
     # Nothing is loaded from elsewhere when the page is read.
     assert not re.findall(r'(?:src|href)="https?://[^"]*\.(?:js|css|woff2?)"', page)
+
+
+def test_the_notebook(tmp_path: Path) -> None:
+    """Cell after cell in a fresh Python, with what a notebook shows of each told as a line."""
+    notebook = json.loads((PAGES / "first_model.ipynb").read_text(encoding="utf-8"))
+    assert (notebook["nbformat"], notebook["metadata"]["kernelspec"]["name"]) == (4, "python3")
+    cells = [
+        "".join(cell["source"]).rstrip(";")
+        for cell in notebook["cells"]
+        if cell["cell_type"] == "code"
+    ]
+    assert not any(cell.get("outputs") for cell in notebook["cells"])
+    (tmp_path / "cells.json").write_text(json.dumps(cells), encoding="utf-8")
+    run = """
+import ast, json
+scope = {}
+for cell in json.load(open("cells.json", encoding="utf-8")):
+    *before, last = ast.parse(cell).body
+    value = isinstance(last, ast.Expr)
+    exec(compile(ast.Module([*before, *([] if value else [last])], []), "cell", "exec"), scope)
+    print(json.dumps(repr(eval(ast.unparse(last), scope)) if value else None))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", run], cwd=tmp_path, capture_output=True, encoding="utf-8"
+    )
+    assert not done.returncode, done.stderr[-2000:]
+    shown = [json.loads(line) for line in done.stdout.splitlines()]
+    assert "'finished'" in shown[1]
+    scores = ast.literal_eval(shown[-1])
+    assert set(scores) == {"ball", "box"}
+    assert min(scores.values()) > 0.5
+    assert (tmp_path / "first_model" / "segmentation.png").stat().st_size > 5000

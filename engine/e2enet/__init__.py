@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from e2enet.bundle import Bundle
+    from e2enet.data.images.volume import Grid, Volume
     from e2enet.evaluation.evaluate import Evaluation, evaluate
     from e2enet.events import BadInput, Cancelled, Reporter
     from e2enet.inference.case.result import Result
@@ -30,8 +31,10 @@ _HOMES = {
     "Bundle": "e2enet.bundle",
     "Cancelled": "e2enet.events",
     "Evaluation": "e2enet.evaluation.evaluate",
+    "Grid": "e2enet.data.images.volume",
     "Reporter": "e2enet.events",
     "Result": "e2enet.inference.case.result",
+    "Volume": "e2enet.data.images.volume",
     "evaluate": "e2enet.evaluation.evaluate",
     "segment": "e2enet.inference.segmenter",
     "train": "e2enet.training.train",
@@ -42,8 +45,10 @@ __all__ = [
     "Bundle",
     "Cancelled",
     "Evaluation",
+    "Grid",
     "Reporter",
     "Result",
+    "Volume",
     "__version__",
     "evaluate",
     "segment",

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from e2enet.bundle import Bundle, Label
+from e2enet.data.images.memory import is_image
 from e2enet.data.images.volume import Grid
 from e2enet.data.planning.plan import Plan
 from e2enet.events import BadInput, Reporter
 from e2enet.inference.case.components import keep_largest
 from e2enet.inference.case.doubt import find_doubts, sentence
-from e2enet.inference.case.inputs import InputCase, find_case
+from e2enet.inference.case.inputs import InputCase, case_in_memory, find_case
 from e2enet.inference.case.loading import Clock, open_case
 from e2enet.inference.case.manifest import make_manifest
 from e2enet.inference.case.result import LabelVolume, Outputs, Result
@@ -39,7 +40,7 @@ _PROBABILITY_BUDGET = 256 * 2**20  # bytes; larger ones go to a temporary file
 
 
 def segment(
-    inputs: PathLike | Sequence[PathLike],
+    inputs: Any,
     model: PathLike | Bundle | Sequence[PathLike | Bundle],
     *,
     output: PathLike | None = None,
@@ -54,8 +55,9 @@ def segment(
     """Segment one case.
 
     Args:
-        inputs: An image file, a DICOM folder or a zip of one, or one of these for each of the
-            model's channels.
+        inputs: An image file, a DICOM folder or a zip of one, or an image in memory (a `Volume`, or
+            one of SimpleITK, nibabel or MONAI, as `e2enet.data.images.memory.volumes_of`); or one
+            of these for each of the model's channels.
         model: Name of an installed model, path of a bundle, or an open bundle; several, or the
             folder of a cross-validation, answer with their mean probabilities.
         output: Where to save the result; nothing is written without it.
@@ -80,10 +82,15 @@ def segment(
         >>> result = segment("head.nii.gz", "hippocampus-mr")  # doctest: +SKIP
         >>> result.label.shape, result.volumes_ml  # doctest: +SKIP
     """
-    paths = [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
+    several = not (isinstance(inputs, (str, os.PathLike)) or is_image(inputs))
+    listed = list(inputs) if several else [inputs]
+    if any(is_image(one) for one in listed):
+        case = case_in_memory(listed)
+    else:
+        case = find_case(listed, [series] if isinstance(series, str) else series)
     segmenter = Segmenter(model, device=device, tta=tta, runtime=runtime, reporter=reporter)
     return segmenter.run(
-        find_case(paths, [series] if isinstance(series, str) else series),
+        case,
         output=output,
         roi=roi,
         save_probabilities=save_probabilities,

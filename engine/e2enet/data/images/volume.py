@@ -10,7 +10,7 @@ import itertools
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -159,12 +159,11 @@ def read_image(
     path = Path(path)
     opened = open_image(path, series=series, modality=modality)
     image = opened.image
-    array, replaced = _finite(sitk.GetArrayViewFromImage(image), path)
-    warnings = (*opened.notes, *replaced)
-    if reporter is not None:
-        for code, message in warnings:
-            reporter.warning(code, message)
-    return Volume(array, Grid.from_image(image), path.name, warnings, opened.series_uid)
+    read = Volume(
+        sitk.GetArrayViewFromImage(image), Grid.from_image(image), path.name, opened.notes,
+        opened.series_uid,
+    )  # fmt: skip
+    return _checked(read, reporter)
 
 
 def read_label(path: str | os.PathLike) -> Volume:
@@ -204,7 +203,7 @@ def read_label(path: str | os.PathLike) -> Volume:
 
 
 def read_channels(
-    paths: Sequence[str | os.PathLike],
+    channels: Sequence[str | os.PathLike | Volume],
     *,
     series: Sequence[str | None] | None = None,
     modality: str = "",
@@ -213,7 +212,7 @@ def read_channels(
     """Read the channels of one case and check that they lie on the same grid.
 
     Args:
-        paths: One a channel.
+        channels: A path each, as `read_image` takes it, or an image, which is checked like one.
         series: Which DICOM series each is, as `read_image`.
         modality, reporter: As `read_image`.
 
@@ -221,8 +220,10 @@ def read_channels(
         BadInput: as `read_image`, and channels on different grids.
     """
     volumes = [
-        read_image(path, series=one, modality=modality, reporter=reporter)
-        for path, one in zip(paths, series or [None] * len(paths), strict=True)
+        _checked(channel, reporter)
+        if isinstance(channel, Volume)
+        else read_image(channel, series=one, modality=modality, reporter=reporter)
+        for channel, one in zip(channels, series or [None] * len(channels), strict=True)
     ]
     for volume in volumes[1:]:
         check_same_grid(volumes[0], volume)
@@ -293,7 +294,24 @@ def write_image(path: str | os.PathLike, array: np.ndarray, grid: Grid) -> None:
         raise not_writable(path) from error
 
 
-def _finite(array: np.ndarray, path: Path) -> tuple[np.ndarray, tuple[tuple[str, str], ...]]:
+def _checked(volume: Volume, reporter: Reporter | None) -> Volume:
+    """A volume as float32 with every voxel finite; its warnings are told."""
+    if volume.array.shape != volume.grid.shape:
+        raise BadInput(
+            f"{volume.name} is an array of {times(volume.array.shape)} voxels on a grid of "
+            f"{times(volume.grid.shape)} (z, y, x).",
+            help="Arrays are in the order z, y, x, grids in the order x, y, z.",
+            code="grid-mismatch",
+        )
+    array, replaced = _finite(volume.array, volume.name)
+    warnings = (*volume.warnings, *replaced)
+    if reporter is not None:
+        for code, message in warnings:
+            reporter.warning(code, message)
+    return replace(volume, array=array, warnings=warnings)
+
+
+def _finite(array: np.ndarray, name: str) -> tuple[np.ndarray, tuple[tuple[str, str], ...]]:
     """Array as float32 with every voxel finite, and the warnings."""
     with np.errstate(over="ignore"):
         array = array.astype(np.float32)
@@ -304,7 +322,7 @@ def _finite(array: np.ndarray, path: Path) -> tuple[np.ndarray, tuple[tuple[str,
     wrong = int(array.size - np.count_nonzero(finite))
     if wrong == array.size:
         raise BadInput(
-            f"{path.name} holds no finite voxel (all are NaN or infinite).",
+            f"{name} holds no finite voxel (all are NaN or infinite).",
             help="Export the image again.",
             code="not-finite",
         )
@@ -312,5 +330,5 @@ def _finite(array: np.ndarray, path: Path) -> tuple[np.ndarray, tuple[tuple[str,
     above = array >= _LARGEST_VALUE
     array = np.where(finite, array, np.float32(min(0.0, low)))
     array[above] = high
-    message = f"{path.name} holds {wrong} NaN or infinite voxels; they were replaced."
+    message = f"{name} holds {wrong} NaN or infinite voxels; they were replaced."
     return array, (("not-finite", message),)

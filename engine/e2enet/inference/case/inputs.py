@@ -1,4 +1,4 @@
-"""What is to be segmented: one case from files or a DICOM folder, or a folder of cases."""
+"""What is to be segmented: one case from files, a DICOM folder or memory, or a folder of cases."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from e2enet.data.images.memory import is_image, volumes_of
 from e2enet.data.images.naming import image_stem, is_image_name
+from e2enet.data.images.volume import Volume
 from e2enet.events import BadInput
 
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
@@ -20,14 +23,21 @@ class InputCase:
 
     Attributes:
         name: What messages and results call it.
-        paths: One a channel.
+        paths: One a channel; none for images that are in memory.
         series: Which DICOM series each is (`e2enet.data.images.volume.read_image`); empty where
             nothing was said.
+        images: In the place of paths.
     """
 
     name: str
     paths: tuple[Path, ...]
     series: tuple[str, ...] = ()
+    images: tuple[Volume, ...] = ()
+
+    @property
+    def channels(self) -> tuple[Path | Volume, ...]:
+        """What each channel is read from."""
+        return self.images or self.paths
 
 
 def is_case_folder(path: Path) -> bool:
@@ -69,6 +79,28 @@ def find_case(
             )
     case, channel = _split(chosen[0])
     return InputCase(case if channel == 0 else image_stem(chosen[0]), chosen, series)
+
+
+def case_in_memory(images: Sequence[Any]) -> InputCase:
+    """One case from the images of its channels.
+
+    Args:
+        images: As `e2enet.data.images.memory.volumes_of` takes them; one may hold several channels.
+
+    Raises:
+        BadInput: Something is no image with a grid.
+    """
+    names = [f"image {number}" if len(images) > 1 else "image" for number in range(len(images))]
+    volumes: list[Volume] = []
+    for image, name in zip(images, names, strict=True):
+        if not is_image(image):
+            raise BadInput(
+                f"{image} is a path beside images in memory.",
+                help="Give files only or images only.",
+                code="mixed-inputs",
+            )
+        volumes += volumes_of(image, name)
+    return InputCase(volumes[0].name, (), images=tuple(volumes))
 
 
 def find_cases(folder: str | os.PathLike[str], channels: int) -> list[InputCase]:

@@ -94,7 +94,7 @@ def open_case(
     _check_channels(case, bundle)
     plan = Plan.from_dict(bundle.plan)
     rois = parse_rois(roi, bundle)
-    hashes = InputHashes(case.paths)
+    hashes = InputHashes(case.channels)
     with clock("read"):
         reporter.progress("read", 0, 1)
         volumes, grid, undo, series_uids = _read(case, bundle, reporter)
@@ -123,7 +123,7 @@ def _read(
 ) -> tuple[list[Volume], Grid, Undo, tuple[str, ...]]:
     """The channels in canonical orientation, the input's own grid, the way back, series' UIDs."""
     volumes = read_channels(
-        case.paths,
+        case.channels,
         series=case.series or None,
         modality=str(bundle.model.get("modality") or ""),
         reporter=reporter,
@@ -142,11 +142,11 @@ def _load_runtime() -> None:
 
 def _check_channels(case: InputCase, bundle: Bundle) -> None:
     names = bundle.channels
-    if len(case.paths) != len(names):
-        given = ", ".join(path.name for path in case.paths)
+    if len(case.channels) != len(names):
+        given = ", ".join(channel.name for channel in case.channels)
         raise BadInput(
-            f"The model {bundle.name} takes {_counted(names)}, but {len(case.paths)} "
-            f"{'was' if len(case.paths) == 1 else 'were'} given ({given}).",
+            f"The model {bundle.name} takes {_counted(names)}, but {len(case.channels)} "
+            f"{'was' if len(case.channels) == 1 else 'were'} given ({given}).",
             help="Give one file a channel, in this order; for several cases give a folder.",
             code="channel-count",
         )

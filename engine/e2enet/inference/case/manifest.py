@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from e2enet import __version__
 from e2enet.bundle import Bundle
-from e2enet.data.images.volume import Grid
+from e2enet.data.images.volume import Grid, Volume
 from e2enet.files import sha256
 from e2enet.inference.case.doubt import Doubt
 from e2enet.inference.case.inputs import InputCase
@@ -32,17 +32,24 @@ class InputHashes:
     the order of their names.
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, channels: Sequence[Path | Volume]) -> None:
         pool = ThreadPoolExecutor(1, thread_name_prefix="hash")
-        self._futures = [pool.submit(describe_input, path) for path in paths]
+        self._futures = [pool.submit(describe_input, channel) for channel in channels]
         pool.shutdown(wait=False)
 
     def __call__(self) -> list[dict[str, Any]]:
         return [future.result() for future in self._futures]
 
 
-def describe_input(path: Path) -> dict[str, Any]:
-    """Path, size and SHA-256 of a file or folder."""
+def describe_input(path: Path | Volume) -> dict[str, Any]:
+    """Path, size and SHA-256 of a file or folder; name, size and SHA-256 of an image's voxels."""
+    if isinstance(path, Volume):
+        voxels = path.array.tobytes()
+        return {
+            "memory": path.name,
+            "bytes": len(voxels),
+            "sha256": hashlib.sha256(voxels).hexdigest(),
+        }
     if not path.is_dir():
         return {"path": os.fspath(path), "bytes": path.stat().st_size, "sha256": sha256(path)}
     files = sorted(file for file in path.rglob("*") if file.is_file())

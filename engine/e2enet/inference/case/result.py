@@ -12,15 +12,21 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from e2enet.data.images.memory import to_metatensor, to_nibabel
 from e2enet.data.images.naming import image_stem
 from e2enet.data.images.orientation import Undo
 from e2enet.data.images.volume import WRITABLE, Grid, write_image, write_label
 from e2enet.events import BadInput
 from e2enet.files import check_writable, output_errors, scratch_folder
+
+if TYPE_CHECKING:
+    import nibabel
+    import SimpleITK as sitk
+    from monai.data import MetaTensor
 
 _NAME_BYTES = 255  # of a name, in every usual file system
 
@@ -138,6 +144,18 @@ class Result:
     def volumes_ml(self) -> dict[str, float]:
         """Volume of each structure in mL, by name."""
         return {label.name: label.volume_ml for label in self.labels}
+
+    def image(self) -> sitk.Image:
+        """The label map as a SimpleITK image."""
+        return self.grid.image(self.label)
+
+    def nibabel(self) -> nibabel.Nifti1Image:
+        """The label map as a nibabel image (x, y, z)."""
+        return to_nibabel(self.label, self.grid)
+
+    def metatensor(self) -> MetaTensor:
+        """The label map as a MONAI MetaTensor (1, x, y, z), its affine in RAS."""
+        return to_metatensor(self.label, self.grid)
 
     def probability(self, value: int) -> np.ndarray:
         """Probability of a label: (z, y, x) float32 on `grid`."""
