@@ -146,6 +146,9 @@ class FakeHost:
     def storeDicom(self, path):
         self.dicomDatabase.addFile(path)
 
+    def loadVolume(self, path):
+        self.opened.append(("volume", path))
+
     def openStatistics(self, segmentationNode, volumeNode):
         self.opened.append(("SegmentStatistics", segmentationNode, volumeNode))
 

@@ -55,7 +55,7 @@ SPIN = (
 )
 CLASSES = {  # class: (properties with defaults, signals, methods)
     "QWidget": ({}, (), ()),
-    "QLabel": ({"text": "", "wordWrap": False}, (), ()),
+    "QLabel": ({"text": "", "textFormat": 0, "wordWrap": False}, (), ()),
     "QPushButton": BUTTON,
     "QCheckBox": BUTTON,
     "QComboBox": (

@@ -70,16 +70,16 @@ def test_import_export_delete(models, tmp_path):
     store = ModelStore()
     archive = store.exportModel(store.open("tiny"), tmp_path / "tiny-model")
     assert archive.name == "tiny-model.zip"
-    imported = store.importModel(archive)
+    (imported,) = store.importModels(archive)
     assert imported.path == paths.modelsFolder() / "tiny"
     assert imported.origin == "imported"
-    with pytest.raises(Refused, match="already there"):
-        store.importModel(archive)
-    store.importModel(archive, overwrite=True)
+    with pytest.raises(Refused, match="already installed"):
+        store.importModels(archive)
+    store.importModels(archive, overwrite=True)
     store.delete(imported)
     assert not imported.path.exists()
     assert sorted(paths.modelsFolder().iterdir()) == []
-    store.importModel(models)
+    store.importModels(models)
     assert (paths.modelsFolder() / "tiny" / "weights.safetensors").is_file()
 
 
@@ -106,7 +106,7 @@ def test_broken_models_are_left_out_with_a_sentence(models, tmp_path):
     assert "broken" in store.problems[0]
     assert "not readable JSON" in store.problems[0]
     with pytest.raises(Refused, match="not readable JSON"):
-        store.importModel(broken)
+        store.importModels(broken)
     assert not list(paths.modelsFolder().glob("*"))
 
 
@@ -133,7 +133,7 @@ def zipped(path, files):
 def test_bad_zips_write_nothing(tmp_path, files, sentence):
     archive = zipped(tmp_path / "bad.zip", files)
     with pytest.raises(Refused, match=sentence):
-        ModelStore().importModel(archive)
+        ModelStore().importModels(archive)
     assert not list(paths.dataFolder().rglob("*.*"))
     assert not (tmp_path.parent / "evil.txt").exists()
 
@@ -141,9 +141,9 @@ def test_bad_zips_write_nothing(tmp_path, files, sentence):
 def test_no_zip_at_all(tmp_path):
     (tmp_path / "text.zip").write_text("hello")
     with pytest.raises(Refused, match="not a readable zip"):
-        ModelStore().importModel(tmp_path / "text.zip")
+        ModelStore().importModels(tmp_path / "text.zip")
     with pytest.raises(Refused, match="does not exist"):
-        ModelStore().importModel(tmp_path / "gone.zip")
+        ModelStore().importModels(tmp_path / "gone.zip")
 
 
 def test_changed_folder_is_refused(models, tmp_path):
@@ -152,4 +152,4 @@ def test_changed_folder_is_refused(models, tmp_path):
     with (copy / "weights.safetensors").open("ab") as stream:
         stream.write(b"x")
     with pytest.raises(Refused, match="changed or damaged"):
-        ModelStore().importModel(copy)
+        ModelStore().importModels(copy)

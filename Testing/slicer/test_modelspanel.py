@@ -1,8 +1,13 @@
 """The Models tab in the thin harness."""
 
+import json
+import shutil
+from pathlib import Path
+
 import pytest
 from E2ENetSegmentationLib.core import Core
 from E2ENetSegmentationLib.engine import paths
+from E2ENetSegmentationLib.models.card import pictureStyle
 from E2ENetSegmentationLib.models.panel import ModelsPanel
 from harness.host import FakeHost
 from harness.tabs import RESOURCES
@@ -31,8 +36,34 @@ def test_details_and_readme(tab):
     tab.choose("tiny")
     assert "Segments: sphere, cube" in tab.ui.modelDetailsLabel.text
     assert not tab.ui.deleteButton.enabled  # it was not imported
+    assert not tab.ui.readmeBrowser.visible
     tab.ui.readmeButton.click()
     assert "Random weights" in tab.ui.readmeBrowser.plainText
+    assert tab.ui.readmeBrowser.visible
+    assert not tab.ui.pictureLabel.visible  # it has none
+
+
+def test_the_picture_stands_above_and_only_there(tab):
+    tab.choose("hippocampus-mr")
+    label = tab.ui.pictureLabel
+    assert label.visible
+    path = label.styleSheet.split('"')[1]
+    assert Path(path).name == "picture.png"
+    assert Path(path).is_file()
+    tab.ui.readmeButton.click()
+    assert "picture.png" not in tab.ui.readmeBrowser.plainText
+    assert "## Results" in tab.ui.readmeBrowser.plainText
+    tab.choose("tiny")
+    assert label.styleSheet == ""
+    assert not tab.ui.readmeBrowser.visible
+    assert pictureStyle(Path('/a "b"/c.png')).startswith('image: url("/a \\"b\\"/c.png")')
+
+
+def test_licence_size_and_figures_are_on_the_card(tab):
+    tab.choose("hippocampus-mr")
+    text = tab.ui.modelDetailsLabel.text
+    for part in ("Licence: CC BY-SA 4.0", "Size: 2.0 MB", "Dice on 30 cases", "Trained on Task04"):
+        assert part in text
 
 
 def test_export_import_delete(tab, tmp_path):
@@ -42,12 +73,12 @@ def test_export_import_delete(tab, tmp_path):
     assert (tmp_path / "out.zip").is_file()
     tab.host.answers = [str(tmp_path / "out.zip")]
     tab.ui.importZipButton.click()
-    assert tab.ui.modelsStatusLabel.text == "Imported Tiny model with random weights."
+    assert tab.ui.modelsStatusLabel.text == "Installed: Tiny model with random weights."
     assert tab.told == ["tiny"]
     assert (paths.modelsFolder() / "tiny").is_dir()
     tab.host.answers = [str(tmp_path / "out.zip"), False]  # it is there: replace it? no
     tab.ui.importZipButton.click()
-    assert "already there" in tab.ui.modelsStatusLabel.text
+    assert "already installed" in tab.ui.modelsStatusLabel.text
 
 
 def test_nothing_chosen_in_a_dialog(tab):
@@ -73,3 +104,20 @@ def test_folder_of_the_users(tab, tmp_path):
     tab.ui.modelFolderEdit.currentPath = str(tmp_path / "mine")
     assert "broken" in tab.ui.modelsStatusLabel.text
     assert tab.host.settings["modelFolder"] == str(tmp_path / "mine")
+
+
+def test_a_pack_of_several(tab, models, tmp_path):
+    other = tmp_path / "packed" / "other"
+    shutil.copytree(models, other)
+    content = json.loads((other / "model.json").read_text(encoding="utf-8"))
+    content.update(name="other", title="Another model")
+    (other / "model.json").write_text(json.dumps(content), encoding="utf-8")
+    paths.engineModule("bundle.archive").pack([models, other], tmp_path / "all.zip")
+    tab.host.answers = [str(tmp_path / "all.zip")]
+    tab.ui.importZipButton.click()
+    assert tab.ui.modelsStatusLabel.text == (
+        "Installed: Another model, Tiny model with random weights."
+    )
+    assert tab.told == ["other"]
+    assert tab.panel.model.name == "other"
+    assert {"tiny", "other"} <= {model.name for model in tab.panel.models}

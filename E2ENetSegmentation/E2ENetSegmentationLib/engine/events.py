@@ -5,7 +5,7 @@ import re
 
 from E2ENetSegmentationLib.i18n import tr as _
 
-_OPTION = re.compile(r"(^|[\s(])--[a-z]")
+_OPTION = re.compile(r"(^|[\s(])--[a-z]|`e2enet ")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+")
 
 
@@ -42,6 +42,7 @@ def _parsed(text: str):
 def stageName(stage: str) -> str:
     """A stage of the engine in the user's language; an unknown one as it is."""
     names = {
+        "catalogue": _("Reading the list of models"),
         "download": _("Downloading"),
         "read": _("Reading"),
         "locate": _("Locating"),

@@ -1,14 +1,11 @@
 """Models the panel offers: shipped ones, imported ones, and those in a folder of the user's."""
 
-import hashlib
-import re
 import shutil
-import tempfile
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from E2ENetSegmentationLib.engine import paths
+from E2ENetSegmentationLib.engine.events import spoken
 from E2ENetSegmentationLib.i18n import tr as _
 from E2ENetSegmentationLib.refusal import Refused
 
@@ -67,6 +64,18 @@ class Model:
             (_("Licence"), self.content.get("licence")),
         ]
         return [f"{name}: {value}" for name, value in entries if value]
+
+    @property
+    def weightsSha256(self) -> str:
+        """Tells versions of a model apart."""
+        entry = (self.content.get("files") or {}).get("weights.safetensors") or {}
+        return str(entry.get("sha256", ""))
+
+    @property
+    def picture(self):
+        """The file of its picture, or None."""
+        path = self.path / "picture.png"
+        return path if path.is_file() else None
 
     @property
     def megabytes(self) -> float:
@@ -169,42 +178,17 @@ class ModelStore:
             raise Refused(_("{path} names no labels or no channels.").format(path=opened.path))
         return Model(opened.path, opened.model, self._origin(opened.path), channels, labels)
 
-    def importModel(self, source, overwrite: bool = False) -> Model:
-        """Copy a bundle (zip or folder) to the user's models after it was checked whole.
+    def importModels(self, source, overwrite: bool = False) -> list:
+        """Copy a bundle (zip or folder), or all of a pack, to the user's models; checked whole.
 
         Raises:
-            Refused: It is no sound bundle, or one of its name is there; nothing was written.
+            Refused: Something in it is not sound, or one of its name is there; nothing was written.
         """
-        source = Path(source)
-        target = paths.modelsFolder() / folderName(self._nameInside(source))
-        if target.exists() and not overwrite:
-            raise Refused(
-                _("A model named {name} is already there.").format(name=target.name),
-                _("Delete it first, or replace it."),
-                "exists",
-            )
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".import-", dir=target.parent) as scratch:
-                copy = Path(scratch) / target.name
-                if source.is_dir():
-                    _checkFiles(source)
-                    shutil.copytree(source, copy)
-                else:
-                    paths.engineModule("bundle.archive").extract_checked(source, copy)
-                self.open(copy)
-                if target.exists():
-                    target.rename(Path(scratch) / "replaced")
-                copy.rename(target)
+            placed = paths.engineModule("bundle.install").install(source, replace=overwrite)
         except paths.engineModule("events").BadInput as error:
-            raise Refused(error.message, error.help, error.code) from error
-        except OSError as error:
-            raise Refused(
-                _("{name} cannot be copied: {reason}.").format(
-                    name=source.name, reason=error.strerror or error
-                )
-            ) from error
-        return self.open(target)
+            raise Refused(*spoken(error.code, error.message, error.help), error.code) from error
+        return [self.open(path) for path in placed]
 
     def exportModel(self, model: Model, archive) -> Path:
         """Write a model as a zip.
@@ -263,40 +247,7 @@ class ModelStore:
             return "shipped"
         return "folder"
 
-    def _nameInside(self, source: Path) -> str:
-        """The name a bundle gives itself; its file's name where it gives none."""
-        import json
-
-        if source.is_dir():
-            return str(self.open(source).content.get("name") or source.name)
-        if not source.is_file():
-            raise Refused(_("{path} does not exist.").format(path=source))
-        try:
-            with zipfile.ZipFile(source) as opened:
-                for name in opened.namelist():
-                    if name.count("/") <= 1 and name.endswith("model.json"):
-                        return str(json.loads(opened.read(name))["name"])
-        except (zipfile.BadZipFile, OSError, ValueError, KeyError, TypeError, RuntimeError):
-            pass  # the check that follows says what is wrong with it
-        return source.stem
-
 
 def folderName(name: str) -> str:
-    cleaned = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")
-    return cleaned or "model"
-
-
-def _checkFiles(folder: Path) -> None:
-    """Compare a bundle's files with the hashes in its model.json."""
-    import json
-
-    content = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-    for name, entry in (content.get("files") or {}).items():
-        path = folder / name
-        if ".." in Path(name).parts or Path(name).is_absolute() or not path.is_file():
-            raise Refused(_("{folder} lacks {name}.").format(folder=folder, name=name))
-        if hashlib.sha256(path.read_bytes()).hexdigest() != entry.get("sha256"):
-            raise Refused(
-                _("{path} was changed or damaged.").format(path=path),
-                _("Export or download the model again."),
-            )
+    """What a model's folder is called."""
+    return paths.engineModule("bundle.install").folder_name(name)

@@ -345,7 +345,7 @@ class FineTunePanel(WatchPanel):
         if training.state != FINISHED:
             self.say(_("Paused; Resume goes on from here, also after Slicer was closed."))
             return
-        model = self.core.store.importModel(training.bundle)
+        (model,) = self.core.store.importModels(training.bundle)
         seconds = time.monotonic() - self._started
         text = _("Done in {time}: {title} is in the list of the tab Segment.").format(
             time=durationText(seconds), title=model.title

@@ -233,6 +233,10 @@ class SlicerHost:
         indexer.addFile(slicer.dicomDatabase, path, True)
         indexer.waitForImportFinished()
 
+    def loadVolume(self, path: str):
+        """An image file as a volume of the scene."""
+        return slicer.util.loadVolume(path)
+
     def openStatistics(self, segmentationNode, volumeNode) -> None:
         """Segment Statistics with both nodes chosen."""
         slicer.util.selectModule("SegmentStatistics")

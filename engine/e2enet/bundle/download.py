@@ -211,7 +211,8 @@ def _go_on(url: str, target: Path, limit: int, on_bytes: Callable[[int, int], No
             code="not-served",
         ) from error
     except (OSError, ValueError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", None) or error
+        cause = getattr(error, "reason", None) or error
+        reason = getattr(cause, "strerror", None) or cause
         raise BadInput(
             f"{url} cannot be reached: {reason}.",
             help="Check the connection and the proxy, or install from a file.",

@@ -17,7 +17,7 @@ from pathlib import Path
 from e2enet.bundle.archive import MAX_BYTES, MAX_FILES, MAX_MODEL_BYTES, extract_all, is_inside
 from e2enet.bundle.bundle import Bundle
 from e2enet.bundle.checking import find_damage
-from e2enet.bundle.description import MODEL
+from e2enet.bundle.description import MODEL, damaged_model
 from e2enet.bundle.download import (
     Address,
     check_file,
@@ -134,7 +134,11 @@ def _from_disk(source: Path, sha256: str, replace: bool) -> list[Path]:
 
 def _place(copies: Sequence[Path], replace: bool) -> list[Path]:
     """Rename whole and checked bundles to their names."""
-    names = [folder_name(Bundle.open(copy).name) for copy in copies]
+    bundles = [Bundle.open(copy) for copy in copies]
+    for bundle in bundles:
+        if not bundle.labels or not bundle.channels:
+            raise damaged_model(bundle.path / MODEL, "names no labels or no channels")
+    names = [folder_name(bundle.name) for bundle in bundles]
     if len(set(names)) < len(names):
         raise BadInput(
             f"It holds two models of one name ({', '.join(sorted(names))}).", code="bad-archive"
