@@ -131,6 +131,13 @@ def train(
         ),
     ] = None,
     workers: ReadingWorkers = None,
+    tensorboard: Annotated[
+        bool,
+        typer.Option(
+            "--tensorboard",
+            help="Write the figures of every epoch for TensorBoard too, to OUTPUT.run/tensorboard.",
+        ),
+    ] = False,
     progress: Progress = ProgressStyle.bar,
     debug: Debug = False,
 ) -> None:
@@ -154,6 +161,7 @@ def train(
             dry_run=dry_run,
             device=device,
             workers=workers,
+            tensorboard=tensorboard,
             preset=preset,
             memory_gb=memory_gb,
             reporter=reporter,

@@ -44,6 +44,7 @@ from e2enet.training.run.preparation import TrainingInputs, refuse_existing, sta
 from e2enet.training.run.presets import Preset, with_preset
 from e2enet.training.run.settings import RUN, Run, is_product
 from e2enet.training.run.summary import summary, warn_of_days
+from e2enet.training.run.tensorboard import FOLDER, TensorBoard, check_tensorboard
 
 ZETA, FINE_TUNING_ZETA = 0.5, 0.1
 
@@ -79,6 +80,7 @@ def train(
     workers: int | None = None,
     preset: Preset | None = None,
     memory_gb: float | None = None,
+    tensorboard: bool = False,
     reporter: Reporter | None = None,
     **given: Any,
 ) -> Trained:
@@ -100,6 +102,7 @@ def train(
         preset: values of the settings that are not given.
         memory_gb: GiB that the training may use: patch and batch are planned for it, and one that
             needs more is refused. None is what is free; then at most 12 are planned for.
+        tensorboard: also write the figures of every epoch to OUTPUT.run/tensorboard.
         reporter: gets progress ("fingerprint", "preprocessing", "training"), the metrics "summary"
             and "epoch", and the result. All but progress is kept in OUTPUT.run/log.txt.
         given: the settings of `Settings` by name; None means not given.
@@ -110,6 +113,8 @@ def train(
     """
     reporter = reporter or Reporter()
     _check_extra()
+    if tensorboard:
+        check_tensorboard()
     if base is not None and preset is not None:
         raise BadInput(
             "--preset cannot be chosen with --from, which keeps the network of its model.",
@@ -127,6 +132,7 @@ def train(
         device=chosen,
         memory_gb=memory_gb,
         workers=workers,
+        tensorboard=tensorboard,
         reporter=reporter,
     )
     with ExitStack() as lock:
@@ -194,12 +200,18 @@ def _carried_out(inputs: TrainingInputs, lock: ExitStack, *, resume: bool) -> Tr
         refuse_existing(inputs.output)
         run, use, cases = inputs.started(lock)
     (run.folder / CONTROL).unlink(missing_ok=True)  # an order to the process before this one
-    reporter = Logged(inputs.reporter, run.folder / LOG)
+    reporter: Reporter
+    reporter = log = Logged(inputs.reporter, run.folder / LOG)
+    if inputs.tensorboard:
+        reporter = TensorBoard(log, run.folder / FOLDER)
     try:
         return _trained(run, use, cases, inputs, reporter)
     except (BadInput, Cancelled) as error:
-        reporter.error("ended", error.message, error.help)
+        log.error("ended", error.message, error.help)
         raise
+    finally:
+        if reporter is not log:
+            reporter.close()
 
 
 def _trained(

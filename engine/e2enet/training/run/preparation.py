@@ -42,6 +42,7 @@ class TrainingInputs:
         device: where to train.
         memory_gb: GiB that the training may use; None is what is free.
         workers, reporter: for planning and preprocessing.
+        tensorboard: whether the figures also go there.
     """
 
     output: Path
@@ -54,6 +55,7 @@ class TrainingInputs:
     memory_gb: float | None
     workers: int | None
     reporter: Reporter
+    tensorboard: bool = False
 
     @property
     def folder(self) -> Path:
