@@ -53,13 +53,16 @@ def test_a_folder_of_folds(tiny_bundle, tmp_path):
     folder = together(tmp_path / "cv", tiny_bundle, models=["fold_0"], keep_largest=[2])
     found = open_models(folder)
     assert found.bundles[0].path == folder / "fold_0"
-    assert found.keep_largest == (2,)
+    assert found.keep_largest == ((2,),)
+    folder = together(tmp_path / "cv2", tiny_bundle, models=["fold_0"], keep_largest=[[1, 2], [1]])
+    assert open_models(folder).keep_largest == ((1, 2), (1,))
 
 
 @pytest.mark.parametrize(
     "record",
     [{}, {"models": [], "keep_largest": []}, {"models": [1], "keep_largest": []},
-     {"models": ["fold_0"], "keep_largest": ["a"]}, {"models": ["fold_0"], "keep_largest": [9]}],
+     {"models": ["fold_0"], "keep_largest": ["a"]}, {"models": ["fold_0"], "keep_largest": [9]},
+     {"models": ["fold_0"], "keep_largest": [[]]}],
 )  # fmt: skip
 def test_a_damaged_folder(tiny_bundle, tmp_path, record):
     with pytest.raises(BadInput, match=r"ensemble\.json is damaged"):

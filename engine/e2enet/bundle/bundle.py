@@ -80,6 +80,16 @@ class Bundle:
         return [read_label(entry) for entry in self.model["labels"]]
 
     @property
+    def regions(self) -> bool:
+        """Whether its structures are regions, which may overlap: an output each, no background."""
+        return any(label.values for label in self.labels)
+
+    @property
+    def outputs(self) -> int:
+        """Outputs of its network: the background and the labels, or the regions."""
+        return len(self.labels) + (not self.regions)
+
+    @property
     def channels(self) -> list[str]:
         """Names of the channels it takes, in their order."""
         return [str(channel["name"]) for channel in self.model["channels"]]

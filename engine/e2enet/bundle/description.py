@@ -25,11 +25,14 @@ class Label:
     """One structure a model segments.
 
     Attributes:
-        value: Number in the label map, from 1 up.
+        value: Number in the label map, from 1 up; of a region, the one that is written where no
+            later region lies.
         name: What a person reads.
         color: Red, green, blue from 0 to 255.
         terminology: DICOM codes {"category": {"scheme", "code", "meaning"}, "type": …}, or empty.
         usual_ml: Smallest and largest volume among the training cases, in mL; None if unknown.
+        values: Of a region, all numbers in the label map that belong to it; empty for a label that
+            excludes the others.
     """
 
     value: int
@@ -37,12 +40,14 @@ class Label:
     color: tuple[int, int, int]
     terminology: dict[str, Any]
     usual_ml: tuple[float, float] | None = None
+    values: tuple[int, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
             "value": self.value,
             "name": self.name,
+            **({"values": list(self.values)} if self.values else {}),
             "color": list(self.color),
             "terminology": self.terminology,
         }
@@ -72,6 +77,8 @@ def read_model(path: Path) -> dict[str, Any]:
             read_label(entry)
         except (KeyError, TypeError, ValueError) as error:
             raise damaged_model(path, f"holds a label that cannot be read: {entry!r}") from error
+    if len({bool(entry.get("values")) for entry in model["labels"]}) > 1:
+        raise damaged_model(path, "holds regions beside labels that exclude each other")
     if any(not isinstance(channel, dict) or "name" not in channel for channel in model["channels"]):
         raise damaged_model(path, "holds a channel without a name")
     return model
@@ -90,6 +97,7 @@ def read_label(entry: Mapping[str, Any]) -> Label:
         (red, green, blue),
         dict(entry.get("terminology") or {}),
         usual,
+        tuple(int(value) for value in entry.get("values") or ()),
     )
 
 

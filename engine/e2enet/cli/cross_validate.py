@@ -89,7 +89,7 @@ def cross_validate(
 
 
 def _say(done: CrossValidated) -> None:
-    if done.evaluation is None or done.choices is None:
+    if done.evaluation is None or done.chosen is None:
         typer.echo(f"{done.state.capitalize()}. The same command goes on.")
         return
     from rich.console import Console
@@ -100,7 +100,7 @@ def _say(done: CrossValidated) -> None:
         column.justify = "right"
     intervals = done.evaluation.intervals("Dice")
     for name in done.evaluation.names:
-        one, choice = intervals[name], done.choices[name]
+        one, choice = intervals[name], done.chosen.structures[name]
         table.add_row(
             name,
             f"{one.mean:.4f}",
@@ -111,4 +111,11 @@ def _say(done: CrossValidated) -> None:
         )
     console = Console()
     console.print(table)
+    if whole := done.chosen.foreground:
+        console.print(
+            f"All labels as one: Dice {whole.before:.4f}, of the largest part {whole.after:.4f}; "
+            f"{'only that is kept, and then' if whole.keep_largest else 'all parts stay, and'} "
+            "each label was tried by itself.",
+            soft_wrap=True,
+        )
     console.print(f"Report: {done.folder / 'report' / 'report.html'}", soft_wrap=True)

@@ -99,7 +99,8 @@ def evaluate(
 
     Files of two folders belong together by name, whatever their format. Structures are those of
     dataset.json beside the references' folder (regions and an ignore label as nnU-Net writes
-    them), else every value that occurs.
+    them; what its "missing_labels" says that nobody drew in a case is not measured there), else
+    every value that occurs.
 
     Args:
         predictions: File or folder.
@@ -154,9 +155,9 @@ def evaluate_pairs(
         )
     cases = {
         pair.case: {
-            name: case[name] if name in case else _absent(sizes) for name in structures.values
+            name: case[name] if name in case else _absent(size) for name in structures.values
         }
-        for pair, (sizes, case) in zip(pairs, found, strict=True)
+        for pair, (size, case) in zip(pairs, found, strict=True)
     }
     return Evaluation(
         structures,
@@ -206,12 +207,12 @@ def _measure_case(
             both[1].grid.spacing_zyx,
             tolerance=own.get(name, tolerance),
         )
-        for name, values in structures.values.items()
+        for name, values in structures.judged(pair.case).items()
     }
 
 
 def _absent(size: int) -> Measured:
-    """A structure that only other cases have."""
+    """A structure that only other cases have, or that was drawn in them alone."""
     nothing = np.zeros(1, bool)
     measured = measure(nothing, nothing, (1.0,), tolerance=0)
     return Measured(replace(measured.counts, tn=size), 0.0, 0.0, measured.values)

@@ -50,7 +50,7 @@ from e2enet.data.images.naming import image_stem, is_image_name
 from e2enet.data.images.orientation import to_canonical
 from e2enet.data.images.volume import Volume, check_same_grid, read_label
 from e2enet.dsff import Connections
-from e2enet.evaluation.metrics.overlap import dice, mean
+from e2enet.evaluation.metrics.overlap import Counts, mean
 from e2enet.events import BadInput, Reporter
 from e2enet.explain.importance import first_layers, inputs_of
 from e2enet.explain.nodes import Node, lattice
@@ -233,6 +233,15 @@ def connection_importance(connections: Connections, means: Mapping[str, Tensor])
     return {name: connections.kernel_l1(name) * mean[None] for name, mean in means.items()}
 
 
+def _found(logits: Tensor, regions: bool) -> Tensor:
+    """Where an output is what a voxel is given: (B, K, D, H, W) bool, without the background."""
+    if regions:
+        return logits > 0
+    winner = logits.argmax(1, keepdim=True)
+    classes = torch.arange(logits.shape[1], device=logits.device).view(1, -1, 1, 1, 1)
+    return (winner == classes) & (classes > 0)
+
+
 class MeanInputs(nn.Module):
     """A network that remembers the mean absolute value of each map that enters its layers.
 
@@ -242,10 +251,13 @@ class MeanInputs(nn.Module):
             map's own mean over the window is taken away).
     """
 
-    def __init__(self, network: nn.Module, layers: Sequence[SparseLayer]) -> None:
+    def __init__(
+        self, network: nn.Module, layers: Sequence[SparseLayer], regions: bool = False
+    ) -> None:
         super().__init__()
         self.network = network
         self.layers = list(layers)
+        self.regions = regions
         self.sums: dict[str, dict[str, Tensor]] = {}
         self.weights: dict[str, dict[str, float]] = {}
 
@@ -253,7 +265,7 @@ class MeanInputs(nn.Module):
         with inputs_of(self.layers) as inputs:
             logits = self.network(windows)
             finest = logits[0] if isinstance(logits, (list, tuple)) else logits
-            inside = (finest.argmax(1, keepdim=True) > 0).float()
+            inside = _found(finest, self.regions).any(1, keepdim=True).float()
             for name, x in inputs.items():
                 x = x.float()
                 share = F.adaptive_avg_pool3d(inside, (x.shape[2], x.shape[3], x.shape[4]))
@@ -283,10 +295,13 @@ class MeanInputs(nn.Module):
 class WeightGradients(nn.Module):
     """A network that remembers Σ_taps θ · ∂y/∂θ of its layers, signed, summed over windows."""
 
-    def __init__(self, network: nn.Module, layers: Sequence[SparseLayer]) -> None:
+    def __init__(
+        self, network: nn.Module, layers: Sequence[SparseLayer], regions: bool = False
+    ) -> None:
         super().__init__()
         self.network = network
         self.layers = list(layers)
+        self.regions = regions
         self.sums: dict[str, Tensor] = {}
 
     def forward(self, windows: Tensor) -> Tensor:
@@ -300,8 +315,8 @@ class WeightGradients(nn.Module):
                 weight.requires_grad_()
             logits = self.network(windows.clone())
             logits = logits[0] if isinstance(logits, (list, tuple)) else logits
-            best, winner = logits.max(1)
-            gradients = torch.autograd.grad(best[winner > 0].sum(), weights)
+            score = logits[_found(logits, self.regions)].sum()
+            gradients = torch.autograd.grad(score, weights)
             for layer, weight, gradient in zip(self.layers, weights, gradients, strict=True):
                 product = (weight.detach() * gradient).flatten(2).sum(2)
                 self.sums[layer.name] = self.sums.get(layer.name, 0) + product
@@ -314,9 +329,10 @@ def _scores(
 ) -> tuple[float, dict[str, Scores]]:
     """Dice of the intact network, and the scores of the connections of layers by rule."""
     connections = explainer.connections
-    watched = MeanInputs(explainer.network, layers)
+    regions = explainer.bundle.regions
+    watched = MeanInputs(explainer.network, layers, regions)
     whole = _mean_dice(explainer, case, truth, explainer.segment(case, watched))
-    gradients = WeightGradients(explainer.network, layers)
+    gradients = WeightGradients(explainer.network, layers, regions)
     explainer.segment(case, gradients)
     scores = {
         kind: connection_importance(connections, watched.means(kind)) for kind in watched.sums
@@ -341,8 +357,11 @@ def _dice(explainer: Explainer, case: OpenCase, truth: np.ndarray) -> float:
 
 
 def _mean_dice(explainer: Explainer, case: OpenCase, truth: np.ndarray, found: np.ndarray) -> float:
-    values = [label.value for label in explainer.labels(case)]
-    return mean(dice(found, truth, values).values())
+    scores = []
+    for label in explainer.labels(case):
+        values = label.values or (label.value,)
+        scores.append(Counts.of(np.isin(found, values), np.isin(truth, values)).dice)
+    return mean(scores)
 
 
 def _truth(case: OpenCase, reference: Path, name: str) -> np.ndarray:

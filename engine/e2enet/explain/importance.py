@@ -17,7 +17,8 @@ thirds of the maps show the neighbouring slice. Read it where the structures are
 whole image it tells less of the segmentation than the kernels' size does, and where the structures
 are, more (`e2enet.explain.faithfulness`, on the model hippocampus-mr).
 
-For a label k, with z_k its logit and V_k the voxels of the window whose largest logit is z_k:
+For a label k, with z_k its logit and V_k the voxels of the window whose largest logit is z_k (of a
+region, whose z_k is positive):
 
     y_k = Σ_{u in V_k} z_k(u),      G_d(v) = Σ_{c in d} | ∂y_k/∂x_c(v) · x_c(v) |       ("label")
 
@@ -101,7 +102,8 @@ class FusionMaps(nn.Module):
         network: In eval mode; its parameters no longer take gradients.
         connections: Its live connections.
         nodes: Which nodes to look at.
-        classes: Classes (1 = the first label) for the label form; none for the importance alone.
+        classes: Outputs of the network for the label form; none for the importance alone.
+        regions: Whether outputs are regions, which do not compete.
 
     Attributes:
         keys: What each map shows, in the order of `forward`'s channels.
@@ -113,8 +115,11 @@ class FusionMaps(nn.Module):
         connections: Connections,
         nodes: Sequence[Node],
         classes: Sequence[int] = (),
+        *,
+        regions: bool = False,
     ) -> None:
         super().__init__()
+        self.regions = regions
         self.network = network.requires_grad_(False)
         self.classes = tuple(classes)
         self.layers = first_layers(network, nodes)
@@ -169,7 +174,8 @@ class FusionMaps(nn.Module):
         layers = list(self.layers.values())
         wanted = [inputs[layer.name] for layer in layers]
         for number, label in enumerate(self.classes):
-            score = logits[:, label][winner == label].sum()
+            own = logits[:, label]
+            score = own[own > 0 if self.regions else winner == label].sum()
             last = number + 1 == len(self.classes)
             gradients = torch.autograd.grad(score, wanted, retain_graph=not last)
             for layer, x, gradient in zip(layers, wanted, gradients, strict=True):

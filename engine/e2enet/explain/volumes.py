@@ -24,7 +24,7 @@ from e2enet.inference.case.restoring import SliceWriter
 from e2enet.inference.device import choose_device
 from e2enet.inference.localisation.regions import Job, result_labels
 from e2enet.inference.segmenter import predict_labels
-from e2enet.inference.sliding_window.arrays import to_array
+from e2enet.inference.sliding_window.arrays import sigmoid, to_array
 from e2enet.inference.sliding_window.predictor import Predictor
 from e2enet.inference.sliding_window.spill import zeros
 from e2enet.networks import E2ENet
@@ -58,12 +58,13 @@ class Explainer:
     def segment(self, case: OpenCase, network: nn.Module | None = None) -> np.ndarray:
         """The label map (z, y, x) in canonical orientation, by the model or one round it."""
         labels = self.labels(case)
-        dtype = np.uint8 if labels[-1].value <= 255 else np.int16
+        dtype = np.uint8 if max(label.value for label in labels) <= 255 else np.int16
         canvas = np.zeros(case.canonical_grid.shape, dtype)
         predictor = Predictor(
             network or self.network,
             patch=self.bundle.plan["patch"],
-            classes=len(self.bundle.labels) + 1,
+            classes=self.bundle.outputs,
+            finish=sigmoid if self.bundle.regions else None,
             device=self.device,
             reporter=self.reporter,
         )
@@ -81,8 +82,10 @@ class Explainer:
         grid = case.canonical_grid
         jobs = [job for job in case.jobs if not job.empty]
         classes = [_class_of(label, job, self.bundle) for job in jobs for label in labels]
-        wanted = sorted({number for number in classes if number})
-        module = FusionMaps(self.network, self.connections, nodes, wanted)
+        wanted = sorted({number for number in classes if number is not None})
+        module = FusionMaps(
+            self.network, self.connections, nodes, wanted, regions=self.bundle.regions
+        )
         predictor = Predictor(
             module,
             patch=self.bundle.plan["patch"],
@@ -146,11 +149,12 @@ class _MapWriter(SliceWriter):
 
 
 def _class_of(label: Label, job: Job, bundle: Bundle) -> int | None:
-    """The class of a label in a region, None where the region cannot give it."""
+    """The output of a label in a region, None where the region cannot give it."""
+    first = 0 if bundle.regions else 1  # before the labels comes the background
     if label in job.region.labels:
-        return job.region.labels.index(label) + 1
+        return job.region.labels.index(label) + first
     own = tuple(bundle.labels)
-    return own.index(label) + 1 if label in own else None
+    return own.index(label) + first if label in own else None
 
 
 def _as_they_are(maps: Any) -> Any:

@@ -1,8 +1,8 @@
 """Several models that answer together: which ones they are, and whether they fit each other.
 
 A folder with `ensemble.json`, as `e2enet cross-validate` leaves it, names its bundles and the
-labels of which only the largest part is kept:
-`{"models": ["fold_0", …], "keep_largest": [1]}`.
+structures of which only the largest part is kept, each as its label values, in this order:
+`{"models": ["fold_0", …], "keep_largest": [[1, 2], [1]]}`.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ class Ensemble:
 
     Args:
         bundles: at least one; the first one's labels and plan hold for all.
-        keep_largest: label values of which only the largest connected part is kept.
+        keep_largest: structures, each as its label values, of which only the largest connected
+            part is kept.
     """
 
     bundles: tuple[Bundle, ...]
-    keep_largest: tuple[int, ...] = ()
+    keep_largest: tuple[tuple[int, ...], ...] = ()
 
 
 def open_models(given: PathLike | Bundle | Sequence[PathLike | Bundle]) -> Ensemble:
@@ -45,7 +46,7 @@ def open_models(given: PathLike | Bundle | Sequence[PathLike | Bundle]) -> Ensem
     listed: list[Any] = list(given) if several else [given]  # type: ignore[arg-type]
     if not listed:
         raise BadInput("No model is given.", code="no-model")
-    keep: tuple[int, ...] = ()
+    keep: tuple[tuple[int, ...], ...] = ()
     if len(listed) == 1 and not isinstance(listed[0], Bundle):
         folder = Path(listed[0])
         if (folder / ENSEMBLE).is_file():
@@ -54,22 +55,25 @@ def open_models(given: PathLike | Bundle | Sequence[PathLike | Bundle]) -> Ensem
     bundles = tuple(one if isinstance(one, Bundle) else Bundle.open(one) for one in listed)
     for other in bundles[1:]:
         _check_alike(bundles[0], other)
-    if unknown := sorted(set(keep) - {label.value for label in bundles[0].labels}):
+    named = {value for values in keep for value in values}
+    if unknown := sorted(named - {label.value for label in bundles[0].labels}):
         raise _damaged(folder / ENSEMBLE, f"the model has no label {unknown[0]}")
     return Ensemble(bundles, keep)
 
 
-def _read(path: Path) -> tuple[list[str], tuple[int, ...]]:
+def _read(path: Path) -> tuple[list[str], tuple[tuple[int, ...], ...]]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        names, keep = record["models"], record["keep_largest"]
+        # A number alone is a label by itself, as it was written before there were regions.
+        names = record["models"]
+        keep = [[one] if isinstance(one, int) else one for one in record["keep_largest"]]
         if not names or not all(isinstance(name, str) for name in names):
             raise ValueError('"models" is no list of names')
-        if not all(isinstance(value, int) for value in keep):
+        if not all(values and all(isinstance(value, int) for value in values) for values in keep):
             raise ValueError('"keep_largest" is no list of labels')
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(path, str(error)) from error
-    return names, tuple(keep)
+    return names, tuple(tuple(values) for values in keep)
 
 
 def _check_alike(first: Bundle, other: Bundle) -> None:
@@ -78,7 +82,7 @@ def _check_alike(first: Bundle, other: Bundle) -> None:
     def seen(bundle: Bundle) -> dict[str, Any]:
         plan = Plan.from_dict(bundle.plan)
         return {
-            "labels": [(label.value, label.name) for label in bundle.labels],
+            "labels": [(label.value, label.name, label.values) for label in bundle.labels],
             "channels": [(c.name, c.normalisation, c.lower, c.upper, c.mean, c.std)
                          for c in plan.channels],
             "spacing": plan.spacing,

@@ -167,10 +167,13 @@ class Segmenter:
         with clock("inference"):
             predict_labels(jobs, predictor, canvas, labels=labels, kept=kept, reporter=recorder)
         jobs.clear()  # the prepared image is no longer needed
-        for value in self.ensemble.keep_largest:
-            keep_largest(canvas, value)
+        for values in self.ensemble.keep_largest:
+            keep_largest(canvas, values)
         counts = _counts(canvas, highest)
-        volumes = {label.value: int(counts[label.value]) * grid.voxel_ml for label in labels}
+        voxels = {
+            label.value: int(counts[[*(label.values or (label.value,))]].sum()) for label in labels
+        }
+        volumes = {value: count * grid.voxel_ml for value, count in voxels.items()}
         doubts = []
         if any(counts[1:]):
             doubts = find_doubts(
@@ -189,7 +192,7 @@ class Segmenter:
             recorder.warning("doubtful-result", sentence(doubts), first=True)
         doubted = {value for doubt in doubts for value in doubt.labels}
         found = [
-            _measured(label, int(counts[label.value]), grid, doubtful=label.value in doubted)
+            _measured(label, voxels[label.value], grid, doubtful=label.value in doubted)
             for label in labels
         ]
         manifest = make_manifest(
@@ -232,10 +235,11 @@ class Segmenter:
                 {"name": bundle.name, "weights_sha256": sha256}
                 for bundle, sha256 in zip(self.ensemble.bundles, weights_sha256, strict=True)
             ]
-            options["keep_largest"] = list(self.ensemble.keep_largest)
+            options["keep_largest"] = [list(values) for values in self.ensemble.keep_largest]
         return options
 
     def _predictor(self, device: str, reporter: Reporter) -> Predictor | MeanPredictor:
+        from e2enet.inference.sliding_window.arrays import sigmoid
         from e2enet.inference.sliding_window.ensemble import MeanPredictor
         from e2enet.inference.sliding_window.predictor import Predictor
 
@@ -243,12 +247,14 @@ class Segmenter:
             self._networks = [self._load(bundle) for bundle in self.ensemble.bundles]
             # Of what was loaded: the file may be replaced while a batch runs.
             self._weights_sha256 = [bundle.weights_sha256() for bundle in self.ensemble.bundles]
-        place = {label.value: number for number, label in enumerate(self.bundle.labels, 1)}
+        first = 0 if self.bundle.regions else 1  # before the labels comes the background
+        place = {label.value: number for number, label in enumerate(self.bundle.labels, first)}
         members = [
             Predictor(
                 network,
                 patch=self.plan.patch,
-                classes=len(self.bundle.labels) + 1,
+                classes=self.bundle.outputs,
+                finish=sigmoid if self.bundle.regions else None,
                 device=device,
                 mirror_axes=self.plan.mirror_axes if self.tta else (),
                 left_right_axis=self.plan.left_right_axis,
@@ -264,7 +270,7 @@ class Segmenter:
     def _load(self, bundle: Bundle) -> StoredNetwork:
         """The network, checked against the labels and the plan of its own model.json."""
         network = bundle.load_weights()
-        classes = len(bundle.labels) + 1
+        classes = bundle.outputs
         values = {label.value for label in bundle.labels}
         paired = {value for pair in self.plan.left_right_pairs for value in pair}
         graph = network.lattice
@@ -334,9 +340,12 @@ def predict_labels(
         own = canvas if number == 0 else np.zeros_like(canvas[job.target])
         first = values.index(job.region.labels[0].value)
         last = first + len(job.region.labels)
+        regions = bool(job.region.labels[0].values)
+        own_values = [label.value for label in job.region.labels]
         writer = LabelWriter(
             job.axes,
-            values=[0, *(label.value for label in job.region.labels)],
+            values=own_values if regions else [0, *own_values],
+            regions=regions,
             labels=job.view(canvas) if number == 0 else job.turned(own),
             probabilities=None if kept is None else job.view(kept[first:last]),
         )
@@ -377,4 +386,5 @@ def _measured(label: Label, voxels: int, grid: Grid, *, doubtful: bool) -> Label
         voxels * grid.voxel_ml,
         voxels,
         doubtful,
+        label.values,
     )

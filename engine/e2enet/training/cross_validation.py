@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from e2enet.data.datasets.labels import Structures
 from e2enet.data.datasets.raw import Dataset, read_dataset
 from e2enet.data.datasets.splits import Split, all_splits
 from e2enet.evaluation.evaluate import Evaluation, evaluate_pairs
 from e2enet.evaluation.pairs import Pair
-from e2enet.evaluation.postprocessing import Choice, choose_postprocessing
+from e2enet.evaluation.postprocessing import Choice, PostProcessing, choose_postprocessing
 from e2enet.evaluation.report.page import write_report
 from e2enet.events import BadInput, Reporter
 from e2enet.files import write_atomic
@@ -40,13 +39,13 @@ class CrossValidated:
         state: "finished", or as the fold that was paused or stopped.
         folder: the output.
         evaluation: of the held-out predictions, once finished.
-        choices: of the post-processing, once finished.
+        chosen: the post-processing, once finished.
     """
 
     state: str
     folder: Path
     evaluation: Evaluation | None = None
-    choices: dict[str, Choice] | None = None
+    chosen: PostProcessing | None = None
 
 
 def cross_validate(
@@ -163,16 +162,14 @@ def _summarised(
     info: Dataset, splits: list[Split], folder: Path, workers: int | None, reporter: Reporter
 ) -> CrossValidated:
     cases = {case.name: case for case in info.cases}
-    structures = Structures(
-        {name: (value,) for name, value in info.labels.items() if value}, ignore=info.ignore
-    )
+    structures = info.structures
     pairs = []
     for name in sorted(name for _, held_out in splits for name in held_out):
         label = cases[name].label
         assert label is not None  # read_dataset lists no training case without
         pairs.append(Pair(name, folder / "held_out" / f"{name}.nii.gz", label))
     found = evaluate_pairs(pairs, structures, workers=workers, reporter=reporter)
-    choices = choose_postprocessing(pairs, structures, reporter=reporter)
+    chosen = choose_postprocessing(pairs, structures, reporter=reporter)
     if not (folder / "report").exists():
         write_report(folder / "report", found, reporter)
     summary = {
@@ -184,22 +181,26 @@ def _summarised(
         "dice": {name: _number(found.of_structure(name)) for name in found.names},
         "mean_dice": _number(found.mean()),
         "post_processing": {
-            name: {
-                "before": _number(choice.before),
-                "after": _number(choice.after),
-                "keep_largest": choice.keep_largest,
-            }
-            for name, choice in choices.items()
+            "foreground": chosen.foreground and _trial(chosen.foreground),
+            "labels": {name: _trial(choice) for name, choice in chosen.structures.items()},
         },
     }
     together = {
         "models": [f"fold_{number}" for number in range(len(splits))],
-        "keep_largest": [choice.value for choice in choices.values() if choice.keep_largest],
+        "keep_largest": [list(values) for values in chosen.kept],
     }
     write_atomic(folder / SUMMARY, json.dumps(summary, indent=1) + "\n")
     write_atomic(folder / ENSEMBLE, json.dumps(together, indent=1) + "\n")
     reporter.result(state="finished", folder=str(folder), **summary)
-    return CrossValidated("finished", folder, found, choices)
+    return CrossValidated("finished", folder, found, chosen)
+
+
+def _trial(choice: Choice) -> dict[str, Any]:
+    return {
+        "before": _number(choice.before),
+        "after": _number(choice.after),
+        "keep_largest": choice.keep_largest,
+    }
 
 
 def _fold_dice(found: Evaluation, held_out: tuple[str, ...]) -> dict[str, float | None]:

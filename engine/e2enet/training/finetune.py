@@ -38,21 +38,21 @@ def transfer(
     """Copy every tensor whose name and shape fit, and the masks of the layers that fit.
 
     Heads (classes, C, 1, 1, 1) are taken over class by class; a new class keeps its fresh weights.
-    Where none but the background is matched the heads stay fresh altogether. A sparse layer that
+    Without any the heads stay fresh altogether. A sparse layer that
     does not fit keeps its fresh weights and draws as many live connections as the density of the
     source asks for, so that S stays.
 
     Args:
         source, source_connections: the trained network.
         target: a fresh one; changed in place.
-        classes: {class of the target: class of the source that is the same structure}.
+        classes: {output of the target: output of the source that is the same structure}.
         seed: of the draw for layers that do not fit.
     """
     old, new = source.state_dict(), target.state_dict()
     taken_over = {}
     for name, fresh_tensor in new.items():
         if name.startswith("heads."):
-            if set(classes) - {0} and name in old and old[name].shape[1:] == fresh_tensor.shape[1:]:
+            if classes and name in old and old[name].shape[1:] == fresh_tensor.shape[1:]:
                 taken_over[name] = fresh_tensor.clone()
                 for own, other in classes.items():
                     taken_over[name][own] = old[name][other]

@@ -21,6 +21,7 @@ from torch import nn
 from e2enet.bundle import Bundle
 from e2enet.data.axes import times
 from e2enet.data.datasets.raw import read_dataset
+from e2enet.data.datasets.targets import Targets
 from e2enet.data.patches.sampling import VALIDATION, PatchSampler
 from e2enet.data.planning.plan import Plan
 from e2enet.data.preprocessing.store import PreprocessedDataset
@@ -30,6 +31,7 @@ from e2enet.inference.device import choose_device, is_out_of_memory
 from e2enet.locks import locked
 from e2enet.training.finetune import transfer
 from e2enet.training.loop.interruption import saved_first
+from e2enet.training.loop.objective import Objective
 from e2enet.training.loop.pace import step_seconds
 from e2enet.training.loop.recipe import Recipe
 from e2enet.training.loop.trainer import CHECKPOINT, CONTROL, Trainer
@@ -324,20 +326,21 @@ def _trainer(
             **more,
         )
 
-    tissues = inputs.info.tissues
+    tissues, targets = inputs.info.tissues, Targets.of(inputs.info)
     synthesis = Synthesis(plan, tissues) if tissues else None
     trainer = Trainer(
         network=network,
         connections=connections,
         evolution=evolution,
-        training=sampler(training, augment=synthesis or Augmentation(plan)),
+        training=sampler(training, augment=synthesis or Augmentation(plan, targets)),
         validation=sampler(held_out or training, stream=VALIDATION, augment=synthesis),
         recipe=recipe,
-        labels={name: value for name, value in run.dataset["labels"].items() if value},
+        labels=list(inputs.info.structures.values),
         folder=run.folder,
         device=inputs.device,
         workers=patch_workers(inputs.workers, inputs.device),
         reporter=reporter,
+        objective=Objective(targets),
     )
     if resume:
         trainer.restore()
@@ -362,7 +365,12 @@ def _network(
             group=settings.connection_group,
         )
     trained, connections = source.load_network()
-    match = match_labels(run.dataset["labels"], run.metadata.get("labels", []), source.labels)
+    match = match_labels(
+        run.dataset["labels"],
+        run.metadata.get("labels", []),
+        source.labels,
+        regions=bool(run.dataset.get("regions")),
+    )
     moved = transfer(trained, connections, network, classes=match.classes, seed=seed)
     if moved.reinitialised:
         reporter.warning(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from e2enet.data.datasets.labels import Structures, parse_structures
+from e2enet.data.datasets.labels import Structures, check_order, parse_structures
 from e2enet.events import BadInput
 
 BRATS = {"background": 0, "whole tumor": [1, 2, 3], "tumor core": [2, 3], "enhancing": [3]}
@@ -67,3 +67,43 @@ def test_what_makes_no_sense(labels):
 def test_an_order_that_does_not_fit(order):
     with pytest.raises(BadInput, match="regions_class_order"):
         parse(BRATS, regions_class_order=order)
+
+
+@pytest.mark.parametrize("order", [[3, 2, 1], [1, 3, 2], [2, 1, 3]])
+def test_an_order_that_hides_regions(order):
+    """nnU-Net would take it, and no prediction could ever equal its reference."""
+    with pytest.raises(BadInput, match="would get the value") as caught:
+        check_order(parse(BRATS, regions_class_order=order), "dataset.json")
+    assert caught.value.code == "bad-dataset-json"
+
+
+def test_an_order_in_which_values_do_not_rise():
+    """KiTS in nnU-Net's documentation: kidney [1, 2, 3], masses [2, 3], tumour 2."""
+    labels = {"background": 0, "kidney": [1, 2, 3], "masses": [2, 3], "tumour": 2}
+    found = parse(labels, regions_class_order=[1, 3, 2])
+    check_order(found, "dataset.json")
+    assert found.order == (1, 3, 2)
+
+
+def test_labels_that_a_case_lacks():
+    labels = {"background": 0, "liver": 1, "spleen": 2}
+    found = parse(labels, missing_labels={"a": ["spleen"], "b": []})
+    assert found.missing == {"a": ("spleen",)}
+    assert found.judged("a") == {"liver": (1,)}
+    assert found.judged("c") == found.values
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        ([], "lists of labels by case"),
+        ({"a": "liver"}, "lists of labels by case"),
+        ({"a": [1]}, "lists of labels by case"),
+        ({"a": ["kidney"]}, "none of the labels"),
+        ({"a": ["background"]}, "none of the labels"),
+        ({"a": ["liver", "spleen"]}, "lacks every label"),
+    ],
+)
+def test_missing_labels_that_make_no_sense(missing, message):
+    with pytest.raises(BadInput, match=message):
+        parse({"background": 0, "liver": 1, "spleen": 2}, missing_labels=missing)

@@ -66,7 +66,11 @@ def test_older_dataset_json(raw_dataset: Raw) -> None:
     ("changes", "message"),
     [
         ({"labels": {"background": 0, "a": 2}}, "without gaps"),
-        ({"labels": {"background": 0, "whole": [1, 2]}}, "regions are not supported"),
+        ({"labels": {"background": 0, "all": [1, 2], "core": [2]}}, "regions_class_order"),
+        (
+            {"labels": {"all": [1, 2], "core": [2]}, "regions_class_order": [2, 1]},
+            "a voxel of all would get the value 2",
+        ),
         ({"labels": []}, '"labels"'),
         ({"channel_names": {"1": "T1"}}, "numbered 0, 1, 2"),
         ({"channel_names": None}, '"channel_names"'),
@@ -123,3 +127,31 @@ def test_an_ignore_label_that_is_not_the_highest(raw_dataset: Raw) -> None:
     labels = {"background": 0, "ignore": 1, "thing": 2}
     with pytest.raises(BadInput, match="is the highest"):
         read_dataset(raw_dataset({"a": case()}, labels=labels))
+
+
+def test_regions(raw_dataset: Raw) -> None:
+    folder = raw_dataset({"a": case(label=3)})
+    labels = {"background": 0, "all": [1, 2, 3], "core": [2, 3], "ignore": 4}
+    edit(folder, labels=labels, regions_class_order=[1, 2])
+    dataset = read_dataset(folder)
+    assert dataset.labels == {"background": 0, "all": 1, "core": 2}
+    assert dataset.regions == {"all": (1, 2, 3), "core": (2, 3)}
+    assert (dataset.num_classes, dataset.highest, dataset.ignore) == (2, 3, 4)
+    assert dataset.structures.order == (1, 2)
+    assert read_case(dataset, dataset.cases[0])[1] is not None
+
+
+def test_missing_labels(raw_dataset: Raw) -> None:
+    labels = {"background": 0, "thing": 1, "other": 2}
+    folder = raw_dataset({"a": case(), "b": case()}, labels=labels)
+    edit(folder, missing_labels={"a": ["other"]})
+    dataset = read_dataset(folder)
+    assert dataset.missing == {"a": ("other",)}
+    assert read_case(dataset, dataset.cases[0])[1] is not None
+    edit(folder, missing_labels={"b": ["thing"]})
+    dataset = read_dataset(folder)
+    with pytest.raises(BadInput, match="nobody drew it there"):
+        read_case(dataset, dataset.cases[1])
+    edit(folder, missing_labels={"c": ["thing"]})
+    with pytest.raises(BadInput, match="names c, which is no case"):
+        read_dataset(folder)

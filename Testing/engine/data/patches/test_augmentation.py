@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 import torch
 from e2enet.data.patches import augmentation
-from e2enet.data.patches.augmentation import Augmentation, resample, single_thread, swap_labels
+from e2enet.data.patches.augmentation import (
+    Augmentation,
+    both_ways,
+    resample,
+    single_thread,
+    swap_labels,
+)
 from e2enet.data.patches.sampling import crop
 from e2enet.data.planning.plan import ChannelPlan, Plan
 from e2enet.events import BadInput
@@ -283,9 +289,9 @@ def test_axes_that_the_plan_does_not_name_are_never_flipped() -> None:
 
 def test_swapping_twice_is_nothing() -> None:
     label = torch.arange(5)
-    pairs = [(1, 2), (3, 4)]
-    assert swap_labels(label, pairs).tolist() == [0, 2, 1, 4, 3]
-    assert torch.equal(swap_labels(swap_labels(label, pairs), pairs), label)
+    partners = both_ways([(1, 2), (3, 4)])
+    assert swap_labels(label, partners).tolist() == [0, 2, 1, 4, 3]
+    assert torch.equal(swap_labels(swap_labels(label, partners), partners), label)
 
 
 def test_the_number_of_threads_comes_back_also_after_an_error() -> None:

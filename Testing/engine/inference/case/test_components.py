@@ -28,5 +28,5 @@ def test_a_view_is_changed_in_place_and_nothing_is_fine():
 
 def test_one_label_is_cleaned_and_the_others_are_left_alone():
     labels = np.array([[[1, 1, 0, 1, 2, 0, 2]]], np.uint8)
-    assert keep_largest(labels, 1) == 1
+    assert keep_largest(labels, [1]) == 1
     assert labels.tolist() == [[[1, 1, 0, 0, 2, 0, 2]]]

@@ -97,3 +97,20 @@ def test_values_and_a_strided_target():
 def test_a_target_of_another_shape_is_refused():
     with pytest.raises(ValueError, match="shape"):
         LabelWriter([Axis.between(2, 2)] * 3, values=[0, 1], labels=np.zeros((2, 2, 3), np.uint8))
+
+
+@given(n_in=sizes, n_out=sizes, kind=st.sampled_from([np.asarray, torch.from_numpy]))
+@settings(max_examples=20, deadline=None)
+def test_of_regions_the_last_one_above_a_half_is_written(n_in, n_out, kind):
+    p = np.random.default_rng(1).random((2, *n_in), dtype=np.float32)
+    axes = [Axis.between(a, b) for a, b in zip(n_in, n_out, strict=True)]
+    labels, kept = np.full(n_out, 99, np.uint8), np.zeros((2, *n_out), np.float32)
+    writer = LabelWriter(axes, values=[3, 1], labels=labels, probabilities=kept, regions=True)
+    writer.add(kind(np.ascontiguousarray(p.swapaxes(0, 1))))
+    whole = F.interpolate(torch.from_numpy(p)[None], n_out, mode="trilinear", align_corners=False)[
+        0
+    ].numpy()
+    np.testing.assert_allclose(kept, whole, atol=1e-5)
+    clear = (np.abs(whole - 0.5) > 1e-4).all(axis=0)
+    expected = np.where(whole[1] > 0.5, 1, np.where(whole[0] > 0.5, 3, 0))
+    np.testing.assert_array_equal(labels[clear], expected[clear])

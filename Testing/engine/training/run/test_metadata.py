@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from e2enet.bundle import Bundle
+from e2enet.data.datasets.labels import Structures
 from e2enet.data.planning.plan import Plan
 from e2enet.data.preprocessing.store import PreprocessedCase
 from e2enet.events import BadInput
@@ -172,8 +173,14 @@ def test_a_range_of_few_cases_is_none(tmp_path: Path) -> None:
         PreprocessedCase(f"c{n}", tmp_path, (9, 9, 9), 1, counts, (1, 1, 1))
         for n, counts in enumerate([{1: 1000 + k, 2: 50} for k in range(9)] + [{1: 500}])
     ]
-    assert volumes_ml(cases, plan) == {"1": [0.5, 1.008]}
-    assert volumes_ml(cases[:9], plan) == {}
+    labels = Structures({"one": (1,), "two": (2,)})
+    assert volumes_ml(cases, plan, labels) == {"1": [0.5, 1.008]}
+    assert volumes_ml(cases[:9], plan, labels) == {}
+    # A region's is that of all its values, told by the one it is written with.
+    regions = Structures({"both": (1, 2), "second": (2,)}, order=(1, 2))
+    assert volumes_ml(cases, plan, regions) == {"1": [0.5, 1.058]}
+    lacking = Structures(labels.values, missing={"c0": ("one",)})
+    assert volumes_ml(cases, plan, lacking) == {}
 
 
 @pytest.mark.parametrize(

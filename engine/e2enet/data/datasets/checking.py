@@ -220,13 +220,15 @@ def _empty(dataset: Dataset, cases: Sequence[Seen]) -> list[Finding]:
 
 def _absent(dataset: Dataset, cases: Sequence[Seen]) -> list[Finding]:
     findings = []
-    for name, value in dataset.labels.items():
-        holding = [case for case in cases if value in case.voxels]
-        if value and not holding:
-            message = f"No case has the label {name} ({value})."
+    structures = dataset.structures
+    for name, values in structures.values.items():
+        judged = [case for case in cases if name in structures.judged(case.name)]
+        holding = [case for case in judged if set(values) & set(case.voxels)]
+        if not holding:
+            message = f"No case has the label {name} ({', '.join(map(str, values))})."
             findings.append(Finding("dataset", "doubt", "label-never-used", message))
-        elif value and len(holding) < len(cases):
-            message = f"{len(cases) - len(holding)} of {len(cases)} cases lack the label {name}."
+        elif len(holding) < len(judged):
+            message = f"{len(judged) - len(holding)} of {len(judged)} cases lack the label {name}."
             findings.append(Finding("dataset", "doubt", "label-sometimes-missing", message))
     return findings
 

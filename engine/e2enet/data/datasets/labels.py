@@ -1,19 +1,21 @@
 """What the numbers of a label map mean: nnU-Net's dataset.json notation.
 
 A structure is one value, or a region of several ("whole tumour": [1, 2, 3]); "ignore" marks voxels
-that nobody judged. Standard library only.
+that nobody judged. One field is our own, which nnU-Net skips: "missing_labels",
+{"CASE": ["liver", "spleen"]}, names the structures that nobody drew in a case. Standard library
+only.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from e2enet.events import BadInput
 
-IGNORE = "ignore"
+IGNORE, MISSING = "ignore", "missing_labels"
 
 
 @dataclass(frozen=True)
@@ -27,11 +29,13 @@ class Structures:
         order: for regions: the value that each region, in the order of `values`, gives to its
             voxels in a predicted label map; later regions overwrite earlier ones. Empty without
             regions.
+        missing: case -> the structures that nobody drew in it; other cases have all.
     """
 
     values: dict[str, tuple[int, ...]]
     ignore: int | None = None
     order: tuple[int, ...] = ()
+    missing: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def known(self) -> frozenset[int]:
@@ -39,9 +43,14 @@ class Structures:
         listed = {0, *(value for values in self.values.values() for value in values)}
         return frozenset(listed if self.ignore is None else listed | {self.ignore})
 
+    def judged(self, case: str) -> dict[str, tuple[int, ...]]:
+        """The structures that a case has, or that were looked for in it."""
+        missing = self.missing.get(case, ())
+        return {name: values for name, values in self.values.items() if name not in missing}
+
 
 def parse_structures(record: Mapping[str, Any], where: str) -> Structures:
-    """The structures of a dataset.json ("labels", "regions_class_order").
+    """The structures of a dataset.json ("labels", "regions_class_order", "missing_labels").
 
     Takes nnU-Net's notation ({"liver": 1}, {"tumour": [1, 2]}, {"ignore": 4}) and that of nnU-Net
     v1 and the Medical Segmentation Decathlon ({"1": "liver"}).
@@ -52,7 +61,8 @@ def parse_structures(record: Mapping[str, Any], where: str) -> Structures:
 
     Raises:
         BadInput: no labels, values that are no whole numbers, regions that overlap without an
-            order, an ignore label that is not the highest value.
+            order, an ignore label that is not the highest value, a case said to lack a structure
+            that there is not, or all of them.
     """
     labels = record.get("labels")
     if not isinstance(labels, Mapping) or not labels:
@@ -74,7 +84,7 @@ def parse_structures(record: Mapping[str, Any], where: str) -> Structures:
         ignore = ignored[0]
     regions = any(len(listed) > 1 for listed in values.values())
     order = _order(record, values, where) if regions else ()
-    return Structures(values, ignore, order)
+    return Structures(values, ignore, order, _missing(record, values, where))
 
 
 def _values(given: Any, where: str) -> tuple[int, ...]:
@@ -115,6 +125,74 @@ def _order(
             code="bad-dataset-json",
         )
     return tuple(given)
+
+
+def check_order(structures: Structures, where: str) -> None:
+    """A voxel's regions have to be those of the value that is written for them at last.
+
+    Otherwise no prediction could ever equal its reference; an evaluation does not mind.
+
+    Args:
+        structures: with an order, or without regions.
+        where: dataset.json's path, for the message.
+
+    Raises:
+        BadInput: the order hides a region.
+    """
+    values = structures.values
+    written = dict(zip(values, structures.order, strict=False))
+    if not written:
+        return
+
+    def regions_of(value: int) -> list[str]:
+        return [name for name, listed in values.items() if value in listed]
+
+    for value in sorted({value for listed in values.values() for value in listed}):
+        wanted = regions_of(value)
+        last = wanted[-1]
+        if regions_of(written[last]) != wanted:
+            raise BadInput(
+                f'{where}: by "regions_class_order" a voxel of {", ".join(wanted)} would get the '
+                f"value {written[last]}, which stands for "
+                f"{', '.join(regions_of(written[last])) or 'no region'}.",
+                help="Give each region a value that belongs to it and to the regions around it, "
+                "and list the regions from the outermost to the innermost.",
+                code="bad-dataset-json",
+            )
+
+
+def _missing(
+    record: Mapping[str, Any], values: Mapping[str, tuple[int, ...]], where: str
+) -> dict[str, tuple[str, ...]]:
+    given = record.get(MISSING, {})
+    if not isinstance(given, Mapping) or not all(
+        isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
+        for names in given.values()
+    ):
+        raise BadInput(
+            f'{where}: "{MISSING}" has to be lists of labels by case, such as '
+            '{"case_1": ["liver"]}.',
+            code="bad-dataset-json",
+        )
+    for case, names in given.items():
+        if unknown := [name for name in names if name not in values]:
+            raise BadInput(
+                f'{where}: "{MISSING}" says that {case} lacks "{unknown[0]}", which is none of the '
+                "labels.",
+                help=f"The labels are {', '.join(values)}.",
+                code="bad-dataset-json",
+            )
+        if len(set(names)) == len(values):
+            raise BadInput(
+                f'{where}: "{MISSING}" says that {case} lacks every label.',
+                help="Take the case out of the dataset: there is nothing to learn from it.",
+                code="bad-dataset-json",
+            )
+    return {
+        case: tuple(name for name in values if name in names)
+        for case, names in given.items()
+        if names
+    }
 
 
 def _wrong(where: str, wanted: str) -> BadInput:

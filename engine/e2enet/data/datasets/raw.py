@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from e2enet.data.datasets.labels import IGNORE
+from e2enet.data.datasets.labels import IGNORE, MISSING, Structures, check_order, parse_structures
 from e2enet.data.datasets.tissues import TABLE, Tissues, find_maps, read_tissues
 from e2enet.data.images.volume import Volume, check_same_grid, read_channels, read_label
 from e2enet.events import BadInput
@@ -33,10 +33,14 @@ class Dataset:
         folder: where dataset.json lies.
         name: the folder's name, such as "Dataset004_Hippocampus".
         channel_names: one name a channel; "CT" decides the normalisation.
-        labels: {name: value}, "background": 0 included, values 0 … n without gaps.
+        labels: {name: value}, "background": 0 included, values 0 … n without gaps; of a region,
+            the value that it gets in a predicted label map.
         file_ending: such as ".nii.gz".
         cases: the training cases, sorted by name, each with a label.
         ignore: the value of voxels that nobody judged, one above the highest label, or None.
+        regions: {name: the values of its voxels} where structures are regions that may overlap;
+            empty otherwise.
+        missing: case -> the structures that nobody drew in it.
         tissues: of a dataset of label maps alone, what their values mean; the only "channel" of a
             case is then its map.
     """
@@ -48,12 +52,27 @@ class Dataset:
     file_ending: str
     cases: tuple[Case, ...]
     ignore: int | None = None
+    regions: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    missing: dict[str, tuple[str, ...]] = field(default_factory=dict)
     tissues: Tissues | None = None
 
     @property
     def num_classes(self) -> int:
-        """Number of labels, background included."""
-        return len(self.labels)
+        """Outputs of a network: the labels, background included, or the regions."""
+        return len(self.regions) or len(self.labels)
+
+    @property
+    def structures(self) -> Structures:
+        """What there is to segment, in the order of a network's outputs."""
+        names = [name for name, value in self.labels.items() if value]
+        values = self.regions or {name: (self.labels[name],) for name in names}
+        order = tuple(self.labels[name] for name in self.regions)
+        return Structures(values, self.ignore, order, self.missing)
+
+    @property
+    def highest(self) -> int:
+        """The highest value of a structure in the label maps."""
+        return max(value for values in self.structures.values.values() for value in values)
 
     @property
     def case_names(self) -> tuple[str, ...]:
@@ -96,10 +115,12 @@ def read_dataset(folder: str | os.PathLike) -> Dataset:
     ending = record.get("file_ending", ".nii.gz")
     if not isinstance(ending, str) or not ending.startswith("."):
         raise _wrong(path, "file_ending", "an ending such as .nii.gz")
-    labels = _labels(record, path)
-    ignore = labels.pop(IGNORE, None)
+    labels, structures = _labels(record, path)
+    regions = structures.values if structures.order else {}
     name, channels = folder.resolve().name, _channels(record, path)
-    dataset = Dataset(folder, name, channels, labels, ending, (), ignore)
+    dataset = Dataset(
+        folder, name, channels, labels, ending, (), structures.ignore, regions, structures.missing
+    )
     cases = _list_cases(dataset, "imagesTr", "labelsTr", label_needed=True)
     if not cases:
         raise BadInput(
@@ -107,7 +128,15 @@ def read_dataset(folder: str | os.PathLike) -> Dataset:
             help="Name images CASE_0000 with the ending that dataset.json gives as file_ending.",
             code="no-cases",
         )
-    return replace(dataset, cases=cases)
+    dataset = replace(dataset, cases=cases)
+    known = {case.name for case in (*cases, *dataset.test_cases)}
+    if structures.missing and (unknown := sorted(set(structures.missing) - known)):
+        raise BadInput(
+            f'{path}: "{MISSING}" names {unknown[0]}, which is no case.',
+            help="Name cases as their label maps are, without the ending.",
+            code="bad-dataset-json",
+        )
+    return dataset
 
 
 def read_case(dataset: Dataset, case: Case) -> tuple[list[Volume], Volume | None]:
@@ -118,7 +147,7 @@ def read_case(dataset: Dataset, case: Case) -> tuple[list[Volume], Volume | None
 
     Raises:
         BadInput: as `read_image` and `read_label`; channels or label on different grids; a
-            label value that dataset.json does not name.
+            label value that dataset.json does not name, or says that nobody drew.
     """
     if dataset.tissues is not None:
         return _read_map(dataset.tissues, case)
@@ -127,8 +156,9 @@ def read_case(dataset: Dataset, case: Case) -> tuple[list[Volume], Volume | None
         return volumes, None
     label = read_label(case.label)
     check_same_grid(volumes[0], label)
-    known = {*dataset.labels.values(), dataset.ignore}
-    unknown = set(np.flatnonzero(np.bincount(label.array.ravel()))) - known
+    structures = dataset.structures
+    found = {int(value) for value in np.flatnonzero(np.bincount(label.array.ravel()))}
+    unknown = found - structures.known
     if unknown:
         values = ", ".join(str(int(v)) for v in sorted(unknown))
         raise BadInput(
@@ -136,6 +166,14 @@ def read_case(dataset: Dataset, case: Case) -> tuple[list[Volume], Volume | None
             help="Correct the label map, or name the label in dataset.json.",
             code="unknown-label",
         )
+    for name in dataset.missing.get(case.name, ()):
+        if not dataset.regions and dataset.labels[name] in found:
+            raise BadInput(
+                f'{case.label.name} holds the label {name}, but "{MISSING}" in dataset.json says '
+                "that nobody drew it there.",
+                help="Correct one of them.",
+                code="unknown-label",
+            )
     return volumes, label
 
 
@@ -216,7 +254,13 @@ def _channels(record: dict, path: Path) -> tuple[str, ...]:
     return tuple(str(names[str(i)]) for i in range(len(names)))
 
 
-def _labels(record: dict, path: Path) -> dict[str, int]:
+def _labels(record: dict, path: Path) -> tuple[dict[str, int], Structures]:
+    """{name: value} with the background, and the structures."""
+    structures = parse_structures(record, str(path))
+    if structures.order:
+        check_order(structures, str(path))
+        written = dict(zip(structures.values, structures.order, strict=True))
+        return {"background": 0, **written}, structures
     labels = record.get("labels")
     if not isinstance(labels, dict) or len(labels) < 2:
         raise _wrong(path, "labels", 'values by name, such as {"background": 0, "liver": 1}')
@@ -226,12 +270,14 @@ def _labels(record: dict, path: Path) -> dict[str, int]:
         else:
             labels = {str(key): int(value) for key, value in labels.items()}
     except (TypeError, ValueError) as error:
-        raise _wrong(path, "labels", "one number a label (regions are not supported)") from error
+        raise _wrong(path, "labels", "one number a label") from error
     if sorted(labels.values()) != list(range(len(labels))):
         raise _wrong(path, "labels", f"numbered 0 … {len(labels) - 1} without gaps")
     if labels.get(IGNORE, len(labels) - 1) != len(labels) - 1:
         raise _wrong(path, "labels", f'values in which "{IGNORE}" is the highest')
-    return dict(sorted(labels.items(), key=lambda item: item[1]))
+    ordered = dict(sorted(labels.items(), key=lambda item: item[1]))
+    ordered.pop(IGNORE, None)
+    return ordered, structures
 
 
 def _wrong(path: Path, field: str, expected: str) -> BadInput:

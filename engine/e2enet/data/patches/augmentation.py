@@ -24,13 +24,14 @@ from __future__ import annotations
 import contextlib
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from e2enet.data.datasets.targets import Targets
 from e2enet.data.patches.robustness import Robustness
 from e2enet.data.patches.sampling import crop
 from e2enet.data.planning.plan import ANISOTROPIC, Plan
@@ -65,17 +66,23 @@ class Augmentation:
 
     Args:
         plan: spacing, patch, mirror axes, left-right pairs and robustness.
+        targets: what the numbers of the label maps mean; None where they are label values.
 
     Raises:
-        BadInput: MONAI is not installed.
+        BadInput: MONAI is not installed, or regions of two sides that cannot change places.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, targets: Targets | None = None) -> None:
         self.spacing = np.asarray(plan.spacing)
         # With a flat patch only the plane is turned, scaled and coarsened, as nnU-Net does.
         self.in_plane = max(plan.patch) > ANISOTROPIC * plan.patch[0]
         self.plan = plan
-        self.robustness = Robustness(plan.spacing, plan.robustness) if plan.robustness else None
+        step = targets.step if targets else None
+        self.robustness = (
+            Robustness(plan.spacing, plan.robustness, step=step) if plan.robustness else None
+        )
+        pairs = plan.left_right_pairs
+        self.partners = targets.swapped(pairs) if targets and pairs else both_ways(pairs)
         _monai()
 
     def __call__(
@@ -168,20 +175,22 @@ class Augmentation:
 
     def mirror(self, x: Tensor, y: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Flip along the plan's axes; left and right labels change places where they must."""
-        return mirror(x, y, self.plan, rng)
+        return mirror(x, y, self.plan, rng, self.partners)
 
 
-def mirror(x: Tensor, y: Tensor, plan: Plan, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+def mirror(
+    x: Tensor, y: Tensor, plan: Plan, rng: np.random.Generator, partners: Mapping[int, int]
+) -> tuple[Tensor, Tensor]:
     """Flip image (C, D, H, W) and label (D, H, W) along each of the plan's axes, half of the time.
 
-    Left and right labels change places where left and right do.
+    Numbers change places with their partners where left and right do.
     """
     flips = [axis for axis in plan.mirror_axes if rng.random() < P_MIRROR]
     if flips:
         x = torch.flip(x, [axis + 1 for axis in flips])
         y = torch.flip(y, flips)
     if plan.left_right_axis in flips and plan.left_right_pairs:
-        y = swap_labels(y, plan.left_right_pairs)
+        y = swap_labels(y, partners)
     return x.contiguous(), y.contiguous()
 
 
@@ -215,12 +224,16 @@ def low_resolution(x: Tensor, factors: Sequence[float]) -> Tensor:
     return F.interpolate(small, size=x.shape[1:], mode="trilinear", align_corners=False)[0]
 
 
-def swap_labels(label: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:
-    """Exchange the two values of each pair."""
+def both_ways(pairs: Sequence[tuple[int, int]]) -> dict[int, int]:
+    """Each value of each pair, and the other one."""
+    return {**dict(pairs), **{right: left for left, right in pairs}}
+
+
+def swap_labels(label: Tensor, partners: Mapping[int, int]) -> Tensor:
+    """Each value becomes its partner; one without stays."""
     swapped = label.clone()
-    for left, right in pairs:
-        swapped[label == left] = right
-        swapped[label == right] = left
+    for value, other in partners.items():
+        swapped[label == value] = other
     return swapped
 
 

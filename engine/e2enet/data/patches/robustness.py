@@ -53,9 +53,12 @@ class Robustness:
     Args:
         spacing: (D, H, W) in mm.
         level: 0 never … 1; the share of `PROBABILITIES` that is used.
+        step: of the numbers in the label maps (`e2enet.data.datasets.targets.Targets`), None
+            where they are label values: multiples of it are background.
     """
 
-    def __init__(self, spacing: Sequence[float], level: float) -> None:
+    def __init__(self, spacing: Sequence[float], level: float, *, step: int | None = None) -> None:
+        self.step = step
         self.spacing = tuple(float(v) for v in spacing)
         self.level = level
         self.effects: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
@@ -88,6 +91,9 @@ class Robustness:
             x, y = self.effects[name](x, y, inside, rng)
         return _with_statistics(x, inside & (x != 0).any(dim=0), before, rng), y
 
+    def _labelled(self, y: Tensor) -> Tensor:
+        return y > 0 if self.step is None else y % self.step > 0
+
     def contrast(
         self, x: Tensor, y: Tensor, inside: Tensor, rng: np.random.Generator
     ) -> tuple[Tensor, Tensor]:
@@ -116,7 +122,7 @@ class Robustness:
         )
         assert isinstance(height, Tensor)
         height = height + 2.0 * smooth_field(y.shape, rng, knots=6)
-        shown = height[(y > 0) & inside]
+        shown = height[self._labelled(y) & inside]
         top = float(shown.max()) if len(shown) else float(height[inside].mean())
         gone = (height > top + rng.uniform(*STRIP_MM)) & inside
         return torch.where(gone, _floor(x, inside), x), y
@@ -125,7 +131,8 @@ class Robustness:
         self, x: Tensor, y: Tensor, inside: Tensor, rng: np.random.Generator
     ) -> tuple[Tensor, Tensor]:
         """One to three balls outside of the labels, bright (vessels, fat) or dark (CSF, metal)."""
-        free = torch.nonzero(inside & (y == 0))
+        outside = ~self._labelled(y)
+        free = torch.nonzero(inside & outside)
         if not len(free):
             return x, y
         (mean, std), floor = _statistics(x, inside), _floor(x, inside)
@@ -139,7 +146,7 @@ class Robustness:
                 (grid - float(k) * s) ** 2
                 for grid, k, s in zip(grids, at, self.spacing, strict=True)
             )
-            ball = (squared < rng.uniform(*OUTLIER_MM) ** 2) & inside & (y == 0)
+            ball = (squared < rng.uniform(*OUTLIER_MM) ** 2) & inside & outside
             bright = mean + std * rng.uniform(*OUTLIER_STD)
             x = torch.where(ball, bright if rng.random() < 0.5 else floor, x)
         return x, y

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from e2enet.data.datasets.tissues import Tissues
-from e2enet.data.patches.augmentation import mirror, single_thread
+from e2enet.data.patches.augmentation import both_ways, mirror, single_thread
 from e2enet.data.patches.robustness import acquisition, along, gaussian, smooth_field
 from e2enet.data.patches.sampling import crop
 from e2enet.data.planning.plan import Plan
@@ -46,6 +46,7 @@ class Synthesis:
 
     def __init__(self, plan: Plan, tissues: Tissues) -> None:
         self.plan = plan
+        self.partners = both_ways(plan.left_right_pairs)
         self.spacing = np.asarray(plan.spacing)
         self.tissue = torch.from_numpy(tissues.table(tissues.tissue))
         self.structure = torch.from_numpy(tissues.table(tissues.structure))
@@ -72,7 +73,7 @@ class Synthesis:
             y = self.structure[values]
             x = self.paint(values, y, rng)
             x = self.scan(x, rng)
-            return mirror(x[None], y.to(torch.uint8), self.plan, rng)
+            return mirror(x[None], y.to(torch.uint8), self.plan, rng, self.partners)
 
     def deform(
         self,

@@ -108,7 +108,7 @@ def fingerprint(
         tuple(one["size"] for one in found),
         float(np.median([one["crop_share"] for one in found])),
         tuple(_statistics(channel) for channel in samples),
-        {value: float(counts[value] / total) for value in range(1, dataset.num_classes)},
+        {value: float(counts[value] / total) for value in range(1, dataset.highest + 1)},
         dataset.case_names,
     )
 
@@ -122,8 +122,9 @@ def _describe(dataset: Dataset, case: Case) -> dict[str, Any]:
     box = bounding_box(occupied(arrays))
     size = tuple(stop - start for start, stop in box)
 
-    counts = np.bincount(classes.ravel(), minlength=dataset.num_classes)[: dataset.num_classes]
-    where = np.flatnonzero((classes > 0) & (classes < dataset.num_classes))  # nor the ignore label
+    values = dataset.highest + 1
+    counts = np.bincount(classes.ravel(), minlength=values)[:values]
+    where = np.flatnonzero((classes > 0) & (classes < values))  # nor the ignore label
     warnings = [warning for volume in volumes for warning in volume.warnings]
     if where.size == 0:
         warnings.append(("empty-label", f"{label.name} is empty: it holds no foreground voxel."))

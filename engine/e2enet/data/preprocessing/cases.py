@@ -20,6 +20,7 @@ import numpy as np
 
 from e2enet.data.axes import three, times
 from e2enet.data.datasets.raw import Case, Dataset, read_case
+from e2enet.data.datasets.targets import Targets
 from e2enet.data.images.orientation import Undo, to_canonical
 from e2enet.data.images.volume import Grid, Volume
 from e2enet.data.parallel import map_cases
@@ -275,6 +276,9 @@ def _relevant(dataset: Dataset, plan: Plan) -> list:
     values = sorted(dataset.labels.values())
     if dataset.ignore is not None:
         values.append(dataset.ignore)
+    more = [sorted(dataset.regions.items()), sorted(dataset.missing.items())]
+    if any(more):
+        return [_VERSION, plan.spacing, plan.transpose, channels, values, *more]
     if dataset.tissues is not None:
         structure = sorted(dataset.tissues.structure.items())
         return [_VERSION, plan.spacing, plan.transpose, "label maps", structure]
@@ -296,13 +300,14 @@ def _preprocess_case(dataset: Dataset, plan: Plan, folder: Path, case: Case) -> 
     assert label is not None  # read_dataset lists no training case without
     prepared = prepare(volumes, plan)
     classes = prepare_label(label, prepared.geometry, plan)
-    # Without the ignore label, one above the classes: no patch is drawn for its sake.
-    counts = np.bincount(classes.ravel())[: dataset.num_classes]
+    # Without the ignore label, one above the others: no patch is drawn for its sake.
+    counts = np.bincount(classes.ravel())[: dataset.highest + 1]
     array = prepared.array
     if dataset.tissues is not None:  # values are numbers of tissues: nothing between two of them
         array = prepare_label(_whole_numbers(volumes[0]), prepared.geometry, plan)[None]
     _write_array(folder / f"{case.name}.npy", array)
-    _write_array(folder / f"{case.name}_label.npy", classes)
+    numbers = Targets.of(dataset).encode(classes, case.name)
+    _write_array(folder / f"{case.name}_label.npy", numbers)
     _write_array(folder / f"{case.name}_points.npy", _points(classes, counts, case.name))
     record = {
         "key": key,

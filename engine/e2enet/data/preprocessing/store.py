@@ -1,8 +1,9 @@
 """The preprocessed dataset as training reads it: numpy and json only.
 
 A folder holds, for every case, `CASE.npy` (C, D, H, W) float32, `CASE_label.npy` (D, H, W) uint8
-or int16, `CASE_points.npy` (N, 4) int32 with rows (label, d, h, w), and `CASE.json`, which is
-written last: a case without it does not exist. `dataset.json` names the cases.
+or int16 (`e2enet.data.datasets.targets` says what its numbers mean), `CASE_points.npy` (N, 4) int32
+with rows (label, d, h, w), and `CASE.json`, which is written last: a case without it does not
+exist. `dataset.json` names the cases.
 """
 
 from __future__ import annotations

@@ -87,7 +87,8 @@ CONVENTIONS = (
     "Neither has the structure: no value, left out of every mean. Only one has it: Dice, NSD and "
     "lesion F1 are 0, every distance is the length of the image's diagonal; RAVD has no value "
     "where the reference is empty.",
-    "Voxels that the reference marks as ignored count in neither.",
+    "Voxels that the reference marks as ignored count in neither. A structure that nobody drew in "
+    "a case (missing_labels in dataset.json) has no value there.",
     "Means: over the cases for each structure; over the structures' means for all. Intervals: 95 % "
     "percentile bootstrap over cases, 2000 draws, fixed seed.",
 )

@@ -18,6 +18,7 @@ from e2enet.inference.sliding_window.arrays import (
     beside,
     copied,
     likeliest,
+    overlaid,
     taken,
     to_array,
 )
@@ -79,13 +80,15 @@ class SliceWriter(ABC):
 
 
 class LabelWriter(SliceWriter):
-    """Takes probabilities slice after slice and writes the likeliest label of each output voxel.
+    """Takes probabilities slice after slice and writes the label of each output voxel.
 
     Args:
         axes: For D, H, W.
-        values: Label value of each class; values[0] is the background's.
+        values: Label value of each output; without regions values[0] is the background's.
         labels: (D, H, W) output, any strides.
-        probabilities: (K - 1, D, H, W) output for the foreground classes, or None.
+        probabilities: Output (D, H, W) for each structure, or None.
+        regions: Outputs are regions: each lies where its probability is above a half, a later one
+            over an earlier one.
     """
 
     def __init__(
@@ -95,6 +98,7 @@ class LabelWriter(SliceWriter):
         values: Sequence[int],
         labels: np.ndarray,
         probabilities: np.ndarray | None = None,
+        regions: bool = False,
     ) -> None:
         super().__init__(axes)
         if labels.shape != self.shape:
@@ -102,11 +106,16 @@ class LabelWriter(SliceWriter):
         self._values = np.asarray(values).astype(labels.dtype)
         self._labels = labels
         self._probabilities = probabilities
+        self._regions = regions
 
     def _write(self, plane: Any) -> None:
-        self._labels[self._done] = self._values[likeliest(plane[0])]
+        if self._regions:
+            self._labels[self._done] = overlaid(plane[0], self._values)
+        else:
+            self._labels[self._done] = self._values[likeliest(plane[0])]
         if self._probabilities is not None:
-            self._probabilities[:, self._done] = to_array(plane[0, 1:])
+            first = 0 if self._regions else 1
+            self._probabilities[:, self._done] = to_array(plane[0, first:])
 
 
 def _across(plane: Array, axis: Axis, number: int) -> Array:

@@ -33,7 +33,10 @@ _NAME_BYTES = 255  # of a name, in every usual file system
 
 @dataclass(frozen=True)
 class LabelVolume:
-    """One structure of a result: what the bundle says, how large it is, and whether to doubt it."""
+    """One structure of a result: what the bundle says, how large it is, and whether to doubt it.
+
+    Of a region, `values` are all numbers in the label map that belong to it, and count.
+    """
 
     value: int
     name: str
@@ -42,12 +45,14 @@ class LabelVolume:
     volume_ml: float
     voxels: int
     doubtful: bool = False
+    values: tuple[int, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON; the volume in mL."""
         return {
             "value": self.value,
             "name": self.name,
+            **({"values": list(self.values)} if self.values else {}),
             "color": list(self.color),
             "terminology": self.terminology,
             "volume_ml": round(self.volume_ml, 6),
@@ -127,7 +132,7 @@ class Result:
     Attributes:
         label: (z, y, x) label map on `grid`, uint8 or int16.
         grid: The input's own grid.
-        labels: Structures with names, colours and volumes, in the order of their values.
+        labels: Structures with names, colours and volumes, in the model's order.
         manifest: How it came about: versions, device, times, input hashes.
         probabilities: (K, z, y, x) float16 of the `labels` in canonical orientation, or None;
             `probability(value)` gives one on `grid`.

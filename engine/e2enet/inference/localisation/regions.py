@@ -112,15 +112,17 @@ def _names(bundle: Bundle) -> list[str]:
 
 
 def _boxed(box: Box, inside: Slices, number: int, labels: tuple[Label, ...]) -> Region:
+    values = {label.value: number * len(labels) + place for place, label in enumerate(labels, 1)}
     named = tuple(
         replace(
             label,
-            value=number * len(labels) + place,
+            value=values[label.value],
+            values=tuple(values[value] for value in label.values),
             name=f"{box.name} {label.name}",
             color=_tint(label.color, number),
             terminology=_with_side(label.terminology, box.name),
         )
-        for place, label in enumerate(labels, 1)
+        for label in labels
     )
     return Region(box.name, inside, named, cropped=True, mirror=box.mirror, one_piece=box.one_piece)
 

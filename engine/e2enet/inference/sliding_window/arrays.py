@@ -45,6 +45,13 @@ def softmax(logits: Array) -> Array:
     return likely
 
 
+def sigmoid(logits: Array) -> Array:
+    """Probabilities (n, K, H, W) of regions, each by itself."""
+    if not isinstance(logits, np.ndarray):
+        return logits.sigmoid()
+    return 0.5 * (1 + np.tanh(0.5 * logits))
+
+
 def taken(x: Array, places: np.ndarray, axis: int) -> Array:
     """Entries along an axis."""
     if isinstance(x, np.ndarray):
@@ -55,6 +62,18 @@ def taken(x: Array, places: np.ndarray, axis: int) -> Array:
 def copied(x: Array) -> Array:
     """Values of one's own."""
     return x.copy() if isinstance(x, np.ndarray) else x.clone()
+
+
+def overlaid(values: Array, numbers: np.ndarray) -> np.ndarray:
+    """(K, H, W) -> (H, W): the number of the last region whose probability is above a half.
+
+    As nnU-Net's `convert_probabilities_to_segmentation`; 0 where there is none.
+    """
+    inside = to_array(values > 0.5)
+    result = np.zeros(inside.shape[1:], numbers.dtype)
+    for number, region in zip(numbers, inside, strict=True):
+        result[region] = number
+    return result
 
 
 def likeliest(values: Array) -> np.ndarray:

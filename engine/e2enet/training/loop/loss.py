@@ -1,12 +1,13 @@
-"""Dice + cross-entropy under deep supervision.
+"""Dice + cross-entropy under deep supervision, for classes of which every voxel has one.
 
-Own code instead of MONAI's DiceCELoss, so that a trainer runs without MONAI and the softmax is
-computed once for both terms. Reference: METHOD of E2ENet, nnU-Net's DC_and_CE_loss.
+`e2enet.training.loop.objective` has the loss of regions and of partly labelled cases. Own code
+instead of MONAI's DiceCELoss, so that a trainer runs without MONAI and the softmax is computed once
+for both terms. Reference: METHOD of E2ENet, nnU-Net's DC_and_CE_loss.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -50,6 +51,7 @@ def supervised_loss(
     weights: Sequence[float],
     *,
     batch_dice: bool = False,
+    loss: Callable[..., Tensor] = dice_ce,
 ) -> Tensor:
     """Weighted sum of the loss of each head against the target reduced to its size.
 
@@ -58,11 +60,12 @@ def supervised_loss(
         target: (B, D, H, W) class numbers at full resolution.
         weights: one a head.
         batch_dice: as in `dice_ce`.
+        loss: of one head, called as `dice_ce`.
     """
     total = outputs[0].new_zeros((), dtype=torch.float32)
     for logits, weight in zip(outputs, weights, strict=True):
         small = downsample(target, logits.shape[2:])
-        total = total + weight * dice_ce(logits, small, batch_dice=batch_dice)
+        total = total + weight * loss(logits, small, batch_dice=batch_dice)
     return total
 
 

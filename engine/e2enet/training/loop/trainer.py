@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +27,8 @@ from e2enet.networks import E2ENet
 from e2enet.runtime.execution import kernels_work
 from e2enet.training.loop.checkpoint import load_checkpoint, save_checkpoint
 from e2enet.training.loop.curves import smoothed_dice, write_curves
-from e2enet.training.loop.loss import hard_counts, supervised_loss
+from e2enet.training.loop.loss import supervised_loss
+from e2enet.training.loop.objective import Objective
 from e2enet.training.loop.optimizer import (
     load_optimizer_state,
     make_optimizer,
@@ -55,11 +56,13 @@ class Trainer:
         training: the sampler of training patches; its batch size is the training's.
         validation: the sampler for the online Dice after each epoch.
         recipe: schedule and optimiser.
-        labels: {name: value} without the background, for reports.
+        labels: names of the structures in the order of the network's outputs, without the
+            background, for reports.
         folder: where checkpoint, curves and control file lie; exists.
         device: where to train. CUDA trains in mixed precision (float16 with a gradient scaler).
         workers: processes that make patches; 0 makes them between steps. No effect on the result.
         reporter: gets progress as stage "training" and the metric "epoch".
+        objective: the loss, and what counts; by default that of classes.
     """
 
     def __init__(
@@ -71,11 +74,12 @@ class Trainer:
         training: PatchSampler,
         validation: PatchSampler,
         recipe: Recipe,
-        labels: Mapping[str, int],
+        labels: Sequence[str],
         folder: Path,
         device: torch.device | str = "cpu",
         workers: int = 0,
         reporter: Reporter | None = None,
+        objective: Objective | None = None,
     ) -> None:
         self.device = torch.device(device)
         self.network = network.to(self.device)
@@ -89,7 +93,8 @@ class Trainer:
             self.forward = SparseTraining(network, connections)
         self.training, self.validation = training, validation
         self.recipe = recipe
-        self.labels = dict(sorted(labels.items(), key=lambda item: item[1]))
+        self.labels = tuple(labels)
+        self.objective = objective or Objective()
         self.folder = folder
         self.workers = workers
         self.reporter = reporter or Reporter()
@@ -177,7 +182,7 @@ class Trainer:
 
         Args:
             image: (B, C, D, H, W) float32.
-            label: (B, D, H, W) whole numbers.
+            label: (B, D, H, W) whole numbers, as the objective reads them.
             epoch: counted from 0, sets the learning rate.
 
         Raises:
@@ -192,7 +197,13 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, dtype=torch.float16, enabled=self.mixed):
             outputs = self.forward(image)
-        loss = supervised_loss(outputs, target, self.weights, batch_dice=self.recipe.batch_dice)
+        loss = supervised_loss(
+            outputs,
+            target,
+            self.weights,
+            batch_dice=self.recipe.batch_dice,
+            loss=self.objective.loss,
+        )
         value = float(loss.detach())
         if math.isfinite(value) and self._descend(loss):
             self.left_out_in_a_row = 0
@@ -257,11 +268,11 @@ class Trainer:
         for image, label in self._validation_batches:
             with torch.autocast(self.device.type, dtype=torch.float16, enabled=self.mixed):
                 outputs = self.forward(image.to(self.device, non_blocking=True))
-            counts += hard_counts(outputs[0], label.to(self.device, non_blocking=True)).cpu()
+            target = label.to(self.device, non_blocking=True).long()
+            counts += self.objective.counts(outputs[0], target).cpu()
         self.network.train()
         dice: dict[str, float | None] = {}
-        for name, value in self.labels.items():
-            hit, wrong, missed = counts[value - 1].tolist()
+        for name, (hit, wrong, missed) in zip(self.labels, counts.tolist(), strict=True):
             size = 2 * hit + wrong + missed
             dice[name] = 2 * hit / size if size else None
         return dice

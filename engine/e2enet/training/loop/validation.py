@@ -14,10 +14,11 @@ from e2enet.data.datasets.raw import Case, Dataset, read_case
 from e2enet.data.images.orientation import to_canonical
 from e2enet.data.images.volume import Volume
 from e2enet.data.planning.plan import Plan
-from e2enet.evaluation.metrics.overlap import dice
+from e2enet.evaluation.metrics.overlap import Counts
 from e2enet.events import Reporter
 from e2enet.inference.localisation.regions import Region, prepare_region
 from e2enet.inference.segmenter import predict_labels
+from e2enet.inference.sliding_window.arrays import sigmoid
 from e2enet.inference.sliding_window.predictor import Predictor
 
 Scores = dict[str, dict[str, float | None]]
@@ -46,7 +47,8 @@ def validate_cases(
         reporter: gets progress as stage "validation".
 
     Returns:
-        {case: {label: Dice}}; None for a label that neither the case nor its segmentation has.
+        {case: {label: Dice}}; None for a label that neither the case nor its segmentation has, and
+        for one that nobody drew in the case.
 
     Raises:
         BadInput: a file can no longer be read.
@@ -54,9 +56,17 @@ def validate_cases(
     scores: Scores = {}
     if not cases:
         return scores
-    labels = [Label(value, name, (0, 0, 0), {}) for name, value in dataset.labels.items() if value]
+    labels = [
+        Label(dataset.labels[name], name, (0, 0, 0), {}, values=dataset.regions.get(name, ()))
+        for name in dataset.structures.values
+    ]
     predictor = Predictor(
-        network, patch=plan.patch, classes=len(labels) + 1, device=device, reporter=reporter
+        network,
+        patch=plan.patch,
+        classes=dataset.num_classes,
+        device=device,
+        finish=sigmoid if dataset.regions else None,
+        reporter=reporter,
     )
     by_name = {case.name: case for case in dataset.cases}
     reporter.progress("validation", 0, len(cases))
@@ -92,8 +102,10 @@ def _dice(
     predicted = undo(canvas)
     if dataset.ignore is not None:
         predicted[reference.array == dataset.ignore] = 0
-    found = dice(predicted, reference.array, [label.value for label in labels])
-    return {
-        label.name: None if math.isnan(found[label.value]) else found[label.value]
-        for label in labels
+    judged = dataset.structures.judged(case.name)
+    found = {
+        name: Counts.of(np.isin(predicted, values), np.isin(reference.array, values)).dice
+        for name, values in judged.items()
     }
+    dice = {label.name: found.get(label.name, math.nan) for label in labels}
+    return {name: None if math.isnan(value) else value for name, value in dice.items()}

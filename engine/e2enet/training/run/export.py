@@ -140,9 +140,7 @@ def export_bundle(
         "name": output.name,
         "title": output.name,
         "plan": plan.to_dict(),
-        "labels": _labels(
-            run.dataset["labels"], metadata.get("labels", []), run.dataset.get("volumes_ml", {})
-        ),
+        "labels": _labels(run.dataset, metadata.get("labels", [])),
         "channels": [{"name": name} for name in run.dataset["channels"]],
         "modality": "CT" if any(c.normalisation == "ct" for c in plan.channels) else "",
         "anatomy": "",
@@ -182,16 +180,20 @@ def command_line(run: Run, output: Path) -> str:
     return shlex.join(words)
 
 
-def _labels(
-    names: dict[str, int], metadata: list[dict[str, Any]], volumes_ml: dict[str, list[float]]
-) -> list[dict[str, Any]]:
+def _labels(dataset: dict[str, Any], metadata: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """In the order of the network's outputs."""
     known = {entry["value"]: entry for entry in metadata}
+    regions, volumes_ml = dataset.get("regions") or {}, dataset.get("volumes_ml", {})
+    written = set(dataset["labels"].values())
     labels = []
-    for name, value in sorted(names.items(), key=lambda item: item[1]):
+    for name, value in dataset["labels"].items():
         if value:
+            # Of a region, the values that a segmentation may hold.
+            values = [one for one in regions.get(name, []) if one in written]
             entry = {
                 "value": value,
                 "name": name,
+                **({"values": values} if values else {}),
                 "color": list(PALETTE[(value - 1) % len(PALETTE)]),
                 "terminology": {},
                 **({"usual_ml": volumes_ml[str(value)]} if str(value) in volumes_ml else {}),

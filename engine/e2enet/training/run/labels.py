@@ -18,7 +18,8 @@ class LabelMatch:
         matched: {name in the new model: label of the base}.
         new: names that the base does not know.
         dropped: names of the base that the new model has not.
-        classes: {class of the new network: class of the base's}, the background 0 included.
+        classes: {output of the new network: output of the base's that is the same structure}, the
+            background included; empty where none is.
     """
 
     matched: dict[str, Label]
@@ -43,7 +44,11 @@ class LabelMatch:
 
 
 def match_labels(
-    labels: Mapping[str, int], described: Iterable[Mapping[str, Any]], base: Sequence[Label]
+    labels: Mapping[str, int],
+    described: Iterable[Mapping[str, Any]],
+    base: Sequence[Label],
+    *,
+    regions: bool = False,
 ) -> LabelMatch:
     """Pair labels by name, and those without a partner by code.
 
@@ -52,10 +57,12 @@ def match_labels(
     tells nothing.
 
     Args:
-        labels: {name: value} of the new model; the value is the class of its network.
+        labels: {name: value} of the new model, in the order of its network's outputs.
         described: entries of a model.json's "labels" that say more about them: value, name,
             terminology.
-        base: labels of the base, in the order of its classes, which count from 1.
+        base: labels of the base, in the order of its network's outputs.
+        regions: whether the new model's outputs are regions. A head of the base is only taken
+            over if it is of the same kind: one that competes with others says something else.
     """
     entries = {entry["value"]: entry for entry in described}
     new = {name: value for name, value in labels.items() if value}
@@ -77,11 +84,18 @@ def match_labels(
     codes = {name: _code(entries.get(v, {}).get("terminology")) for name, v in new.items()}
     once = {n: {c} for n, c in codes.items() if c and list(codes.values()).count(c) == 1}
     pair(once, {number: _code(label.terminology) for number, label in left.items()})
+    first = 0 if regions else 1  # before the classes comes the background
+    place = {name: number for number, name in enumerate(new, first)}
+    classes = {place[name]: number - 1 + first for name, number in found.items()}
+    if regions != any(label.values for label in base):
+        classes = {}
+    elif classes and not regions:
+        classes[0] = 0
     return LabelMatch(
         {name: base[number - 1] for name, number in found.items()},
         tuple(name for name in new if name not in found),
         tuple(label.name for label in left.values()),
-        {0: 0, **{new[name]: number for name, number in found.items()}},
+        classes,
     )
 
 

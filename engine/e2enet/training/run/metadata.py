@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from e2enet.bundle import Bundle
+from e2enet.data.datasets.labels import Structures
 from e2enet.data.planning.plan import Plan
 from e2enet.data.preprocessing.store import PreprocessedCase
 from e2enet.events import BadInput, Reporter
@@ -117,17 +118,23 @@ def inherited(
     return {**found, "labels": list(own.values())}
 
 
-def volumes_ml(cases: Sequence[PreprocessedCase], plan: Plan) -> dict[str, list[float]]:
+def volumes_ml(
+    cases: Sequence[PreprocessedCase], plan: Plan, structures: Structures
+) -> dict[str, list[float]]:
     """Smallest and largest volume of each label in mL, of labels that enough cases have.
 
     Of n cases' range the next case is outside with a probability of 2 / (n + 1): a range of few
-    cases is none.
+    cases is none. Labels are told by the value that they get in a segmentation.
     """
     voxel_ml = math.prod(plan.spacing) / 1000
-    volumes: dict[int, list[float]] = {}
+    written = structures.order or [values[0] for values in structures.values.values()]
+    volumes: dict[int, list[float]] = {value: [] for value in written}
     for case in cases:
-        for value, voxels in case.foreground.items():
-            volumes.setdefault(value, []).append(round(voxels * voxel_ml, 3))
+        judged = structures.judged(case.name)
+        for value, (name, values) in zip(written, structures.values.items(), strict=True):
+            voxels = sum(case.foreground.get(one, 0) for one in values)
+            if voxels and name in judged:
+                volumes[value].append(round(voxels * voxel_ml, 3))
     return {
         str(value): [min(found), max(found)]
         for value, found in sorted(volumes.items())

@@ -70,6 +70,8 @@ class TrainingInputs:
             "labels": dict(self.info.labels),
             "channels": list(self.info.channel_names),
             "cases": list(self.info.case_names),
+            "regions": {name: list(values) for name, values in self.info.regions.items()} or None,
+            "missing": {case: list(lacks) for case, lacks in self.info.missing.items()} or None,
         }
 
     @property
@@ -117,10 +119,14 @@ class TrainingInputs:
                 help="Check the label maps in labelsTr.",
                 code="no-foreground",
             )
-        warn_of_missing_labels(self.info.labels, [cases[name] for name in training], self.reporter)
-        metadata = self.metadata
+        warn_of_missing_labels(
+            self.info.structures, [cases[name] for name in training], self.reporter
+        )
+        metadata, regions = self.metadata, bool(self.info.regions)
         if self.source:
-            match = match_labels(self.info.labels, metadata.get("labels", []), self.source.labels)
+            match = match_labels(
+                self.info.labels, metadata.get("labels", []), self.source.labels, regions=regions
+            )
             self.reporter.warning("labels-matched", match.sentence(self.source.name))
             metadata = inherited(metadata, self.source, match, self.info.labels, self.reporter)
             metadata = with_locator(metadata, self.source, match.new, self.reporter)
@@ -137,7 +143,9 @@ class TrainingInputs:
             dataset={
                 **self.dataset,
                 "split": {"train": list(training), "val": list(held_out)},
-                "volumes_ml": volumes_ml([cases[name] for name in training], use),
+                "volumes_ml": volumes_ml(
+                    [cases[name] for name in training], use, self.info.structures
+                ),
             },
             source=self.origin,
             metadata=with_files_kept(metadata, self.folder),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from e2enet.data.datasets.labels import Structures
 from e2enet.data.planning.plan import Plan
 from e2enet.data.preprocessing.store import PreprocessedCase
 from e2enet.dsff import complexity
@@ -72,11 +73,16 @@ def summary(
 
 
 def warn_of_missing_labels(
-    labels: Mapping[str, int], cases: Iterable[PreprocessedCase], reporter: Reporter
+    structures: Structures, cases: Iterable[PreprocessedCase], reporter: Reporter
 ) -> None:
-    """Warn of labels {name: value} that no training case has: the network cannot learn them."""
-    present = {value for case in cases for value in case.foreground}
-    if missing := [name for name, value in labels.items() if value and value not in present]:
+    """Warn of structures that no training case has: the network cannot learn them."""
+    present = {
+        name
+        for case in cases
+        for name, values in structures.judged(case.name).items()
+        if not case.foreground.keys().isdisjoint(values)
+    }
+    if missing := [name for name in structures.values if name not in present]:
         reporter.warning(
             "label-without-cases",
             f"No training case has {', '.join(missing)}: the model will not find "
