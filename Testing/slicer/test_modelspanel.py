@@ -19,6 +19,12 @@ class Tab:
         self.ui, self.host, self.told = Ui(RESOURCES / "UI" / "ModelsTab.ui"), FakeHost(), []
         self.panel = ModelsPanel(self.ui, Core(), self.host, self.told.append)
 
+    def get(self, button, *answers):
+        """Click one of the buttons that install from this computer, and answer what is asked."""
+        self.host.answers = list(answers)
+        button.click()
+        self.host.pump(lambda: not self.panel.running)
+
     def choose(self, name):
         names = [model.name for model in self.panel.models]
         self.ui.modelsTable.selectRow(names.index(name))
@@ -71,14 +77,14 @@ def test_export_import_delete(tab, tmp_path):
     tab.host.answers = [str(tmp_path / "out.zip")]
     tab.ui.exportButton.click()
     assert (tmp_path / "out.zip").is_file()
-    tab.host.answers = [str(tmp_path / "out.zip")]
-    tab.ui.importZipButton.click()
+    tab.get(tab.ui.importZipButton, str(tmp_path / "out.zip"))
     assert tab.ui.modelsStatusLabel.text == "Installed: Tiny model with random weights."
     assert tab.told == ["tiny"]
     assert (paths.modelsFolder() / "tiny").is_dir()
-    tab.host.answers = [str(tmp_path / "out.zip"), False]  # it is there: replace it? no
-    tab.ui.importZipButton.click()
+    tab.get(tab.ui.importZipButton, str(tmp_path / "out.zip"), False)  # replace it? no
     assert "already installed" in tab.ui.modelsStatusLabel.text
+    tab.get(tab.ui.importFolderButton, str(paths.modelsFolder() / "tiny"), True)
+    assert tab.ui.modelsStatusLabel.text == "Installed: Tiny model with random weights."
 
 
 def test_nothing_chosen_in_a_dialog(tab):
@@ -89,8 +95,7 @@ def test_nothing_chosen_in_a_dialog(tab):
 
 def test_bad_zip_is_one_sentence(tab, tmp_path):
     (tmp_path / "bad.zip").write_text("x")
-    tab.host.answers = [str(tmp_path / "bad.zip")]
-    tab.ui.importZipButton.click()
+    tab.get(tab.ui.importZipButton, str(tmp_path / "bad.zip"))
     assert "is not a readable zip" in tab.ui.modelsStatusLabel.text
     assert tab.ui.importZipButton.enabled
 
@@ -113,8 +118,7 @@ def test_a_pack_of_several(tab, models, tmp_path):
     content.update(name="other", title="Another model")
     (other / "model.json").write_text(json.dumps(content), encoding="utf-8")
     paths.engineModule("bundle.archive").pack([models, other], tmp_path / "all.zip")
-    tab.host.answers = [str(tmp_path / "all.zip")]
-    tab.ui.importZipButton.click()
+    tab.get(tab.ui.importZipButton, str(tmp_path / "all.zip"))
     assert tab.ui.modelsStatusLabel.text == (
         "Installed: Another model, Tiny model with random weights."
     )

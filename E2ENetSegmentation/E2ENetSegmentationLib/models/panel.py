@@ -57,7 +57,7 @@ class ModelsPanel(WatchPanel):
 
     @property
     def _defaultIndex(self) -> str:
-        return paths.engineModule("bundle.index").DEFAULT_INDEX
+        return paths.engineModule("bundle.index").default_index()
 
     @property
     def index(self) -> str:
@@ -98,7 +98,8 @@ class ModelsPanel(WatchPanel):
     def update(self, *_args) -> None:
         ui, model = self.ui, self.model
         idle, here = not self.running, model is not None and not isinstance(model, Offer)
-        ui.onlineButton.enabled = idle
+        for button in (ui.onlineButton, ui.importZipButton, ui.importFolderButton):
+            button.enabled = idle
         ui.installOfferButton.enabled = idle and isinstance(model, Offer)
         ui.installModelButton.enabled = bool(ui.addressEdit.text.strip()) and idle
         ui.cancelInstallButton.visible = self.running
@@ -150,7 +151,7 @@ class ModelsPanel(WatchPanel):
             run = Fetch(do, self.onEvent, names, **work)
             run.start()
             self._watch(run)
-            self.say(_("Connecting…"))
+            self.say(_("Working…"))
 
     def _passOver(self, run, refusal: Refused) -> bool:
         """One of that name is here: a person says whether it is replaced."""
@@ -215,17 +216,8 @@ class ModelsPanel(WatchPanel):
         self._import(self.host.openFolder(_("Install a model from its folder")))
 
     def _import(self, source: str) -> None:
-        if not source:
-            return
-        with self.sentences():
-            try:
-                models = self.core.store.importModels(source)
-            except Refused as refusal:
-                question = _("A model of that name is already there. Replace it?")
-                if refusal.code != "exists" or not self.host.confirm(question):
-                    raise
-                models = self.core.store.importModels(source, overwrite=True)
-            self._listChanged([model.name for model in models])
+        if source:
+            self._install(source)
 
     def onExport(self) -> None:
         with self.sentences():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 from e2enet.bundle.download import Address, download, is_address, read_address
 from e2enet.events import BadInput
-from harness.server import FileServer, serving
+from harness.server import FileServer, TunnelProxy, make_certificate, serving
 
 BODY = bytes(range(256)) * 2000  # half a megabyte
 DIGEST = hashlib.sha256(BODY).hexdigest()
@@ -204,6 +205,55 @@ def test_through_a_proxy(server: FileServer, target: Path, monkeypatch: pytest.M
     assert target.read_bytes() == BODY
     assert server.asked[0] == ("http://models.invalid/model.zip", None)
     assert server.asked[1] == ("http://models.invalid/model.zip", "bytes=1000-")
+
+
+@pytest.fixture
+def secure(
+    server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[FileServer]:
+    """The same files by https, with a certificate that only $SSL_CERT_FILE vouches for."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl makes the certificate")
+    certificate = make_certificate(tmp_path)
+    for name in ("https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY", "SSL_CERT_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    with serving(server.folder, certificate) as secure:
+        yield secure
+
+
+def test_by_https(
+    secure: FileServer, server: FileServer, target: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    said = refused("unreachable", address(secure), target)
+    assert "certificate verify failed" in said.lower()
+    monkeypatch.setenv("SSL_CERT_FILE", os.fspath(tmp_path / "cert.pem"))
+    secure.cuts = [1000]
+    download(address(secure, digest=""), target)
+    assert target.read_bytes() == BODY
+    secure.away = {"/away": f"{server.url}/model.zip"}  # out of TLS
+    refused("bad-redirection", address(secure, "away", ""), target)
+    secure.away = {"/away": f"{secure.url}/model.zip"}
+    target.unlink()
+    download(address(secure, "away", ""), target)
+    assert target.read_bytes() == BODY
+
+
+def test_by_https_through_a_proxy(
+    secure: FileServer, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tunnel: the proxy learns the host, the certificate is the server's own."""
+    proxy = TunnelProxy(("127.0.0.1", secure.server_port))
+    threading.Thread(target=proxy.serve_forever, args=(0.05,), daemon=True).start()
+    monkeypatch.setenv("SSL_CERT_FILE", os.fspath(tmp_path / "cert.pem"))
+    monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+    try:
+        download(Address("https://models.invalid/model.zip"), target)
+    finally:
+        proxy.shutdown()
+        proxy.server_close()
+    assert target.read_bytes() == BODY
+    assert proxy.asked == ["models.invalid:443"]
 
 
 def test_a_folder_that_cannot_be_written(server: FileServer, tmp_path: Path) -> None:

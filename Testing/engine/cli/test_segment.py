@@ -92,6 +92,23 @@ def test_a_folder_of_cases_with_a_bad_one(tmp_path, tiny_bundle):
     assert "1 of 3 cases" in events[-1]["message"]
 
 
+def test_a_person_reads_every_failure_at_the_end(tmp_path, tiny_bundle):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    write(folder / "good.nii.gz")
+    for number in range(7):
+        (folder / f"bad{number}.nii.gz").write_bytes(b"nothing")
+    words = ["segment", str(folder), "--model", str(tiny_bundle), "--resume"]
+    words += ["--output", str(tmp_path / "out")]
+    outcome = CliRunner().invoke(app, words)
+    assert outcome.exit_code == 2
+    for number in range(7):
+        assert f"Left out: bad{number}: " in outcome.stdout
+    assert "7 of 8 cases could not be segmented." in " ".join(outcome.output.split())
+    assert "done before" not in outcome.stdout
+    assert "1 of these 1 were done before." in CliRunner().invoke(app, words).stdout
+
+
 def test_a_folder_of_cases_for_two_channels(tmp_path, tiny_bundle):
     folder = tmp_path / "in"
     folder.mkdir()
@@ -121,6 +138,16 @@ def test_a_negative_region_is_no_option(tmp_path, tiny_bundle):
     )
     assert status == 0
     assert events[-1]["regions"][0]["size_mm"] == [9, 9, 9]
+
+
+def test_one_image_is_nothing_to_resume(tmp_path, tiny_bundle):
+    image = write(tmp_path / "case.nii.gz")
+    options = ("--model", tiny_bundle, "--output", tmp_path / "o.nii.gz", "--resume")
+    status, events = run(image, *options)
+    assert (status, events[-1]["code"]) == (2, "resume-one-case")
+    (tmp_path / "empty").mkdir()
+    status, events = run(tmp_path / "empty", *options)
+    assert (status, events[-1]["code"]) == (2, "no-images")
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,12 @@ class Entry:
             return False
 
 
-def read_index(place: str | os.PathLike[str] = DEFAULT_INDEX) -> list[Entry]:
+def default_index() -> str:
+    """Where models are looked for: $E2ENET_INDEX, or the project's own index."""
+    return os.environ.get("E2ENET_INDEX") or DEFAULT_INDEX
+
+
+def read_index(place: str | os.PathLike[str]) -> list[Entry]:
     """The models of an index.
 
     Args:
@@ -268,6 +273,9 @@ def _read_entry(entry: dict[str, Any], place: str | Path) -> Entry:
     name, model = _plain(entry["name"]), _plain(entry["model"])
     if not isinstance(name, str) or not isinstance(model, dict):
         raise TypeError("a model without a name or a description")
+    for told in (*model["labels"], *model["channels"]):
+        if not isinstance(told["name"], str):
+            raise TypeError("a label or a channel without a name")
     size = int(entry["bytes"])
     file = _remote({**entry, "name": name}, place, MAX_BYTES)
     picture = entry.get("picture") and _remote(entry["picture"], place, MAX_PICTURE_BYTES)

@@ -26,7 +26,7 @@ from e2enet.bundle.download import (
     is_address,
     read_address,
 )
-from e2enet.bundle.index import DEFAULT_INDEX, find_entry
+from e2enet.bundle.index import default_index, find_entry
 from e2enet.bundle.store import list_models
 from e2enet.events import BadInput, Reporter
 from e2enet.files import move_folder, output_errors, remove_litter, scratch_folder
@@ -46,7 +46,7 @@ def install(
     source: str | os.PathLike[str],
     *,
     sha256: str = "",
-    index: str | os.PathLike[str] = DEFAULT_INDEX,
+    index: str | os.PathLike[str] | None = None,
     replace: bool = False,
     reporter: Reporter | None = None,
 ) -> list[Path]:
@@ -58,7 +58,7 @@ def install(
         source: A zip or the folder of a model; the address of a zip or of a folder's model.json
             (`https://…`, with `#sha256=…` if the hash is known); else a name that `index` lists.
         sha256: What the zip's (or the model.json's) bytes must be, where that is known.
-        index: Address or path of an index.
+        index: Address or path of an index; $E2ENET_INDEX or the project's own by default.
         replace: Take the place of models of the same name.
         reporter: Receives progress as stage "download".
 
@@ -78,7 +78,7 @@ def install(
         return _from_disk(path, sha256, replace)
     if path.suffix == ".zip" or len(path.parts) > 1:
         raise BadInput(f"{path} does not exist.", code="missing-file")
-    entry = find_entry(text, index)
+    entry = find_entry(text, index or default_index())
     _check_free([folder_name(entry.name)], replace)
     if not is_address(entry.file.place):
         found = Path(entry.file.place)

@@ -29,9 +29,8 @@ Names = Annotated[
 Index = Annotated[
     str | None,
     typer.Option(
-        envvar="E2ENET_INDEX",
-        help="Address or path of a list of models; the project's own by default. An address may "
-        "end in #sha256=….",
+        help="Address or path of a list of models; $E2ENET_INDEX or the project's own by default. "
+        "An address may end in #sha256=….",
         show_default=False,
     ),
 ]
@@ -67,9 +66,9 @@ def available(index: Index = None, as_json: AsJson = False, debug: Debug = False
     """List the models that an index offers."""
 
     def work(_: Reporter) -> None:
-        from e2enet.bundle.index import DEFAULT_INDEX, read_index
+        from e2enet.bundle.index import default_index, read_index
 
-        entries = read_index(index or DEFAULT_INDEX)
+        entries = read_index(index or default_index())
         if as_json:
             told = [
                 {"name": one.name, "bytes": one.bytes, "sha256": one.file.sha256, **one.model}
@@ -110,15 +109,10 @@ def install(
     """
 
     def work(reporter: Reporter) -> None:
-        from e2enet.bundle.index import DEFAULT_INDEX
         from e2enet.bundle.install import install as install_models
 
         placed = install_models(
-            source,
-            sha256=sha256,
-            index=index or DEFAULT_INDEX,
-            replace=replace,
-            reporter=reporter,
+            source, sha256=sha256, index=index, replace=replace, reporter=reporter
         )
         reporter.close()
         reporter.result(models=[{"name": path.name, "path": str(path)} for path in placed])

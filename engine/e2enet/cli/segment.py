@@ -192,14 +192,23 @@ def _say_batch(outcome: dict[str, list[dict[str, Any]]], progress: ProgressStyle
             column.justify = "right"
         for case in done:
             volumes = {label["name"]: f"{label['volume_ml']:.2f}" for label in case["labels"]}
-            table.add_row(case["case"], *(volumes.get(name, "") for name in names))
+            doubt = " (doubtful)" if case["doubtful"] else ""
+            table.add_row(case["case"] + doubt, *(volumes.get(name, "") for name in names))
         Console().print(table)
-    if failed:
-        listed = "; ".join(f"{one['case']}: {one['message']}" for one in failed[:5])
-        more = f" (and {len(failed) - 5} more)" if len(failed) > 5 else ""
-        raise BadInput(
-            f"{len(failed)} of {len(done) + len(failed)} cases could not be segmented: "
-            f"{listed}{more}",
-            help="The others are done." if done else "",
-            code="cases-failed",
-        )
+        if before := sum("resumed" in case for case in done):
+            typer.echo(f"{before} of these {len(done)} were done before.")
+    if not failed:
+        return
+    if progress is ProgressStyle.bar:
+        for one in failed:
+            typer.echo(f"Left out: {one['case']}: {one['message']} {one['help']}".rstrip())
+        listed = ""
+    else:
+        told = "; ".join(f"{one['case']}: {one['message']}" for one in failed[:5])
+        listed = f": {told}" + (f" (and {len(failed) - 5} more)" if len(failed) > 5 else "")
+    raise BadInput(
+        f"{len(failed)} of {len(done) + len(failed)} cases could not be segmented{listed}"
+        + ("" if listed else "."),
+        help="The others are done." if done else "",
+        code="cases-failed",
+    )
