@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -274,3 +275,22 @@ def test_a_terminal_without_utf_8_is_no_failure(tiny_bundle: Path, tmp_path: Pat
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert b"Gr??e ?" in done.stdout
+
+
+def test_sizes_are_written_in_one_way() -> None:
+    """Depth, height and width with commas, in the help of every verb that takes them."""
+
+    def options(command: Any, verb: str) -> Iterator[tuple[str, Any]]:
+        for name, inner in getattr(command, "commands", {}).items():
+            yield from options(inner, f"{verb} {name}")
+        yield from ((f"{verb} {one.opts[0]}", one) for one in command.params if one.opts)
+
+    patches = {
+        name: one.help for name, one in options(typer.main.get_command(app), "e2enet")
+        if name.endswith("--patch")
+    }  # fmt: skip
+    assert len(patches) > 3
+    for name, text in patches.items():
+        assert str(text).startswith("D,H,W in voxels"), name
+    for name, one in options(typer.main.get_command(app), "e2enet"):
+        assert not re.search(r"\dx\d", str(getattr(one, "help", ""))), name

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from e2enet.cli.common import AsJson, Debug, ProgressStyle, run
-from e2enet.data.axes import parse_sizes
+from e2enet.data.axes import parse_sizes, times
 from e2enet.events import BadInput
 from e2enet.training.run.presets import Preset, with_preset
 
@@ -41,14 +41,14 @@ def profile(
         int | None, typer.Option(min=1, help="Channels at full resolution (default 48).")
     ] = None,
     levels: Annotated[
-        int | None, typer.Option(min=2, help="Levels with strides of 2x2x2; 6 by default.")
+        int | None, typer.Option(min=2, help="Levels with strides of 2,2,2; 6 by default.")
     ] = None,
     strides: Annotated[
-        str | None, typer.Option(help='Strides instead of --levels, such as "1x2x2 2x2x2".')
+        str | None, typer.Option(help='Strides instead of --levels, such as "1,2,2 2,2,2".')
     ] = None,
     patch: Annotated[
         str | None,
-        typer.Option(help="Input voxels DxHxW; 64x160x160, or the model's patch, by default."),
+        typer.Option(help="D,H,W in voxels; 64,160,160, or the model's patch, by default."),
     ] = None,
     sparsity: Annotated[
         float | None,
@@ -207,7 +207,7 @@ def _show(counted: Complexity, about: dict[str, Any]) -> None:
     from rich.console import Console
 
     arguments = about["network"]
-    size = " × ".join(map(str, counted.patch))
+    size = times(counted.patch)
     channels, classes = arguments["in_channels"], arguments["num_classes"]
     parts = [f"{channels} channel{'s' if channels > 1 else ''}", f"{classes} classes"]
     if "base_channels" in arguments:
