@@ -81,10 +81,12 @@ def test_the_commands_of_the_guides(desk: Path, monkeypatch: pytest.MonkeyPatch)
                     words += ["--device", "cpu"]
                 if words[0] == "train" and "--resume" in words:  # the run above has come to its end
                     shutil.rmtree("my-model")
+                if words[-1] == "onnx" and importlib.util.find_spec("onnxscript") is None:
+                    continue  # tried in Testing/engine/interop where it is installed
                 result = CliRunner().invoke(app, words)
                 assert result.exit_code == 0, f"{page}: {line}\n{result.output}"
                 count += 1
-    assert count >= 15
+    assert count >= 16
     for name in ("hippocampi.volumes.csv", "hippocampi.manifest.json", "explained/report.html"):
         assert (desk / name).is_file()
     assert "## Results" in (desk / "my-model" / "README.md").read_text(encoding="utf-8")

@@ -222,7 +222,7 @@ class E2ENet(nn.Module):
             ValueError: The input has another number of axes or channels, or does not divide.
         """
         self.lattice.check_image(image.shape)
-        batch = len(image)
+        batch = image.shape[0]
         if self.lattice.by_slice:
             image = as_slices(image).unsqueeze(2)
         maps: dict[NodeId | None, Tensor] = {None: image}
