@@ -100,6 +100,21 @@ def segment(
             "of the same images by the same model and options.",
         ),
     ] = False,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            help="Segment on this server (https://HOST:PORT) with one of its models. Voxels and "
+            "geometry are sent, nothing else, and deleted there once the result is here.",
+            show_default=False,
+        ),
+    ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="File that holds your token for the server; otherwise $E2ENET_TOKEN does.",
+            show_default=False,
+        ),
+    ] = None,
     progress: Progress = ProgressStyle.bar,
     debug: Debug = False,
 ) -> None:
@@ -121,6 +136,15 @@ def segment(
             "runtime": runtime.value,
             "reporter": reporter,
         }
+        if server is not None:
+            from e2enet.inference.case.result import Outputs
+
+            options |= {"series": series or None, "resume": resume}
+            result = _on_server(server, token_file, inputs, model, options)
+            reporter.result(**result.describe(Outputs.of(output)))
+            _take_bar_away(reporter)
+            _say(result.labels, Outputs.of(output), progress)
+            return
         several = is_case_folder(inputs[0]) or (resume and inputs[0].is_dir())
         if len(inputs) == 1 and several:
             if series:
@@ -157,6 +181,38 @@ def segment(
         _say(result.labels, outputs, progress)
 
     run(work, progress=progress, debug=debug)
+
+
+def _on_server(
+    server: str,
+    token_file: Path | None,
+    inputs: list[Path],
+    model: list[str],
+    options: dict[str, Any],
+) -> Any:
+    from e2enet.inference.case.inputs import is_case_folder
+    from e2enet.service.client import segment_on_server
+    from e2enet.service.connection import Server, read_token
+
+    left = {
+        "a folder of cases": is_case_folder(inputs[0]) or options["resume"],
+        "an output in DICOM": options["output"].suffix.lower() == ".dcm",
+        "several models": len(model) > 1,
+        "--save-probabilities": options["save_probabilities"],
+        "--device": options["device"] != "auto",
+        "--runtime": options["runtime"] != RuntimeChoice.sparse.value,
+    }
+    for name, given in left.items():
+        if given:
+            raise BadInput(
+                f"A server does not take {name}.", help="Leave it out.", code="not-on-a-server"
+            )
+    return segment_on_server(
+        inputs,
+        model[0],
+        server=Server(server, read_token(token_file)),
+        **{name: options[name] for name in ("output", "tta", "roi", "series", "reporter")},
+    )
 
 
 def _take_bar_away(reporter: Reporter) -> None:

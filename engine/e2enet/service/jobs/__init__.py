@@ -1,0 +1,1 @@
+"""What the server keeps and does: users, jobs, uploads, and the processes that segment."""
