@@ -63,7 +63,11 @@ CLASSES = {  # class: (properties with defaults, signals, methods)
         ("currentIndexChanged(int)",),
         ("addItem", "clear", "blockSignals"),
     ),
-    "QLineEdit": ({"text": "", "placeholderText": ""}, ("textChanged(QString)",), ()),
+    "QLineEdit": (
+        {"text": "", "placeholderText": "", "echoMode": 0},
+        ("textChanged(QString)",),
+        (),
+    ),
     "QSpinBox": (SPIN[0], ("valueChanged(int)",), ("setValue",)),
     "QDoubleSpinBox": (
         {**SPIN[0], "decimals": 2, "value": 0.0},

@@ -1,6 +1,6 @@
 """The tab Advanced, Engine: where the engine's packages are; install, check, repair, remove."""
 
-from E2ENetSegmentationLib.engine import devices
+from E2ENetSegmentationLib.engine import devices, server
 from E2ENetSegmentationLib.engine.dependencies import SEGMENT, TRAIN
 from E2ENetSegmentationLib.engine.python import interpreter
 from E2ENetSegmentationLib.engine.python.inspection import Inspection
@@ -27,6 +27,8 @@ class EnginePanel(WatchPanel):
         self.seen = None  # what running it showed, as long as it is about the present state
         self._then = None
         ui.wheelsEdit.currentPath = host.setting("wheelsFolder")
+        ui.serverEdit.text = host.setting(server.ADDRESS)
+        ui.tokenEdit.text = host.setting(server.TOKEN)
         ui.installButton.connect("clicked()", self.onInstall)
         ui.installTorchButton.connect("clicked()", self.onInstallTorch)
         ui.checkButton.connect("clicked()", self.onCheck)
@@ -36,6 +38,10 @@ class EnginePanel(WatchPanel):
         ui.slicerPythonButton.connect("clicked()", self.onSlicerPython)
         ui.engineCancelButton.connect("clicked()", self.onCancel)
         ui.wheelsEdit.connect("currentPathChanged(QString)", self.onWheelsChanged)
+        for edit, name in ((ui.serverEdit, server.ADDRESS), (ui.tokenEdit, server.TOKEN)):
+            edit.connect(
+                "textChanged(QString)", lambda text, name=name: self.host.setSetting(name, text)
+            )
         devices.whenKnown(host, self.refresh)
         if interpreter.isTranslated():
             self.say(

@@ -56,6 +56,8 @@ def stageName(stage: str) -> str:
         "epoch": _("Training"),
         "validation": _("Validating"),
         "write": _("Writing"),
+        "upload": _("Sending"),
+        "waiting": _("Waiting for the server"),
         "importance": _("Explaining"),
         "figures": _("Writing"),
     }

@@ -105,6 +105,12 @@ class EngineProcess:
             self._process.wait(timeout=10)
         self._close(self._process.returncode if self._process.returncode is not None else -1)
 
+    def askToEnd(self, seconds: float) -> None:
+        """Ask it to end, where the system can, and wait for that at most so long."""
+        if self.running and self._tree.ask():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=seconds)
+
     def _close(self, code: int) -> None:
         self.exitCode = code
         _running.discard(self)

@@ -85,6 +85,11 @@ class EngineRun:
         if self._process is not None:
             self._process.kill()
 
+    def askToEnd(self, seconds: float) -> None:
+        """Let it clear up: ask it to end, and give it so long."""
+        if self._process is not None:
+            self._process.askToEnd(seconds)
+
     def _failure(self) -> Exception:
         code = self._process.exitCode
         if code == ENGINE_CANCELLED:

@@ -31,6 +31,13 @@ class PosixTree:
         """Take in a process that was started with `options`."""
         self._group = process.pid
 
+    def ask(self) -> bool:
+        """Ask it to end; whether that can be done."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if self._group:
+                os.killpg(self._group, signal.SIGTERM)
+        return bool(self._group)
+
     def end(self) -> None:
         """End all that is left of it."""
         if self._group:
@@ -127,6 +134,10 @@ class WindowsTree:
             process.kill()
             self.close()
             raise OSError("the process cannot be put into a job object")
+
+    def ask(self) -> bool:
+        """A process without a window or a console cannot be asked."""
+        return False
 
     def end(self) -> None:
         """End all that is left of it."""

@@ -11,6 +11,8 @@ from E2ENetSegmentationLib.mrml.run import InputRequest, InputRun
 from E2ENetSegmentationLib.segment import results
 from E2ENetSegmentationLib.segment.results import SegmentResult
 
+SECONDS_TO_DELETE = 3.0  # a server that does not answer finds out by itself
+
 
 @dataclass
 class SegmentRequest(InputRequest):
@@ -19,6 +21,7 @@ class SegmentRequest(InputRequest):
     Attributes:
         outputNode: A segmentation to fill, or None for a new one.
         mirroring, standardNames, show3D: The options of the tab.
+        server: An `engine.server.Server` that computes, or None for this computer.
     """
 
     VERB: ClassVar[str] = "segment"
@@ -27,19 +30,40 @@ class SegmentRequest(InputRequest):
     mirroring: bool = False
     standardNames: bool = False
     show3D: bool = True
+    server: object = None
 
     def toArguments(self, inputs: list, output: str, region: str) -> list:
         arguments = super().toArguments(inputs, output, region)
+        if self.server is not None:  # it has models and devices of its own
+            arguments = [self.VERB, *inputs, "--model", self.model.name, "--output", output]
+            arguments += ["--server", self.server.address, "--token-file", tokenFile(output)]
+            arguments += ["--roi", region] if region else []
         return [*arguments, "--tta" if self.mirroring else "--no-tta"]
 
     def accept(self, result: SegmentResult) -> None:
         """Called with the result while everything is still there."""
 
 
+def tokenFile(output: str) -> str:
+    """Where a run keeps the token: in its own folder, which only this user may read."""
+    return str(Path(output).with_name("token"))
+
+
 class SegmentRun(InputRun):
     """One run of `e2enet segment`; see `InputRun`."""
 
     OUTPUT = "segmentation.nrrd"
+
+    def cancel(self) -> None:
+        """As `Job.cancel`; on a server the job is deleted as well."""
+        if self._engine is not None and self.request.server is not None:
+            self._engine.askToEnd(SECONDS_TO_DELETE)
+        super().cancel()
+
+    def _begin(self) -> None:
+        if self.request.server is not None:
+            Path(tokenFile(self._output)).write_text(self.request.server.token, encoding="utf-8")
+        super()._begin()
 
     def _load(self) -> None:
         request = self.request

@@ -7,7 +7,9 @@ from E2ENetSegmentationLib.i18n import tr as _
 
 # Where each stage begins and ends on the bar, in percent. What comes before is the engine's start.
 PLACES = {
-    "read": (5, 10),
+    "read": (5, 8),
+    "upload": (8, 10),
+    "waiting": (10, 10),
     "locate": (10, 45),
     "inference": (45, 95),
     "importance": (45, 95),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -13,7 +14,10 @@ from pathlib import Path
 
 import pytest
 from e2enet.cli.app import app
-from e2enet.service.server import is_loopback
+from e2enet.service.jobs.board import Board
+from e2enet.service.jobs.database import Database
+from e2enet.service.server import _clear, is_loopback
+from e2enet.service.settings import Settings
 from typer.testing import CliRunner
 
 from .conftest import Served, ended
@@ -156,6 +160,29 @@ def test_results_are_deleted_after_a_while(serving: Start, volume: Path) -> None
         time.sleep(0.1)
     assert not (served.folder / "jobs" / id).exists()
     served.end()
+
+
+def test_a_job_that_nobody_waits_for_any_more(tmp_path: Path) -> None:
+    settings = Settings(tmp_path, leave_s=0.4)
+    database, board = Database(tmp_path), Board()
+    database.set_token("anna", "hash")
+    options: dict = {"bytes": [1]}
+    kept, left, watched = (
+        database.add("anna", "tiny", {**options, "attached": attached})
+        for attached in (False, True, True)
+    )
+
+    async def watch() -> None:
+        clearing = asyncio.ensure_future(_clear(settings, database, board))
+        for _ in range(20):
+            board.saw(watched.id)
+            await asyncio.sleep(0.05)
+        clearing.cancel()
+
+    asyncio.run(watch())
+    assert {job.id for job in database.all_jobs()} == {kept.id, watched.id}
+    assert left.id not in {job.id for job in database.all_jobs()}
+    database.close()
 
 
 def test_a_job_that_takes_too_long(serving: Start, long_volume: Path) -> None:

@@ -45,7 +45,7 @@ def segment_on_server(
     """Segment one case on a server and save the result here.
 
     The job and all its files are deleted there as soon as the result is here, or when this ends
-    otherwise.
+    otherwise; if it is killed, the server finds out after three minutes.
 
     Args:
         inputs, output, tta, roi, series: As `e2enet.inference.segment`.
@@ -71,7 +71,8 @@ def segment_on_server(
     with tempfile.TemporaryDirectory(prefix="e2enet-") as scratch:
         files = [_written(volume, Path(scratch), n) for n, volume in enumerate(volumes)]
         sizes = [file.stat().st_size for file in files]
-        asked = {"model": model, "bytes": sizes, "tta": tta, "roi": _numbers(model, roi, remote)}
+        asked: dict[str, Any] = {"model": model, "bytes": sizes, "tta": tta, "attached": True}
+        asked["roi"] = _numbers(model, roi, remote)
         remote.create(asked)
         try:
             remote.send(files)

@@ -32,7 +32,12 @@ from e2enet.service.jobs.worker import RESULT, SLICES, case_name, job_folder, re
 from e2enet.service.settings import Settings
 
 _PAGE = Path(__file__).resolve().parent / "page"
-_PAGES = {"/": "index.html", "/page.js": "page.js", "/page.css": "page.css"}
+_PAGES = {
+    "/": "index.html",
+    "/page.js": "page.js",
+    "/page.css": "page.css",
+    "/icon.svg": "icon.svg",
+}
 _FILES = {
     "segmentation": (RESULT, "application/gzip"),
     "volumes": ("result.volumes.csv", "text/csv"),
@@ -53,6 +58,7 @@ class NewJob(BaseModel):
     bytes: list[int] = Field(min_length=1, max_length=16)
     tta: bool = False
     roi: list[str] | None = Field(default=None, max_length=16)
+    attached: bool = False
 
 
 def make_app(settings: Settings, database: Database, board: Board, lifespan: Any) -> FastAPI:
@@ -88,6 +94,7 @@ def make_app(settings: Settings, database: Database, board: Board, lifespan: Any
                 help="It was deleted, or its results were kept long enough.",
                 code="no-job",
             )
+        board.saw(job.id)
         return job
 
     def view(job: Job, waiting: list[str] | None = None) -> dict[str, Any]:
@@ -136,7 +143,7 @@ def make_app(settings: Settings, database: Database, board: Board, lifespan: Any
                     help="Wait until some are done.",
                     code="queue-full",
                 )
-        options = {"bytes": new.bytes, "tta": new.tta, "roi": new.roi}
+        options = {"bytes": new.bytes, "tta": new.tta, "roi": new.roi, "attached": new.attached}
         job = database.add(request.state.user, new.model, options)
         job_folder(settings, job.id).mkdir(parents=True, mode=0o700)
         board.changed()
@@ -153,7 +160,8 @@ def make_app(settings: Settings, database: Database, board: Board, lifespan: Any
                 f"The file should have {expected[channel]} bytes, as was said before.",
                 code="bad-request",
             )
-        await receive(request, job_folder(settings, id), channel, settings.volume_bytes)
+        folder, limit = job_folder(settings, id), settings.volume_bytes
+        await receive(request, folder, channel, limit, lambda: board.saw(id))
         names = {path.name.split(".")[0] for path in job_folder(settings, id).glob("case_*")}
         if len(names) == len(expected):
             database.set_queued(id)
@@ -184,6 +192,7 @@ def make_app(settings: Settings, database: Database, board: Board, lifespan: Any
         user = request.state.user
 
         def tell() -> Any:
+            board.saw(id)
             now = database.job(id, user)
             return view(now) if now else None
 
@@ -239,7 +248,9 @@ def check_new(new: NewJob, model: dict[str, Any] | None, settings: Settings) -> 
         )
 
 
-async def receive(request: Request, folder: Path, channel: int, limit: int) -> None:
+async def receive(
+    request: Request, folder: Path, channel: int, limit: int, heard: Callable[[], None]
+) -> None:
     """Write a request's body as a channel's file, whole or not at all."""
     try:
         descriptor, name = tempfile.mkstemp(prefix="part-", dir=folder)
@@ -248,6 +259,7 @@ async def receive(request: Request, folder: Path, channel: int, limit: int) -> N
             with open(descriptor, "wb") as file:
                 async for block in request.stream():
                     file.write(block)
+                    heard()
             ending = await run_in_threadpool(check_upload, path, limit)
             os.replace(path, folder / case_name(channel, ending))
         finally:

@@ -145,12 +145,15 @@ def _end_with(task: asyncio.Task[None]) -> None:
 
 
 async def _clear(settings: Settings, database: Database, board: Board) -> None:
-    """Delete, again and again, what has been kept long enough."""
+    """Delete, again and again, what was kept long enough, or is waited for by nobody."""
     while True:
         with suppress(sqlite3.Error):
             for job in database.expired(keep_s=settings.keep_s, upload_s=settings.upload_s):
                 remove(job, settings, database, board)
-        await asyncio.sleep(min(_CLEAR_S, settings.keep_s))
+            for job in database.all_jobs():
+                if job.options.get("attached") and board.unseen_s(job.id) > settings.leave_s:
+                    remove(job, settings, database, board)
+        await asyncio.sleep(min(_CLEAR_S, settings.keep_s, settings.leave_s / 3))
 
 
 def _clear_strangers(settings: Settings, database: Database) -> None:

@@ -40,6 +40,7 @@ class Settings:
         free_bytes: What uploads leave free on the disk.
         keep_s: Results are deleted so many seconds after the end of their job.
         upload_s: A job whose files do not arrive in this time is deleted.
+        leave_s: A job of a program that waits for it is deleted when nobody has asked for so long.
         job_s: The longest that one job may take.
     """
 
@@ -53,5 +54,6 @@ class Settings:
     free_bytes: int = 1000 * MEGA
     keep_s: float = 24 * 3600.0
     upload_s: float = 3600.0
+    leave_s: float = 180.0
     job_s: float = 3600.0
     times: Times = field(default_factory=Times)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -13,6 +14,8 @@ class Board:
     def __init__(self) -> None:
         self._progress: dict[str, dict[str, Any]] = {}
         self._removed: dict[str, asyncio.Event] = {}
+        self._begun = time.monotonic()
+        self._seen: dict[str, float] = {}
         self._change = asyncio.Event()
         self.closed = False
 
@@ -36,6 +39,14 @@ class Board:
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for((change or self._change).wait(), seconds)
 
+    def saw(self, id: str) -> None:
+        """Somebody asks after a job."""
+        self._seen[id] = time.monotonic()
+
+    def unseen_s(self, id: str) -> float:
+        """Seconds since somebody has asked after a job, or since the server was started."""
+        return time.monotonic() - self._seen.get(id, self._begun)
+
     def begin(self, id: str) -> None:
         """Somebody works on a job from now on."""
         self._removed[id] = asyncio.Event()
@@ -56,6 +67,7 @@ class Board:
 
     def remove(self, id: str) -> bool:
         """Tell whoever works on a job that it is deleted; whether anybody does."""
+        self._seen.pop(id, None)
         event = self._removed.get(id)
         if event:
             event.set()

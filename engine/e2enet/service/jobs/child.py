@@ -8,6 +8,7 @@ loading libraries, the process goes on to its end instead, and what it writes is
 from __future__ import annotations
 
 import os
+import runpy
 import signal
 import threading
 
@@ -24,6 +25,4 @@ def _watch() -> None:
 if __name__ == "__main__":
     if os.name == "posix":
         threading.Thread(target=_watch, daemon=True).start()
-    from e2enet.cli import main
-
-    main()
+    runpy.run_module("e2enet", run_name="__main__", alter_sys=True)
