@@ -213,6 +213,7 @@ def test_models_are_found_by_name_and_by_path(
         (lambda m: m.update(labels="x"), '"labels"'),
         (lambda m: m["labels"][0].pop("value"), "label that cannot be read"),
         (lambda m: m["labels"][0].update(color=[1, 2]), "label that cannot be read"),
+        (lambda m: m["labels"][0].update(one_piece="yes"), "label that cannot be read"),
         (lambda m: m.update(channels=[{}]), "channel without a name"),
     ],
 )

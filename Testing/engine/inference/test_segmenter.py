@@ -6,10 +6,12 @@ import csv
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.ndimage
 import SimpleITK as sitk
 import torch
 from e2enet.bundle import Bundle
@@ -211,6 +213,25 @@ def test_mirroring_changes_little_and_something(image, tiny_bundle):
     plain = segment(image, tiny_bundle, save_probabilities=True)
     mirrored = segment(image, tiny_bundle, save_probabilities=True, tta=True)
     assert np.abs(plain.probability(1) - mirrored.probability(1)).max() > 1e-3
+
+
+def test_of_a_structure_in_one_piece_the_largest_part_is_kept(image, tiny_bundle, tmp_path):
+    """The other label keeps its parts; found against scipy's components."""
+    before = segment(image, tiny_bundle)
+    bundle = tmp_path / "whole"
+    shutil.copytree(tiny_bundle, bundle)
+    model = json.loads((bundle / "model.json").read_text(encoding="utf-8"))
+    model["labels"][1]["one_piece"] = True
+    (bundle / "model.json").write_text(json.dumps(model), encoding="utf-8")
+    after = segment(image, bundle)
+    parts, count = scipy.ndimage.label(before.label == 2, np.ones((3, 3, 3)))
+    sizes = np.bincount(parts.ravel())[1:]
+    assert count > 1
+    np.testing.assert_array_equal(after.label == 2, parts == 1 + sizes.argmax())
+    np.testing.assert_array_equal(after.label == 1, before.label == 1)
+    assert after.labels[1].voxels == sizes.max()
+    assert after.manifest["options"]["one_piece"] == [after.labels[1].name]
+    assert "one_piece" not in before.manifest["options"]
 
 
 def test_a_region_of_interest(image, tiny_bundle):

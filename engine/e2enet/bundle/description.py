@@ -33,6 +33,7 @@ class Label:
         usual_ml: Smallest and largest volume among the training cases, in mL; None if unknown.
         values: Of a region, all numbers in the label map that belong to it; empty for a label that
             excludes the others.
+        one_piece: The structure is connected, so only the largest part of it is kept.
     """
 
     value: int
@@ -41,6 +42,7 @@ class Label:
     terminology: dict[str, Any]
     usual_ml: tuple[float, float] | None = None
     values: tuple[int, ...] = ()
+    one_piece: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -98,7 +100,14 @@ def read_label(entry: Mapping[str, Any]) -> Label:
         dict(entry.get("terminology") or {}),
         usual,
         tuple(int(value) for value in entry.get("values") or ()),
+        _flag(entry.get("one_piece", False)),
     )
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(value)
+    return value
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -167,7 +167,8 @@ class Segmenter:
         with clock("inference"):
             predict_labels(jobs, predictor, canvas, labels=labels, kept=kept, reporter=recorder)
         jobs.clear()  # the prepared image is no longer needed
-        for values in self.ensemble.keep_largest:
+        one_piece = [label.values or (label.value,) for label in labels if label.one_piece]
+        for values in self.ensemble.keep_largest or one_piece:
             keep_largest(canvas, values)
         counts = _counts(canvas, highest)
         voxels = {
@@ -236,6 +237,8 @@ class Segmenter:
                 for bundle, sha256 in zip(self.ensemble.bundles, weights_sha256, strict=True)
             ]
             options["keep_largest"] = [list(values) for values in self.ensemble.keep_largest]
+        if one_piece := [label.name for label in self.bundle.labels if label.one_piece]:
+            options["one_piece"] = one_piece
         return options
 
     def _predictor(self, device: str, reporter: Reporter) -> Predictor | MeanPredictor:
