@@ -44,6 +44,7 @@ def draw_fusion(bundle: Bundle, result: Result, folder: Path) -> None:
     from e2enet.explain.figures.overlay import draw_importance
     from e2enet.explain.flow import fusion_flow
     from e2enet.explain.nodes import output_nodes
+    from e2enet.explain.surroundings import surroundings
     from e2enet.explain.volumes import Explainer
     from e2enet.inference.case.inputs import find_case
     from e2enet.inference.case.loading import open_case
@@ -55,12 +56,14 @@ def draw_fusion(bundle: Bundle, result: Result, folder: Path) -> None:
     boxes = [_box(region) for region in result.manifest["regions"] if region["name"]]
     case = open_case(find_case([SAMPLE]), bundle, roi=boxes or None, keep_image=True)
     node = output_nodes(flow.levels)[:2][-1]
-    (maps,) = explainer.maps(case, [node])
+    label = to_canonical(Volume(result.label, result.grid))[0].array
+    near = surroundings(label, case.canonical_grid.spacing_zyx)
+    (maps,) = explainer.maps(case, [node], near=near)
     draw_importance(
         case.first,
         maps,
         folder / "fusion_importance.png",
-        label=to_canonical(Volume(result.label, result.grid))[0].array,
+        label=label,
         labels=[label.to_dict() for label in result.labels],
         title=f"{figure_title(node, None)} of {bundle.name}",
     )

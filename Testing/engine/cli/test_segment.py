@@ -57,6 +57,8 @@ def test_the_result_event_says_everything(tmp_path, tiny_bundle):
         assert {"value", "name", "color", "terminology", "volume_ml"} <= set(label)
     stages = [event["stage"] for event in events if event["event"] == "progress"]
     assert list(dict.fromkeys(stages)) == ["read", "inference", "write"]
+    devices = [event["device"] for event in events if event.get("name") == "device"]
+    assert devices == [json.loads(Path(result["manifest"]).read_text("utf-8"))["device"]["name"]]
 
 
 def test_a_person_reads_a_table(tmp_path, tiny_bundle):

@@ -88,15 +88,39 @@ def test_volumes_say_what_they_are(written):
     assert found == expected
 
 
-def test_volumes_lie_on_the_input_s_grid(written):
+def test_volumes_are_a_part_of_the_input_s_grid(written):
     path, folder, results = written
-    image = sitk.ReadImage(str(path))
-    names = [entry["path"] for entry in results["index"]["volumes"]]
-    for name in [*names, results["index"]["segmentation"]]:
-        volume = sitk.ReadImage(str(folder / name))
-        assert volume.GetSize() == image.GetSize()
-        for what in ("GetOrigin", "GetSpacing", "GetDirection"):
-            np.testing.assert_allclose(getattr(volume, what)(), getattr(image, what)(), atol=1e-6)
+    image, index = sitk.ReadImage(str(path)), results["index"]
+    label = sitk.ReadImage(str(folder / index["segmentation"]))
+    part = sitk.RegionOfInterest(image, index["region"]["size"], index["region"]["first"])
+    for like, names in (
+        (image, [index["segmentation"]]),
+        (part, [entry["path"] for entry in index["volumes"]]),
+    ):
+        for name in names:
+            volume = sitk.ReadImage(str(folder / name))
+            assert volume.GetSize() == like.GetSize()
+            for what in ("GetOrigin", "GetSpacing", "GetDirection"):
+                np.testing.assert_allclose(
+                    getattr(volume, what)(), getattr(like, what)(), atol=1e-6
+                )
+    # 6 mm around what was found, and nothing beyond.
+    assert index["region"]["margin_mm"] == 6
+    inside = sitk.GetArrayFromImage(label) > 0
+    far = (
+        sitk.GetArrayFromImage(
+            sitk.BinaryDilate(sitk.Cast(label > 0, sitk.sitkUInt8), (6, 6, 6), sitk.sitkBall)
+        )
+        == 0
+    )
+    shown = np.zeros(inside.shape, bool)
+    i, j, k = index["region"]["first"]
+    x, y, z = index["region"]["size"]
+    for entry in index["volumes"]:
+        array = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / entry["path"])))
+        shown[k : k + z, j : j + y, i : i + x] |= array != 0
+    assert shown[inside].mean() > 0.9
+    assert not shown[far].any()
 
 
 def test_raw_normalised_and_dominant_belong_together(written):
@@ -122,17 +146,19 @@ def test_raw_normalised_and_dominant_belong_together(written):
 def test_shares_are_those_of_the_volumes(written):
     _, folder, results = written
     index = results["index"]
-    label = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / index["segmentation"])))
+    label = sitk.ReadImage(str(folder / index["segmentation"]))
+    region = index["region"]
+    label = sitk.GetArrayFromImage(sitk.RegionOfInterest(label, region["size"], region["first"]))
     numbers = {entry["name"]: entry["value"] for entry in index["labels"]}
     sums = {}
     for v in index["volumes"]:
         if v["kind"] == "raw" and v["label"] is None and (v["stage"], v["level"]) == (2, 0):
             sums[v["direction"]] = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / v["path"])))
     wanted = [s for s in index["shares"] if s["label"] is None and s["stage"] == 2]
-    assert wanted[0]["where"] == "everywhere"
+    assert wanted[0]["where"] == "region"
     for share in wanted:
         where = share["where"]
-        inside = np.ones_like(label, bool) if where == "everywhere" else label == numbers[where]
+        inside = np.ones_like(label, bool) if where == "region" else label == numbers[where]
         masses = {d: one[inside].sum(dtype=np.float64) for d, one in sums.items()}
         total = sum(masses.values())
         expected = {d: mass / total for d, mass in masses.items()}
@@ -174,6 +200,7 @@ def test_the_flow_needs_no_image(tiny_bundle, tmp_path):
     assert result.index["input"] is None
     assert result.index["volumes"] == []
     assert result.index["segmentation"] is None
+    assert result.index["region"] is None
     assert {path.name for path in result.folder.iterdir()} == {
         "explain.json", "report.html", "flow.json", "flow.csv", "flow.png", "flow_history.png",
     }  # fmt: skip
@@ -210,11 +237,13 @@ def test_a_label_that_is_not_found_is_a_warning(tiny_bundle, write_case, tmp_pat
         Explainer, "segment", lambda self, case: np.zeros(case.canonical_grid.shape, np.uint8)
     )
     heard = Heard()
-    explain(
+    result = explain(
         write_case(shape=(16, 16, 16)), tiny_bundle, output=tmp_path / "out", nodes="2:0",
         labels=["cube"], reporter=heard,
     )  # fmt: skip
     assert heard.warnings == ["label-not-found"]
+    # Nothing was found: the maps show all that the network looked at.
+    assert result.index["region"] == {"first": [0, 0, 0], "size": [16, 16, 16], "margin_mm": None}
 
 
 def test_an_earlier_explanation_is_replaced_and_nothing_else_is_touched(tiny_bundle, tmp_path):

@@ -5,14 +5,20 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
+from pathlib import Path
 
+import e2enet
 import pytest
 import torch
 from e2enet.bundle import Bundle, write_bundle
 from e2enet.dsff import Connections, Evolution
 from e2enet.events import BadInput, Reporter
-from e2enet.explain.flow import fusion_flow
+from e2enet.explain.flow import fusion_flow, recorded_flow
 from e2enet.networks import E2ENet
+
+ENGINE = str(Path(e2enet.__file__).parents[1])
 
 
 class Heard(Reporter):
@@ -190,9 +196,41 @@ def test_chosen_records_run_from_the_first_to_the_last(tmp_path, tiny_bundle):
     assert len(flow.chosen(99)) == len(flow.records)
 
 
-def test_a_damaged_history_is_refused(make_bundle):
+@pytest.mark.parametrize("read", [fusion_flow, recorded_flow])
+def test_a_damaged_history_is_refused(make_bundle, read):
     folder = make_bundle(history={"history": [{"iteration": 0, "live": 1, "total": 2}]})
     with pytest.raises(BadInput) as caught:
-        fusion_flow(Bundle.open(folder))
+        read(Bundle.open(folder))
     assert caught.value.code == "damaged-model"
     assert "evolution.json" in caught.value.message
+
+
+def test_what_the_training_wrote_down_is_the_flow(tmp_path, tiny_bundle):
+    bundle, evolution = evolved(tmp_path, tiny_bundle)
+    recorded, whole = recorded_flow(bundle), fusion_flow(bundle)
+    assert len(recorded.records) == len(evolution.history)
+    assert recorded.records[:-1] == whole.records[:-1]
+    assert recorded.end["kind"] == "end"
+    assert (recorded.levels, recorded.period) == (whole.levels, whole.period)
+    for one, other in zip(recorded.end["nodes"], whole.end["nodes"], strict=True):
+        for direction, values in one["flows"].items():
+            assert values["share"] == other["flows"][direction]["share"]
+            assert values["l1"] == pytest.approx(other["flows"][direction]["l1"], rel=1e-4)
+
+
+def test_nothing_recorded_is_an_empty_flow(make_bundle):
+    flow = recorded_flow(Bundle.open(make_bundle()))
+    assert (flow.records, flow.levels) == ([], 0)
+
+
+def test_the_recorded_flow_needs_only_the_standard_library(tmp_path, tiny_bundle):
+    bundle, _ = evolved(tmp_path, tiny_bundle)
+    code = (
+        "import sys; from e2enet.bundle import Bundle; from e2enet.explain.flow import *;"
+        f"print(len(recorded_flow(Bundle.open({str(bundle.path)!r})).records))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.append({ENGINE!r}); {code}"],
+        capture_output=True, text=True, encoding="utf-8", check=False,
+    )  # fmt: skip
+    assert found.stdout.strip() == str(len(recorded_flow(bundle).records)), found.stderr

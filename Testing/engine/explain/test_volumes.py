@@ -65,6 +65,7 @@ def test_one_window(write_case, explainer):
     assert [maps.node for maps in found] == lattice(3)
     for maps in found:
         assert maps.label is None
+        assert maps.inside == (slice(0, 16),) * 3
         assert maps.seen.all()
         for direction, expected in directly(explainer, maps.node, case.jobs[0].image).items():
             np.testing.assert_allclose(maps.raw[direction], expected, rtol=1e-4, atol=1e-5)
@@ -108,13 +109,73 @@ def test_a_region_of_interest_leaves_the_rest_unseen(write_case, explainer):
     roi = [x, y, z, x + 9, y + 19, z + 23]
     case = opened(write_case(shape=(24, 20, 40)), explainer, roi=roi)
     (maps,) = explainer.maps(case, [Node(2, 0)])
-    assert maps.seen.sum() == 24 * 20 * 10
-    assert maps.seen[:, :, :10].all()
+    assert maps.inside == (slice(0, 24), slice(0, 20), slice(0, 10))
+    assert maps.seen.all()
     for raw in maps.raw.values():
-        assert not raw[~maps.seen].any()
-        assert (raw[maps.seen] > 0).mean() > 0.9  # depth-shift leaves empty slices at the border
+        assert raw.shape == (24, 20, 10)
+        assert (raw > 0).mean() > 0.9  # depth-shift leaves empty slices at the border
     (everything,) = explainer.maps(whole, [Node(2, 0)])
+    assert everything.inside == (slice(0, 24), slice(0, 20), slice(0, 40))
     assert everything.seen.all()
+
+
+@pytest.mark.parametrize("direction", [None, LEFT_HANDED_OBLIQUE])
+def test_maps_near_something_are_a_part_of_the_whole(write_case, explainer, direction):
+    options = {"direction": direction} if direction else {}
+    case = opened(write_case(shape=(24, 20, 40), **options), explainer)
+    (whole,) = explainer.maps(case, [Node(1, 1)])
+    near = np.zeros(case.canonical_grid.shape, bool)
+    near[5:9, 3:8, 30:36] = near[7:12, 6:10, 28:33] = True
+    (maps,) = explainer.maps(case, [Node(1, 1)], near=near)
+    assert maps.inside == (slice(5, 12), slice(3, 10), slice(28, 36))
+    np.testing.assert_array_equal(maps.seen, maps.part(near))
+    for name, raw in maps.raw.items():
+        np.testing.assert_array_equal(raw, np.where(near, whole.raw[name], 0)[maps.inside])
+
+
+def test_nothing_is_read_beyond_the_region(write_case, explainer):
+    x, y, z = -12.0, 7.0, 31.5
+    case = opened(write_case(shape=(24, 20, 40)), explainer, roi=[x, y, z, x + 9, y + 19, z + 23])
+    near = np.zeros(case.canonical_grid.shape, bool)
+    near[2:8, 4:9, 5:30] = True  # the region has ten columns
+    (maps,) = explainer.maps(case, [Node(2, 0)], near=near)
+    assert maps.inside == (slice(2, 8), slice(4, 9), slice(5, 10))
+    assert maps.seen.all()
+
+
+@pytest.mark.parametrize(
+    "sides",
+    [
+        (slice(3, 9), slice(1, 4), slice(10, 20)),  # of both
+        (slice(0, 16), slice(5, 18), slice(22, 31)),  # of the mirrored one
+        (slice(15, 16), slice(17, 18), slice(0, 3)),  # of the other
+    ],
+)
+def test_a_part_of_two_regions_one_of_them_mirrored(write_case, explainer, sides):
+    """The writer clips what it is handed: the same as clipping afterwards."""
+    case = opened(write_case(shape=(16, 18, 32)), explainer)
+    labels = tuple(explainer.bundle.labels)
+    jobs = [
+        prepare_region(
+            [case.first],
+            Region(name, (slice(0, 16), slice(1, 18), part), labels, cropped=True, mirror=mirror),
+            _plan(explainer),
+        )
+        for name, part, mirror in (("a", slice(0, 17), False), ("b", slice(12, 32), True))
+    ]
+    case = _with_jobs(case, jobs)
+    near = np.zeros(case.canonical_grid.shape, bool)
+    near[sides] = True
+    (whole,) = explainer.maps(case, [Node(2, 0)])
+    (maps,) = explainer.maps(case, [Node(2, 0)], near=near)
+    assert maps.inside == sides
+    seen = np.zeros(near.shape, bool)
+    seen[whole.inside] = whole.seen
+    np.testing.assert_array_equal(maps.seen, seen[sides])
+    for name, one in maps.raw.items():
+        raw = np.zeros(near.shape, np.float32)
+        raw[whole.inside] = whole.raw[name]
+        np.testing.assert_array_equal(one, raw[sides])
 
 
 def test_a_mirrored_region_is_mirrored_back(write_case, explainer):
@@ -150,7 +211,10 @@ def test_overlapping_regions_keep_the_larger_value(write_case, explainer):
     each = [explainer.maps(_with_jobs(case, [job]), [Node(2, 0)])[0] for job in jobs]
     assert both.seen.all()
     for direction, raw in both.raw.items():
-        np.testing.assert_array_equal(raw, np.maximum(*(one.raw[direction] for one in each)))
+        expected = np.zeros_like(raw)
+        for one in each:
+            expected[one.inside] = np.maximum(expected[one.inside], one.raw[direction])
+        np.testing.assert_array_equal(raw, expected)
 
 
 def test_label_maps_come_after_the_importance(write_case, explainer):
@@ -210,7 +274,7 @@ def test_one_scale_for_all_directions_and_who_leads():
         "upward": np.array([[[2.0, 2.0, 0.0]]], np.float32),
         "downward": np.array([[[1.0, 2.0, 0.0]]], np.float32),
     }
-    maps = NodeMaps(Node(1, 1), None, raw, np.ones((1, 1, 3), bool))
+    maps = NodeMaps(Node(1, 1), None, raw, np.ones((1, 1, 3), bool), (slice(0, 3),) * 3)
     assert maps.scale == 4
     assert maps.normalised("upward").tolist() == [[[0.5, 0.5, 0.0]]]
     assert maps.dominant().tolist() == [[[1, 2, 0]]]  # of equals the first
@@ -223,7 +287,7 @@ def test_one_scale_for_all_directions_and_who_leads():
 
 def test_maps_of_nothing_stay_finite():
     raw = {d: np.zeros((2, 2, 2), np.float32) for d in ("forward", "upward")}
-    maps = NodeMaps(Node(2, 0), None, raw, np.zeros((2, 2, 2), bool))
+    maps = NodeMaps(Node(2, 0), None, raw, np.zeros((2, 2, 2), bool), (slice(0, 2),) * 3)
     assert not maps.normalised("forward").any()
     assert not maps.dominant().any()
     assert maps.shares() == {"forward": 0.0, "upward": 0.0}

@@ -39,6 +39,8 @@ class ConsoleReporter(Reporter):
         self._progress.update(task, completed=done, total=total, visible=done < total)
 
     def metric(self, name: str, **values: Any) -> None:
+        if name == "device":  # for those who watch; at the end the manifest names it
+            return
         if name == "summary":
             for key, value in values.items():
                 self._print((f"{_TITLES.get(key, key):<22}", "cyan"), _plain(key, value))

@@ -117,7 +117,7 @@ def _say(result: Explanation) -> None:
     from rich.table import Table
 
     console = Console()
-    wanted = [share for share in result.index["shares"] if share["where"] == "everywhere"]
+    wanted = [share for share in result.index["shares"] if share["where"] == "region"]
     if wanted:
         table = Table("Node", "Map of", "Forward", "Upward", "Downward")
         for column in table.columns[2:]:

@@ -14,7 +14,9 @@ What lies in the output folder afterwards is listed in `explain.json`:
                   "direction": "forward" | "upward" | "downward" | null,
                   "kind": "raw" | "normalised" | "dominant",
                   "path", "range": [least, largest], "display": [0, upper end for a good window]}],
-     "shares": [{"stage", "level", "label", "where": "everywhere" or a structure's name,
+     "region": null or {"first": [i, j, k], "size": [i, j, k] of the input's voxels,
+                        "margin_mm": around the structures, null where nothing was found}
+     "shares": [{"stage", "level", "label", "where": "region" or a structure's name,
                  "directions": {direction: share}}],
      "figures": [{"stage", "level", "label", "path"}],
      "faithfulness": null or as `Faithfulness.to_dict`,
@@ -22,9 +24,11 @@ What lies in the output folder afterwards is listed in `explain.json`:
 
 Paths are relative to the folder; in the `result` event, which says the same, they are absolute.
 "label" null is the importance, else the label form (`e2enet.explain.importance` says what both
-mean). Volumes are NRRD on the input's grid: "raw" float32 in the measure's own unit; "normalised"
-from 0 to 1, all directions of a node divided by one number; "dominant" uint8 with 1 forward,
-2 upward, 3 downward and 0 nothing.
+mean). Volumes are NRRD on the voxels of the input that lie in "region", the box around what was
+found and a margin; beyond the margin, and where nothing was found beyond what the network looked
+at, they are 0. "raw" is float32 in the measure's own unit; "normalised" from 0 to 1, all directions
+of a node divided by one number; "dominant" uint8 with 1 forward, 2 upward, 3 downward and 0
+nothing.
 """
 
 from __future__ import annotations
@@ -50,10 +54,11 @@ from e2enet.explain.folder import INDEX, check_folder, fill_folder
 from e2enet.explain.maps import NodeMaps, find_label
 from e2enet.explain.nodes import lattice, parse_nodes
 from e2enet.explain.report import write_report
+from e2enet.explain.surroundings import MARGIN_MM, surroundings
 from e2enet.extras import need_torch
 from e2enet.inference.case.inputs import find_case, is_case_folder
 from e2enet.inference.case.loading import OpenCase, open_case
-from e2enet.inference.device import choose_device
+from e2enet.inference.device import choose_device, device_name
 from e2enet.inference.localisation.regions import result_labels
 from e2enet.inference.segmenter import Recorder
 
@@ -153,6 +158,7 @@ def explain(
         from e2enet.explain.volumes import Explainer
 
         explainer = Explainer(bundle, device=chosen_device, reporter=heard)
+        heard.metric("device", device=device_name(chosen_device))
     flow = fusion_flow(bundle, explainer.connections if explainer else None, reporter=heard)
     chosen = parse_nodes(nodes, flow.levels)
     case, found, label_map = None, [], None
@@ -162,7 +168,8 @@ def explain(
         wanted = [label for k, label in enumerate(named) if label not in named[:k]]
         label_map = explainer.segment(case)
         _warn_missing(wanted, label_map, case, explainer, heard)
-        found = explainer.maps(case, chosen, wanted)
+        near = surroundings(label_map, case.canonical_grid.spacing_zyx)
+        found = explainer.maps(case, chosen, wanted, near=near)
     elif labels:
         raise BadInput(
             "--label needs an image.", help="Name the INPUT to explain.", code="no-input"
@@ -221,6 +228,7 @@ class _Writer:
         index["flow"] = self._flow(folder)
         index["segmentation"] = self._segmentation(folder)
         index["labels"] = self.labels
+        index["region"] = self._region()
         index["volumes"] = self._volumes(folder)
         index["shares"] = self._shares()
         index["figures"] = self._figures(folder)
@@ -250,6 +258,16 @@ class _Writer:
         write_label(folder / SEGMENTATION, self.case.undo(self.label_map), self.case.grid)
         return SEGMENTATION
 
+    def _region(self) -> dict[str, Any] | None:
+        if self.case is None or not self.found:
+            return None
+        own = self.case.undo.box(self.found[0].inside)
+        return {
+            "first": [int(part.start) for part in reversed(own)],
+            "size": [int(part.stop - part.start) for part in reversed(own)],
+            "margin_mm": MARGIN_MM if self.label_map is not None and self.label_map.any() else None,
+        }
+
     def _volumes(self, folder: Path) -> list[dict[str, Any]]:
         entries = []
         for number, maps in enumerate(self.found):
@@ -274,7 +292,9 @@ class _Writer:
     ) -> dict[str, Any]:
         assert self.case is not None
         name = "_".join([_stem(maps), *([direction] if direction else []), *_ENDINGS[kind]])
-        write_image(folder / f"{name}.nrrd", self.case.undo(array), self.case.grid)
+        undo = self.case.undo
+        grid = self.case.grid.part(undo.box(maps.inside))
+        write_image(folder / f"{name}.nrrd", undo(array), grid)
         return {
             **_place(maps),
             "direction": direction,
@@ -287,9 +307,11 @@ class _Writer:
     def _shares(self) -> list[dict[str, Any]]:
         shares = []
         for maps in self.found:
-            regions: list[tuple[str, np.ndarray]] = [("everywhere", maps.seen)]
+            assert self.label_map is not None
+            label_map = maps.part(self.label_map)
+            regions: list[tuple[str, np.ndarray]] = [("region", maps.seen)]
             for label in self.labels:
-                inside = self.label_map == label["value"]
+                inside = label_map == label["value"]
                 if inside.any():
                     regions.append((label["name"], inside))
             for where, voxels in regions:

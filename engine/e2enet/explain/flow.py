@@ -3,7 +3,7 @@
 E2ENet, arXiv 2312.04727, figures 8 and 9. Shares are counted in the first convolution of a node by
 block of its concatenation (forward, upward, downward); second blocks are left out, and the kernels
 of the upward transposed convolution stand apart. Only the bundle is read: `evolution.json` for the
-past, the weights for the end.
+past, the weights for the end. The past alone needs only the standard library.
 
 A share of connections says where the training kept wires, a share of kernel L1 how strong they are.
 Neither has seen an image: what runs over the wires is `e2enet.explain.importance`.
@@ -32,7 +32,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from e2enet.bundle import Bundle
-from e2enet.dsff.shares import flow_shares, kernel_l1
 from e2enet.events import BadInput, Reporter
 from e2enet.explain.nodes import DIRECTIONS
 
@@ -113,18 +112,8 @@ def fusion_flow(
         BadInput: The bundle is damaged.
     """
     live, possible, nodes = _counted(bundle, connections)
-    content = bundle.history()
-    history = content.get("history") or []
-    total = _whole(content.get("total_iterations"))
-    per_epoch = _iterations_per_epoch(bundle)
-    try:
-        records = [_record(entry, per_epoch) for entry in history]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise BadInput(
-            f"{bundle.path / 'evolution.json'} is damaged: a record cannot be read ({error}).",
-            help="Install the model again.",
-            code="damaged-model",
-        ) from error
+    recorded = recorded_flow(bundle)
+    records, total = recorded.records, recorded.total_iterations
     end = {
         "iteration": total,
         "zeta": None,
@@ -133,13 +122,12 @@ def fusion_flow(
         "total": possible,
         "nodes": nodes,
     }
-    final = _record(end, per_epoch)
+    final = _record(end, _iterations_per_epoch(bundle))
     # A training records its end; the weights then say the same, up to rounding.
     if len(records) > 1 and _same(records[-1], final):
         last = records.pop()
         final.update({key: last[key] for key in ("iteration", "epoch", "zeta")})
-    for place, record in enumerate(records):
-        record["kind"] = "evolution" if place else "start"
+    _name_kinds([*records, final])
     if not records and reporter is not None:
         reporter.warning(
             "no-history",
@@ -147,8 +135,30 @@ def fusion_flow(
             "flow is shown.",
         )
     levels = max(node["stage"] + node["level"] for node in final["nodes"]) + 1
-    period = _whole(content.get("period"))
-    return Flow(bundle.name, levels, period, total, [*records, final])
+    return Flow(bundle.name, levels, recorded.period, total, [*records, final])
+
+
+def recorded_flow(bundle: Bundle) -> Flow:
+    """The fusion flow as the training wrote it down; no records for a model without any.
+
+    Raises:
+        BadInput: evolution.json is damaged.
+    """
+    content = bundle.history()
+    per_epoch = _iterations_per_epoch(bundle)
+    try:
+        records = [_record(entry, per_epoch) for entry in content.get("history") or []]
+        places = [_place(node) for record in records for node in record["nodes"]]
+    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+        raise BadInput(
+            f"{bundle.path / 'evolution.json'} is damaged: a record cannot be read ({error}).",
+            help="Install the model again.",
+            code="damaged-model",
+        ) from error
+    _name_kinds(records)
+    levels = max((stage + level for stage, level in places), default=-1) + 1
+    period, total = (_whole(content.get(key)) for key in ("period", "total_iterations"))
+    return Flow(bundle.name, levels, period, total, records)
 
 
 def _counted(
@@ -156,6 +166,8 @@ def _counted(
 ) -> tuple[int, int, list[dict[str, Any]]]:
     """Live connections, all connections, and the shares of each node."""
     if connections is None:
+        from e2enet.dsff.shares import flow_shares, kernel_l1
+
         stored = bundle.load_weights()
         if stored.lattice is not None:
             layers = stored.lattice.sparse_layers
@@ -177,6 +189,14 @@ def no_fusion(bundle: Bundle) -> BadInput:
         help="Choose an E2ENet model.",
         code="no-fusion",
     )
+
+
+def _name_kinds(records: Sequence[dict[str, Any]]) -> None:
+    """Say of each record what it is: the first, one between, or the last."""
+    for place, record in enumerate(records):
+        record["kind"] = "evolution" if place else "start"
+    if records:
+        records[-1]["kind"] = "end"
 
 
 def _record(entry: Mapping[str, Any], per_epoch: float | None) -> dict[str, Any]:

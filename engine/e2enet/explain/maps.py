@@ -10,7 +10,7 @@ from e2enet.bundle import Bundle, Label
 from e2enet.events import BadInput
 from e2enet.explain.nodes import DIRECTIONS, Node
 from e2enet.inference.case.loading import OpenCase
-from e2enet.inference.localisation.regions import result_labels
+from e2enet.inference.localisation.regions import Slices, result_labels
 
 
 @dataclass(frozen=True)
@@ -20,14 +20,16 @@ class NodeMaps:
     Attributes:
         node: Which node.
         label: The label that the maps are about, or None for the importance.
-        raw: direction -> (z, y, x) float32, canonical orientation; 0 where nothing was looked at.
-        seen: (z, y, x) bool: where the network looked.
+        raw: direction -> (z, y, x) float32, canonical orientation; 0 where it is not to be read.
+        seen: (z, y, x) bool: where it is.
+        inside: The box of the image, in canonical orientation, that the arrays are of.
     """
 
     node: Node
     label: Label | None
     raw: dict[str, np.ndarray]
     seen: np.ndarray
+    inside: Slices
 
     @property
     def scale(self) -> float:
@@ -48,6 +50,10 @@ class NodeMaps:
                 result[larger] = number
                 np.copyto(best, self.raw[direction], where=larger)
         return result
+
+    def part(self, array: np.ndarray) -> np.ndarray:
+        """What an array (z, y, x) of the whole image has in the box of the maps."""
+        return array[self.inside]
 
     def shares(self, where: np.ndarray | None = None) -> dict[str, float]:
         """Each direction's share of the sum over some voxels (all by default)."""

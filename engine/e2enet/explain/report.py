@@ -170,8 +170,8 @@ def _shares(index: Mapping[str, Any]) -> str:
             f"<td>{escape(entry['where'])}</td>{cells}<td>{_bar(entry['directions'])}</td></tr>"
         )
     return f"""<h2>In numbers</h2>
-<div class="scroll"><table><caption>Share of each direction in the sum over some voxels: everywhere
-the network looked, or inside a structure as it was segmented.</caption>
+<div class="scroll"><table><caption>Share of each direction in the sum over some voxels: all
+that the maps show, or those of a structure as it was segmented.</caption>
 <tr><th>node</th><th>map of</th><th>where</th>
 {"".join(f'<th class="n">{d}</th>' for d in DIRECTIONS)}<th></th></tr>
 {"".join(rows)}</table></div>"""

@@ -19,10 +19,11 @@ from e2enet.explain.flow import no_fusion
 from e2enet.explain.importance import FusionMaps
 from e2enet.explain.maps import NodeMaps
 from e2enet.explain.nodes import Node
+from e2enet.explain.surroundings import bounds
 from e2enet.inference.case.loading import OpenCase
 from e2enet.inference.case.restoring import SliceWriter
 from e2enet.inference.device import choose_device
-from e2enet.inference.localisation.regions import Job, result_labels
+from e2enet.inference.localisation.regions import Job, Slices, result_labels
 from e2enet.inference.segmenter import predict_labels
 from e2enet.inference.sliding_window.arrays import sigmoid, to_array
 from e2enet.inference.sliding_window.predictor import Predictor
@@ -72,15 +73,28 @@ class Explainer:
         return canvas
 
     def maps(
-        self, case: OpenCase, nodes: Sequence[Node], labels: Sequence[Label] = ()
+        self,
+        case: OpenCase,
+        nodes: Sequence[Node],
+        labels: Sequence[Label] = (),
+        *,
+        near: np.ndarray | None = None,
     ) -> list[NodeMaps]:
         """The importance of each node, then its form for each label.
 
         A label of one region alone ("Left Anterior") is looked for in that region alone. Where
         regions overlap, the larger value stays.
+
+        Args:
+            case: The image.
+            nodes: Which nodes.
+            labels: Which labels.
+            near: (z, y, x) bool in canonical orientation, the voxels to read the maps at; all that
+                the network looked at by default. The maps are of the smallest box around them.
         """
-        grid = case.canonical_grid
-        jobs = [job for job in case.jobs if not job.empty]
+        inside = _box(case, near)
+        size = tuple(part.stop - part.start for part in inside)
+        jobs = [job for job in case.jobs if not job.empty and job.overlap(inside)]
         classes = [_class_of(label, job, self.bundle) for job in jobs for label in labels]
         wanted = sorted({number for number in classes if number is not None})
         module = FusionMaps(
@@ -98,14 +112,18 @@ class Explainer:
             NodeMaps(
                 node,
                 label,
-                {d: zeros(grid.shape, np.float32) for d in node.directions},
-                np.zeros(grid.shape, bool),
+                {d: zeros(size, np.float32) for d in node.directions},
+                np.zeros(size, bool),
+                inside,
             )
             for label in (None, *labels)
             for node in nodes
         ]
         advance = self._progress(sum(predictor.count(job.image.shape[1:]) for job in jobs))
         for job in jobs:
+            overlap = job.overlap(inside)
+            assert overlap is not None
+            theirs, own = overlap
             chosen: list[list[np.ndarray]] = [[] for _ in module.keys]
             for maps in found:
                 number = None
@@ -113,13 +131,18 @@ class Explainer:
                     number = _class_of(maps.label, job, self.bundle)
                     if number is None:
                         continue
-                job.view(maps.seen)[...] = True
+                job.turned(maps.seen[theirs])[...] = True
                 for place, key in enumerate(module.keys):
                     if key.node == maps.node and key.label == number:
-                        chosen[place].append(job.view(maps.raw[key.direction]))
-            writer = _MapWriter(job, chosen)
+                        chosen[place].append(job.turned(maps.raw[key.direction][theirs]))
+            writer = _MapWriter(job, own, chosen)
             for block in predictor.stream(job.image, on_windows=advance):
                 writer.add(block)
+        if near is not None:
+            for maps in found:
+                maps.seen[...] &= maps.part(near)
+                for raw in maps.raw.values():
+                    raw *= maps.seen
         return found
 
     def _progress(self, total: int) -> Callable[[int], None]:
@@ -135,17 +158,44 @@ class Explainer:
 
 
 class _MapWriter(SliceWriter):
-    """Writes each map into its volumes; where one holds something, the larger value stays."""
+    """Writes each map into its volumes; where one holds something, the larger value stays.
 
-    def __init__(self, job: Job, targets: Sequence[Sequence[np.ndarray]]) -> None:
+    Args:
+        job: The region that the maps are of.
+        part: Voxels (D, H, W) of the region that the volumes hold.
+        targets: For each map, volumes (D, H, W) of that part.
+    """
+
+    def __init__(self, job: Job, part: Slices, targets: Sequence[Sequence[np.ndarray]]) -> None:
         super().__init__(job.axes)
-        self._targets = targets
+        self._part, self._targets = part, targets
 
     def _write(self, plane: Any) -> None:
-        values = to_array(plane[0])
+        depth, height, width = self._part
+        if not depth.start <= self._done < depth.stop:
+            return
+        values = to_array(plane[0])[:, height, width]
         for source, volumes in zip(values, self._targets, strict=True):
             for volume in volumes:
-                np.maximum(volume[self._done], source, out=volume[self._done])
+                place = volume[self._done - depth.start]
+                np.maximum(place, source, out=place)
+
+
+def _box(case: OpenCase, near: np.ndarray | None) -> Slices:
+    """The box around all that the network looks at, or what of it is to be read."""
+    depth, height, width = case.canonical_grid.shape
+    whole: Slices = (slice(0, depth), slice(0, height), slice(0, width))
+    targets = [job.target for job in case.jobs if not job.empty] or [whole]
+    low = [min(target[axis].start for target in targets) for axis in range(3)]
+    high = [max(target[axis].stop for target in targets) for axis in range(3)]
+    seen = slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2])
+    found = bounds(near[seen]) if near is not None else None
+    if found is None:
+        return seen
+    z, y, x = (
+        slice(first + part.start, first + part.stop) for first, part in zip(low, found, strict=True)
+    )
+    return z, y, x
 
 
 def _class_of(label: Label, job: Job, bundle: Bundle) -> int | None:

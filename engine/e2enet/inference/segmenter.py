@@ -25,7 +25,7 @@ from e2enet.inference.case.inputs import InputCase, case_in_memory, find_case
 from e2enet.inference.case.loading import Clock, open_case
 from e2enet.inference.case.manifest import make_manifest
 from e2enet.inference.case.result import LabelVolume, Outputs, Result
-from e2enet.inference.device import check_device_name, choose_device
+from e2enet.inference.device import check_device_name, choose_device, device_name
 from e2enet.inference.ensemble import open_models
 from e2enet.inference.localisation.regions import Job, Region, result_labels
 from e2enet.inference.sliding_window.spill import DEFAULT_BUDGET, zeros
@@ -158,6 +158,7 @@ class Segmenter:
         regions = [job.region for job in jobs]
         with clock("load"):
             predictor = self._predictor(device, recorder)
+        recorder.metric("device", device=device_name(predictor.plan.device))
         labels = result_labels(regions)
         shape, highest = canonical_grid.shape, max(label.value for label in labels)
         canvas = np.zeros(shape, np.uint8 if highest <= 255 else np.int16)
@@ -291,7 +292,7 @@ class Segmenter:
 
 
 class Recorder(Reporter):
-    """Passes progress and warnings on, and keeps the warnings for the manifest."""
+    """Passes everything on, and keeps the warnings for the manifest."""
 
     def __init__(self, reporter: Reporter) -> None:
         self._reporter = reporter
@@ -299,6 +300,9 @@ class Recorder(Reporter):
 
     def progress(self, stage: str, done: int, total: int) -> None:
         self._reporter.progress(stage, done, total)
+
+    def metric(self, name: str, **values: Any) -> None:
+        self._reporter.metric(name, **values)
 
     def warning(self, code: str, message: str, *, first: bool = False) -> None:
         """Pass a warning on; `first` puts it before those of the manifest that came earlier."""

@@ -61,7 +61,8 @@ def made_maps() -> NodeMaps:
     raw = {d: np.zeros((6, 8, 10), np.float32) for d in ("forward", "upward", "downward")}
     raw["forward"][:, :4] = 4.0
     raw["upward"][:, 4:] = 2.0
-    return NodeMaps(Node(1, 1), None, raw, np.ones((6, 8, 10), bool))
+    inside = (slice(0, 6), slice(0, 8), slice(0, 10))
+    return NodeMaps(Node(1, 1), None, raw, np.ones((6, 8, 10), bool), inside)
 
 
 def test_faint_is_transparent_and_colours_tell_who_leads():

@@ -7,6 +7,7 @@ back is exact, for oblique and left-handed grids as well.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +38,14 @@ class Undo:
         return np.ascontiguousarray(
             flipped.transpose([*range(first), *(first + int(k) for k in inverse)])
         )
+
+    def box(self, inside: Sequence[slice]) -> tuple[slice, slice, slice]:
+        """Some voxels (z, y, x) in canonical orientation, as those of the own grid."""
+        own = [slice(0)] * 3
+        for part, axis, flip in zip(inside, self.axes, self.flips, strict=True):
+            size = self.grid.shape[axis]
+            own[axis] = slice(size - part.stop, size - part.start) if flip else part
+        return own[0], own[1], own[2]
 
 
 def to_canonical(volume: Volume) -> tuple[Volume, Undo]:

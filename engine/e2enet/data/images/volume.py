@@ -70,6 +70,17 @@ class Grid:
         """Volume of one voxel in mL."""
         return math.prod(self.spacing_xyz) / 1000.0
 
+    def part(self, inside: tuple[slice, slice, slice]) -> Grid:
+        """The grid of some of its voxels (z, y, x)."""
+        first = np.array([float(part.start) for part in reversed(inside)])
+        matrix = np.reshape(self.direction, (3, 3)) * np.asarray(self.spacing_xyz)
+        return Grid(
+            three(part.stop - part.start for part in reversed(inside)),
+            self.spacing_xyz,
+            three(float(v) for v in matrix @ first + np.asarray(self.origin_xyz)),
+            self.direction,
+        )
+
     def corners(self) -> np.ndarray:
         """Positions of the eight corner voxels' centres: (8, 3), mm, LPS."""
         index = np.array(list(itertools.product(*((0, n - 1) for n in self.size_xyz))), float)

@@ -56,7 +56,7 @@ def draw_importance(
 
     Args:
         image: In canonical orientation.
-        maps: Of one node, on the same grid.
+        maps: Of one node, on a part of its grid.
         path: Where the PNG goes; written under a temporary name and renamed.
         label: (z, y, x) label map on the grid, for outlines and for choosing the slices.
         labels: `{"value", "name", "color"}` of the structures to outline.
@@ -72,7 +72,9 @@ def draw_importance(
     marked = np.zeros(image.array.shape, np.uint8)
     if label is not None:
         marked = np.where(np.isin(label, values), label, 0)
-    center, field = field_of_view(marked if marked.any() else maps.seen, image.grid)
+    seen = np.zeros(image.array.shape, bool)
+    seen[maps.inside] = maps.seen
+    center, field = field_of_view(marked if marked.any() else seen, image.grid)
     cuts = [best_cut(marked, k) if marked.any() else _strongest(maps, k) for k in range(3)]
     columns = [d for d in DIRECTIONS if d in maps.raw]
     top = display_range(maps)
@@ -95,7 +97,9 @@ def draw_importance(
         for column, name in enumerate(["image", *layers]):
             axes = grid[row][column]
             layer = layers.get(name)
-            _draw(axes, plane, image.array, image.grid.spacing_zyx, cuts, layer, grey)
+            _draw(axes, plane, image.array, image.grid.spacing_zyx, cuts, grey)
+            if layer is not None:
+                _cover(axes, plane, layer, maps.inside, image.grid.spacing_zyx, cuts)
             _outline(axes, plane, marked, labels, image.grid.spacing_zyx, cuts)
             _frame(axes, plane, center, field, image.grid.spacing_zyx)
             if column == 0:
@@ -135,7 +139,8 @@ def _leading(maps: NodeMaps, top: float) -> np.ndarray:
 
 def _strongest(maps: NodeMaps, axis: int) -> int:
     across = tuple({0, 1, 2} - {axis})
-    return int(np.argmax(sum(one.sum(axis=across, dtype=np.float64) for one in maps.raw.values())))
+    sums = sum(one.sum(axis=across, dtype=np.float64) for one in maps.raw.values())
+    return maps.inside[axis].start + int(np.argmax(sums))
 
 
 def _draw(
@@ -144,25 +149,39 @@ def _draw(
     image: np.ndarray,
     spacing: Sequence[float],
     cuts: Sequence[int],
-    layer: np.ndarray | None,
     grey: tuple[float, float],
 ) -> None:
-    down, right = plane.axes
     picture = np.take(image, cuts[plane.through], axis=plane.through)
-    rows, columns = picture.shape
-    vertical = (-0.5 * spacing[down], (rows - 0.5) * spacing[down])
-    flip = down == 0  # z runs upwards
-    placed: dict[str, Any] = {
-        "origin": "lower" if flip else "upper",
-        "extent": (
-            -0.5 * spacing[right], (columns - 0.5) * spacing[right],
-            *(vertical if flip else vertical[::-1]),
-        ),
-    }  # fmt: skip
+    placed = _placed(plane, tuple(slice(0, size) for size in image.shape), spacing)
     axes.imshow(picture, cmap="gray", vmin=grey[0], vmax=grey[1], interpolation="bicubic", **placed)
-    if layer is not None:
-        over = np.take(layer, cuts[plane.through], axis=plane.through)
-        axes.imshow(over, interpolation="bilinear", **placed)
+
+
+def _cover(
+    axes: Axes,
+    plane: Plane,
+    layer: np.ndarray,
+    inside: Sequence[slice],
+    spacing: Sequence[float],
+    cuts: Sequence[int],
+) -> None:
+    """Lay a box of colours (z, y, x, 4) over the picture, where the cut goes through it."""
+    at = cuts[plane.through] - inside[plane.through].start
+    if 0 <= at < layer.shape[plane.through]:
+        over = np.take(layer, at, axis=plane.through)
+        axes.imshow(over, interpolation="bilinear", **_placed(plane, inside, spacing))
+
+
+def _placed(plane: Plane, inside: Sequence[slice], spacing: Sequence[float]) -> dict[str, Any]:
+    """Where a box of voxels lies in the picture, in mm, and which way up."""
+    down, right = plane.axes
+    left, end, top, bottom = (
+        (place - 0.5) * spacing[axis]
+        for axis in (right, down)
+        for place in (inside[axis].start, inside[axis].stop)
+    )
+    flip = down == 0  # z runs upwards
+    vertical = (top, bottom) if flip else (bottom, top)
+    return {"origin": "lower" if flip else "upper", "extent": (left, end, *vertical)}
 
 
 def _outline(

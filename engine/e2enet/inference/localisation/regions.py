@@ -177,6 +177,26 @@ class Job:
         inside: Any = (..., *self.target)
         return self.turned(array[inside])
 
+    def overlap(self, box: Slices) -> tuple[Slices, Slices] | None:
+        """What the job and a box (z, y, x) of the canonical grid share.
+
+        Returns:
+            Its voxels (z, y, x) in the box and (D, H, W) in the job, or None where there are none.
+        """
+        low = [max(t.start, b.start) for t, b in zip(self.target, box, strict=True)]
+        high = [min(t.stop, b.stop) for t, b in zip(self.target, box, strict=True)]
+        if any(h <= first for first, h in zip(low, high, strict=True)):
+            return None
+        theirs = [slice(a - b.start, z - b.start) for a, z, b in zip(low, high, box, strict=True)]
+        own = [
+            slice(a - t.start, z - t.start) for a, z, t in zip(low, high, self.target, strict=True)
+        ]
+        if self.region.mirror:
+            width = self.target[2].stop - self.target[2].start
+            own[2] = slice(width - own[2].stop, width - own[2].start)
+        depth, height, columns = (own[axis] for axis in self.transpose)
+        return (theirs[0], theirs[1], theirs[2]), (depth, height, columns)
+
     def turned(self, part: np.ndarray) -> np.ndarray:
         """An array (..., z, y, x) of the job's own voxels as (..., D, H, W)."""
         if self.region.mirror:
@@ -249,16 +269,7 @@ def _widened(span: tuple[int, int], patch: int, size: int) -> tuple[int, int]:
 
 
 def _crop(volume: Volume, region: Region) -> Volume:
-    grid = volume.grid
-    first = np.array([part.start for part in reversed(region.inside)], float)
-    matrix = np.reshape(grid.direction, (3, 3)) * np.asarray(grid.spacing_xyz)
     array = volume.array[region.inside]
     if region.mirror:
         array = array[..., ::-1]
-    cropped = Grid(
-        tuple(reversed(array.shape)),  # type: ignore[arg-type]
-        grid.spacing_xyz,
-        tuple(float(v) for v in matrix @ first + np.asarray(grid.origin_xyz)),  # type: ignore[arg-type]
-        grid.direction,
-    )
-    return Volume(array, cropped, volume.name, volume.warnings)
+    return Volume(array, volume.grid.part(region.inside), volume.name, volume.warnings)
