@@ -6,33 +6,56 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from E2ENetSegmentationLib.engine.events import spoken
-from harness.made import add_volume
-from harness.tabs import SegmentTab
+import slicer
+from E2ENetSegmentationLib.words import spoken
+from harness.made import add_case, add_volume, phantom
+from harness.tabs import FineTuneTab, SegmentTab
 
 ENGINE = Path(__file__).resolve().parents[2] / "engine" / "e2enet"
-OPTION = re.compile(r"--[a-z]")
+# Options, commands, places of a dataset, variables of the shell, our own files.
+TERMINAL = re.compile(
+    r"--[a-z]|`|pip install|e2enet [a-z]+ |TMPDIR|E2ENET_|labelsT|imagesT|\bINPUT\b"
+)
 
 
-def helps():
-    """(code, help) of every BadInput in the engine's source whose help is a plain text."""
+def said_by_the_engine():
+    """(code, message, help) of every error and warning in the engine's source, what is filled in
+    shown as "x"; those of verbs that the panel does not use are left out."""
+    others = ("interop", "service", "cluster", "evaluation", "cli", "importing", "analyses")
     for path in ENGINE.rglob("*.py"):
+        if set(path.relative_to(ENGINE).parts) & set(others):
+            continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call):
-                texts = {
-                    keyword.arg: keyword.value.value
-                    for keyword in node.keywords
-                    if isinstance(keyword.value, ast.Constant)
-                }
-                if isinstance(texts.get("help"), str):
-                    yield str(texts.get("code", "bad-input")), texts["help"]
+            if not isinstance(node, ast.Call):
+                continue
+            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            given = {keyword.arg: _text(keyword.value) for keyword in node.keywords}
+            texts = [_text(one) for one in node.args]
+            if name == "BadInput" and texts:
+                yield given.get("code", "bad-input"), texts[0], given.get("help", "")
+            elif name == "warning" and len(texts) == 2:
+                yield texts[0], texts[1], ""
 
 
-def test_no_help_of_the_engine_names_an_option():
-    found = list(helps())
-    assert sum("--" in text for _code, text in found) > 5  # there are some, and they are found
-    for code, text in found:
-        assert not OPTION.search(spoken(code, "It cannot be done.", text)[1]), text
+def _text(node) -> str:
+    """A constant or an f-string, and what is certain of other texts."""
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    if isinstance(node, ast.JoinedStr):
+        return "".join(
+            _text(part) if isinstance(part, ast.Constant) else "x" for part in node.values
+        )
+    return ""
+
+
+def test_nothing_the_engine_says_is_for_a_terminal():
+    found = list(said_by_the_engine())
+    assert len(found) > 100
+    assert sum(bool(TERMINAL.search(m + h)) for _code, m, h in found) > 20  # they are found
+    for code, message, help in found:
+        for text in spoken(code, message, help):
+            assert not TERMINAL.search(text), (code, text)
+        assert spoken(code, message, help)[0] or not message, (code, message)
 
 
 def test_advice_is_for_the_panel():
@@ -43,6 +66,15 @@ def test_advice_is_for_the_panel():
     assert "Place" in said[0]
     assert "--" not in said[0]
     assert spoken("x", "A.", "Close it. Use --device cpu. Wait.") == ("A.", "Close it. Wait.")
+    long = "9 iterations will take about 3 days. Fewer --epochs or --patch would shorten that."
+    said = spoken("long-training", long)
+    assert said == (
+        "9 iterations will take about 3 days.",
+        "Fewer epochs or a graphics card shorten it.",
+    )
+    assert spoken("x", "--learning-rate is 0; it must be larger.")[0] == (
+        "learning rate is 0; it must be larger."
+    )
 
 
 def test_files_have_the_names_of_their_volumes():
@@ -59,3 +91,19 @@ def test_a_refused_volume_is_named(scene):
     tab.segment()
     assert "MyHead" in tab.ui.statusLabel.text
     assert "E2ENetVolume" not in tab.ui.statusLabel.text + tab.ui.logText.plainText
+
+
+@pytest.mark.usefixtures("models", "left_behind")
+def test_a_refused_case_is_named(scene):
+    """The dataset of a training has names of its own, which nobody has seen."""
+    tab = FineTuneTab()
+    case = add_case(scene, name="MyHead")
+    tab.add(case)
+    tab.add(add_case(scene, name="Other"))
+    slicer.util.updateVolumeFromArray(
+        case.volumeNodes[0], np.full(phantom()[1].shape, np.nan, np.float32)
+    )
+    tab.ui.startButton.click()
+    tab.wait()
+    assert "MyHead" in tab.ui.trainStatusLabel.text, tab.said
+    assert "case_0" not in tab.said

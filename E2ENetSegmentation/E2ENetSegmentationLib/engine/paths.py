@@ -33,7 +33,7 @@ def engineFolder() -> Path:
 
 
 def engineModule(name: str):
-    """A module of the engine that needs only the standard library: bundle, archive or events."""
+    """A module of the engine that needs only the standard library, such as bundle or events."""
     folder = str(engineFolder())
     if folder not in sys.path:
         sys.path.insert(0, folder)

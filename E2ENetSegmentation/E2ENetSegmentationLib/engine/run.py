@@ -1,11 +1,11 @@
 """A run of the engine with its outcome in words: done, refused, cancelled, ended from outside."""
 
-from E2ENetSegmentationLib.engine.events import spoken
 from E2ENetSegmentationLib.engine.process import EngineProcess, engineCommand
 from E2ENetSegmentationLib.engine.python import interpreter
 from E2ENetSegmentationLib.engine.temporary import diskFull, isFull
 from E2ENetSegmentationLib.i18n import tr as _
 from E2ENetSegmentationLib.refusal import Cancelled, Refused
+from E2ENetSegmentationLib.words import spoken
 
 ENGINE_CANCELLED = 130
 # How the last line of a traceback begins when a package is missing or lacks a library.
@@ -68,7 +68,8 @@ class EngineRun:
                 said = [str(event.get(key, "")) for key in ("code", "message", "help")]
                 event["message"], event["help"] = spoken(*said, self._names)
             if kind == "warning":
-                self.warnings.append((str(event.get("code", "")), str(event.get("message", ""))))
+                event["message"] = " ".join(filter(None, (event["message"], event["help"])))
+                self.warnings.append((str(event.get("code", "")), event["message"]))
             elif kind == "error":
                 self._error = event
             elif kind == "result":

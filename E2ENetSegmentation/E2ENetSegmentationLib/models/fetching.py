@@ -4,12 +4,12 @@ import json
 import shutil
 
 from E2ENetSegmentationLib.engine import paths
-from E2ENetSegmentationLib.engine.events import spoken
 from E2ENetSegmentationLib.engine.process import EngineProcess
 from E2ENetSegmentationLib.engine.python import interpreter
 from E2ENetSegmentationLib.engine.temporary import temporaryFolder
 from E2ENetSegmentationLib.i18n import tr as _
 from E2ENetSegmentationLib.refusal import Refused
+from E2ENetSegmentationLib.words import spoken
 
 FETCH = paths.LIB / "models" / "fetch.py"
 

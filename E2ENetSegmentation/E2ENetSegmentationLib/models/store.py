@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from E2ENetSegmentationLib.engine import paths
-from E2ENetSegmentationLib.engine.events import spoken
 from E2ENetSegmentationLib.i18n import tr as _
 from E2ENetSegmentationLib.refusal import Refused
+from E2ENetSegmentationLib.words import spoken
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from E2ENetSegmentationLib.engine.run import EngineRun
 from E2ENetSegmentationLib.i18n import tr as _
 from E2ENetSegmentationLib.models.store import folderName
 from E2ENetSegmentationLib.refusal import Refused
+from E2ENetSegmentationLib.training.data import ENDING
 from E2ENetSegmentationLib.training.parameters import TrainParameters
 
 STATE, CHECKPOINT = "training.json", "checkpoint.safetensors"
@@ -166,7 +167,8 @@ class Training:
         valid, reason = self.parameters.isValid()
         if not valid:
             raise Refused(reason)
-        self._engine = EngineRun(self._toArguments(), self.folder, self._event)
+        arguments, names = self._toArguments(), self._names()
+        self._engine = EngineRun(arguments, self.folder, self._event, names=names)
         self._engine.start()
         self._save(RUNNING)
 
@@ -176,6 +178,15 @@ class Training:
         if metadata.is_file() and not self.parameters.resume:
             arguments[2:2] = ["--metadata", str(metadata)]
         return arguments
+
+    def _names(self) -> dict:
+        """What the engine reads of a dataset from the scene -> what a person calls it."""
+        names = {}
+        for case, title in self.titles.items():
+            files = [path.name for path in self.images(case)]
+            named = _("the labels of {case}").format(case=title)
+            names |= {case: title, case + ENDING: named, **dict.fromkeys(files, title)}
+        return names
 
     def poll(self) -> bool:
         """Let it go on; True while it runs. Afterwards `state` says how it ended.
