@@ -33,6 +33,7 @@ NODE_BOX = (
         "removeEnabled": True,
         "editEnabled": False,
         "renameEnabled": False,
+        "sizeAdjustPolicy": 0,
     },
     (
         "currentNodeChanged(vtkMRMLNode*)",
@@ -59,7 +60,13 @@ CLASSES = {  # class: (properties with defaults, signals, methods)
     "QPushButton": BUTTON,
     "QCheckBox": BUTTON,
     "QComboBox": (
-        {"currentIndex": -1, "currentText": "", "count": 0},
+        {
+            "currentIndex": -1,
+            "currentText": "",
+            "count": 0,
+            "sizeAdjustPolicy": 0,
+            "minimumContentsLength": 0,
+        },
         ("currentIndexChanged(int)",),
         ("addItem", "clear", "blockSignals"),
     ),

@@ -43,7 +43,12 @@ def main(folder: Path) -> dict:
     volume.GetDisplayNode().AutoWindowLevelOff()
     volume.GetDisplayNode().SetWindowLevelMinMax(0, 200)
     request = ExplainRequest([volume], ModelStore().open("hippocampus-mr"), node=(1, 1))
-    maps = FusionMaps.make(request, blobs(), {}, 10.0)
+    # A part of the volume, as the engine gives it.
+    shift = np.eye(4)
+    shift[:3, 3] = [2, 3, 1]
+    matrix = axes("plain") @ shift
+    part = {name: (array[1:-2, 3:-1, 2:], top) for name, (array, top) in blobs().items()}
+    maps = FusionMaps.make(request, part, matrix, {}, 10.0)
     maps.raw("forward")
     for name in ("dominant", "compare"):
         maps.setThreshold(name, 0.2)

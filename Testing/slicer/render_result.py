@@ -29,10 +29,7 @@ def main(folder: Path) -> dict:
         types.SimpleNamespace(value=value, name=name, color=color, terminology={})
         for value, (name, color) in names.items()
     ]
-    node = importLabels(labels, volume, described, modelName="made")
-    display = node.GetDisplayNode()
-    display.SetVisibility2DFill(False)
-    display.SetSliceIntersectionThickness(2)
+    importLabels(labels, volume, described, modelName="made")
     centre = axes("oblique") @ np.append(np.argwhere(labels == 1).mean(axis=0)[::-1], 1)
     picture = views.slice("Red", volume, centre[:3]).astype(int)
     outline = (picture[..., 0] > 150) & (picture[..., 1] < 100)

@@ -4,10 +4,12 @@ import shutil
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import slicer
 from E2ENetSegmentationLib.explain.colors import legendOf
 from E2ENetSegmentationLib.explain.run import ExplainRun
 from E2ENetSegmentationLib.mrml import volumes
+from E2ENetSegmentationLib.refusal import Refused
 from harness.bundles import variant
 from harness.made import add_run, add_volume, axes
 from harness.mrml import folders, save
@@ -27,8 +29,8 @@ def test_raw_values_are_those_of_the_engine(tab, scene, slices, monkeypatch):
         load(run)
         for entry in run._read("explain.json")["volumes"]:
             if entry["kind"] == "raw":
-                array = volumes.readResult(run._output / entry["path"], run.request.volumeNodes[0])
-                written[entry["direction"]] = array
+                path = run._output / entry["path"]
+                written[entry["direction"]] = volumes.readPart(path, run.request.volumeNodes[0])
 
     monkeypatch.setattr(ExplainRun, "_load", reading)
     tab.choose(add_volume(scene, "oblique"), 1, 1)
@@ -40,16 +42,45 @@ def test_raw_values_are_those_of_the_engine(tab, scene, slices, monkeypatch):
     assert not tab.panel.running
     node = tab.panel.maps.found["upward raw"]
     assert slices.GetForegroundVolumeID() == node.GetID()
-    assert legendOf(node).GetTitleText() == "Upward, raw"
+    assert legendOf(node).GetTitleText() == "Coarser scale, raw"
     assert legendOf(node).GetVisibility()
-    assert np.allclose(slicer.util.arrayFromVolume(node), written["upward"], rtol=1e-5)
-    assert volumes.sameGrid(node, tab.ui.inputSelector.currentNode())
+    array, matrix = written["upward"]
+    assert np.allclose(slicer.util.arrayFromVolume(node), array, rtol=1e-5)
+    assert np.allclose(volumes.ijkToRas(node), matrix, atol=1e-5)
     scene.RemoveNode(node)  # somebody deletes it
     tab.direction("forward")
     tab.direction("upward")
     assert tab.panel.maps.found["upward raw"].GetScene() is scene
     tab.ui.rawCheckBox.click()
     assert slices.GetForegroundVolumeID() == tab.panel.maps.found["upward"].GetID()
+
+
+@pytest.mark.parametrize("kind", ["plain", "oblique", "left-handed"])
+def test_a_part_of_a_volume_is_read_in_its_place(scene, tmp_path, kind):
+    volume = add_volume(scene, kind)
+    array, path = slicer.util.arrayFromVolume(volume), tmp_path / "part.nrrd"
+
+    def write(values, shift):
+        """With SimpleITK, in LPS, as the engine does."""
+        matrix = np.diag([-1, -1, 1, 1]) @ axes(kind)
+        spacing = np.linalg.norm(matrix[:3, :3], axis=0)
+        image = sitk.GetImageFromArray(values.astype(np.float32))
+        image.SetSpacing(spacing.tolist())
+        image.SetDirection((matrix[:3, :3] / spacing).ravel().tolist())
+        image.SetOrigin((matrix @ [*shift, 1])[:3].tolist())
+        sitk.WriteImage(image, str(path))
+
+    write(array[2:7, 3:9, 4:15], (4, 3, 2))
+    found, matrix = volumes.readPart(path, volume)
+    assert np.array_equal(found, array[2:7, 3:9, 4:15])
+    assert np.allclose(matrix @ [0, 0, 0, 1], axes(kind) @ [4, 3, 2, 1], atol=1e-3)
+    assert np.allclose(matrix[:3, :3], axes(kind)[:3, :3])
+    with pytest.raises(Refused, match="does not lie on the grid of Phantom"):
+        volumes.readResult(path, volume)
+    for shift in ((4.5, 3, 2), (-1, 3, 2), (20, 3, 2)):  # between voxels, and outside
+        write(array[2:7, 3:9, 4:15], shift)
+        with pytest.raises(Refused, match="does not lie on the grid of Phantom"):
+            volumes.readPart(path, volume)
 
 
 def test_maps_are_of_these_weights_and_this_region(tab, scene, models, tmp_path, monkeypatch):
@@ -60,7 +91,7 @@ def test_maps_are_of_these_weights_and_this_region(tab, scene, models, tmp_path,
     volume = add_volume(scene)
     tab.choose(volume, 2, 0)
     tab.click(tab.ui.showButton)
-    first, chart = tab.panel.maps, tab.panel.plot.chart()
+    first = tab.panel.maps
     tab.ui.showButton.click()
     assert not tab.panel.running
     shutil.rmtree(copy)
@@ -69,7 +100,6 @@ def test_maps_are_of_these_weights_and_this_region(tab, scene, models, tmp_path,
     tab.click(tab.ui.showButton)
     assert tab.panel.maps.nodes() != first.nodes()
     assert first.exists  # what was there stays, to be compared
-    assert tab.panel.plot.chart() is not chart
     region = scene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "Box")
     region.SetCenter(*(axes("plain") @ [14, 12, 9, 1])[:3])
     region.SetSize(18, 18, 18)
@@ -101,7 +131,7 @@ def test_comes_back_with_the_scene(tab, scene, tmp_path):
     tab.choose(slicer.util.getNode("Phantom"), 1, 1)
     tab.ui.showButton.click()
     assert not tab.panel.running  # found, not computed again
-    assert tab.ui.statusLabel.text.startswith("Node 1:1")
+    assert tab.ui.statusLabel.text.startswith("Importance, stage 1, level 1")
 
 
 def test_a_model_of_two_channels(scene, slices, models, left_behind, tmp_path, monkeypatch):
@@ -120,7 +150,7 @@ def test_a_model_of_two_channels(scene, slices, models, left_behind, tmp_path, m
     assert "C does not lie on the grid of A." in tab.ui.statusLabel.text
     selector.setCurrentNode(second)
     tab.click(tab.ui.showButton)
-    assert tab.ui.statusLabel.text.startswith("Node 1:1, importance: "), tab.ui.logText.plainText
+    assert tab.ui.statusLabel.text.startswith("Importance, "), tab.ui.logText.plainText
     assert slices.GetBackgroundVolumeID() == first.GetID()
     tab.ui.showButton.click()
     assert not tab.panel.running

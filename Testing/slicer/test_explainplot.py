@@ -17,7 +17,11 @@ def test_bars_are_as_high_as_the_shares(found):
 
 
 def test_bars_name_their_node(found):
-    assert found["final"]["tooltips"] == ["1:0", "1:1", "2:0"]
+    assert found["final"]["tooltips"] == [
+        "stage 1, level 0",
+        "stage 1, level 1",
+        "stage 2, level 0",
+    ]
 
 
 def test_a_line_for_each_direction(found):

@@ -287,7 +287,7 @@ def test_an_explanation_of_one_volume_only(explain, scene, slices):
     assert tab.parameters.inputVolume is first
     tab.click(tab.ui.showButton)
     assert slices.GetForegroundVolumeID()
-    assert tab.ui.statusLabel.text.startswith("Node 1:0")
+    assert tab.ui.statusLabel.text.startswith("Importance, stage 1, level 0")
     tab.choose(second)  # after a run
     assert tab.parameters.inputVolume is second
     assert tab.ui.inputSelector.currentNode() is second

@@ -39,8 +39,10 @@ def test_pick_and_click(tab, scene, answers, left_behind):
     assert ui.cancelButton.enabled
     assert ui.progressBar.visible
     assert not ui.segmentButton.enabled
-    tab.host.pump(lambda: ui.statusLabel.text.startswith("Segmenting") or not tab.panel.running)
+    heard, feed = [], tab.panel._overall.feed
+    tab.panel._overall.feed = lambda event: (feed(event), heard.append(tab.panel._overall.text))
     tab.wait()
+    assert any(text.startswith("Segmenting on CPU") for text in heard)
     assert ui.statusLabel.text.startswith("Done: Phantom segmentation.")
     labels = sitk.GetArrayFromImage(answers[0])
     assert tab.usable
@@ -60,6 +62,36 @@ def test_pick_and_click(tab, scene, answers, left_behind):
     ui.statisticsButton.click()
     ui.editorButton.click()
     assert [entry[0] for entry in tab.host.opened] == ["SegmentStatistics", "SegmentEditor"]
+
+
+def test_3d_comes_and_goes_after_a_run(tab, scene):
+    tab.choose(add_volume(scene))
+    tab.segment()
+    node = tab.panel.result.segmentationNode
+    display, segmentation = node.GetDisplayNode(), node.GetSegmentation()
+    assert display.GetVisibility3D()
+    tab.ui.show3DCheckBox.click()
+    assert not display.GetVisibility3D()
+    assert not segmentation.ContainsRepresentation("Closed surface")
+    display.SetVisibility2D(False)  # what a person hid stays so
+    tab.ui.show3DCheckBox.click()
+    assert display.GetVisibility3D()
+    assert segmentation.ContainsRepresentation("Closed surface")
+    assert not display.GetVisibility2D()
+    tab.choose(add_volume(scene, name="Other"))  # nothing is shown of it
+    tab.ui.show3DCheckBox.click()
+    assert segmentation.ContainsRepresentation("Closed surface")
+
+
+def test_the_image_is_seen_inside_the_outlines(tab, scene):
+    tab.choose(add_volume(scene))
+    tab.segment()
+    display = tab.panel.result.segmentationNode.GetDisplayNode()
+    assert display.GetVisibility2DOutline()
+    assert not display.GetVisibility2DFill()
+    display.SetVisibility2DFill(True)  # what a person set stays so
+    tab.segment()
+    assert display.GetVisibility2DFill()
 
 
 def test_choices_are_kept(tab, scene, models):

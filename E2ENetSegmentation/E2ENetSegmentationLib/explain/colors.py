@@ -3,7 +3,7 @@
 import numpy as np
 import slicer
 
-from E2ENetSegmentationLib.explain.nodes import COLORS, COMPARE, DOMINANT, directionName
+from E2ENetSegmentationLib.explain.nodes import COLORS, COMPARE, DOMINANT
 from E2ENetSegmentationLib.i18n import tr as _
 
 TABLE = "E2ENet.Table"
@@ -29,8 +29,8 @@ def perceptual():
 
 def directionsTable():
     """0 nothing, 1 forward, 2 upward, 3 downward."""
-    names = [_("Nothing"), *(directionName(direction) for direction in COLORS)]
-    return _table("Directions", _("Fusion directions"), [(0, 0, 0), *COLORS.values()], names)
+    names = [_("Nothing"), _("Same"), _("Coarser"), _("Finer")]
+    return _table("Directions", _("Scales"), [(0, 0, 0), *COLORS.values()], names)
 
 
 def _table(key: str, name: str, colors, names):
@@ -68,7 +68,7 @@ def addLegend(node, name: str, title: str) -> None:
     if legend is None:
         return
     if name in (DOMINANT, COMPARE):
-        legend.SetTitleText(_("Direction"))
+        legend.SetTitleText(_("Scale"))
         legend.SetUseColorNamesForLabels(True)
         legend.SetMaxNumberOfColors(len(COLORS))
         legend.SetNumberOfLabels(len(COLORS))

@@ -1,7 +1,8 @@
 """Importance maps as volumes of the scene.
 
-A map is a scalar volume from 0 to 1, one scale for all directions of a node; the raw values, in the
-measure's own unit, are a further volume once somebody asks for them. "Compare" is one RGB volume,
+A map is a scalar volume from 0 to 1, one scale for all directions of a node; it is only as large as
+the region that was looked at. The raw values, in the measure's own unit, are a further volume once
+somebody asks for them. "Compare" is one RGB volume,
 each direction in its own colour and the colours added: three layers of a slice view would cover
 each other, and one volume has one opacity, one threshold and a place in the saved scene.
 """
@@ -10,7 +11,14 @@ import numpy as np
 import slicer
 
 from E2ENetSegmentationLib.explain import colors
-from E2ENetSegmentationLib.explain.nodes import COLORS, COMPARE, DIRECTIONS, DOMINANT, directionName
+from E2ENetSegmentationLib.explain.nodes import (
+    COLORS,
+    COMPARE,
+    DIRECTIONS,
+    DOMINANT,
+    directionName,
+    nodeTitle,
+)
 from E2ENetSegmentationLib.i18n import tr as _
 from E2ENetSegmentationLib.mrml import volumes
 
@@ -44,12 +52,13 @@ class FusionMaps:
         return bool(kept) and all(node.GetScene() for node in kept)
 
     @classmethod
-    def make(cls, request, arrays: dict, shares: dict, scale: float) -> "FusionMaps":
+    def make(cls, request, arrays: dict, matrix, shares: dict, scale: float) -> "FusionMaps":
         """Put arrays into the scene; those of an earlier call for the same are replaced.
 
         Args:
             request: `ExplainRequest`.
             arrays: direction -> (array (z, y, x) from 0 to 1, upper end of a good window).
+            matrix: 4x4 from the arrays' voxels to RAS, without the volume's parent transform.
             shares: direction -> share of the whole importance.
             scale: What the arrays are multiplied by to have raw values.
         """
@@ -57,17 +66,18 @@ class FusionMaps:
             slicer.mrmlScene.RemoveNode(node)
         volume = request.volumeNodes[0]
         about = request.label or _("importance")
-        title = f"{volume.GetName()} {about} {request.nodeName}"
+        title = f"{volume.GetName()}, {about}, {nodeTitle(request.node)}"
         maps = cls({})
         for name, (array, upper) in arrays.items():
-            node = _scalar(f"{title} {directionName(name).lower()}", array, volume, upper or 1.0)
+            shown = f"{title}, {directionName(name).lower()}"
+            node = _scalar(shown, array, volume, matrix, upper or 1.0)
             node.SetAttribute(SHARE, f"{shares.get(name, 0.0):.6f}")
             node.SetAttribute(SCALE, repr(float(scale)))
             colors.addLegend(node, name, directionName(name))
             maps._add(name, node)
         blank = np.zeros(next(iter(arrays.values()))[0].shape, np.uint8)
         for name, array in ((DOMINANT, blank), (COMPARE, np.stack([blank] * 3, axis=-1))):
-            node = _coded(f"{title} {directionName(name).lower()}", array, volume)
+            node = _coded(f"{title}, {directionName(name).lower()}", array, volume, matrix)
             colors.addLegend(node, name, "")
             maps._add(name, node)
             maps.setThreshold(name, 0.0)
@@ -133,7 +143,7 @@ class FusionMaps:
             array = slicer.util.arrayFromVolume(source) * np.float32(scale)
             upper = float(source.GetAttribute(UPPER)) * scale
             title = _("{name}, raw").format(name=source.GetName())
-            node = _scalar(title, array, source, upper or 1.0)
+            node = _scalar(title, array, source, volumes.ijkToRas(source), upper or 1.0)
             node.SetAttribute(MAP, source.GetAttribute(MAP))
             for index in range(source.GetNumberOfNodeReferences(INPUT_ROLE)):
                 node.AddNodeReferenceID(INPUT_ROLE, source.GetNthNodeReferenceID(INPUT_ROLE, index))
@@ -167,33 +177,33 @@ def _of(request) -> list:
     return [n for n in allMaps() if n.GetAttribute(MAP) == key and inputs(n) == wanted]
 
 
-def _new(kind: str, title: str, array: np.ndarray, like):
-    """A volume on the grid of another one and under its transform."""
+def _new(kind: str, title: str, array: np.ndarray, like, matrix):
+    """A volume under the transform of another one."""
     scene = slicer.mrmlScene
     node = scene.AddNewNodeByClass(kind, scene.GenerateUniqueName(title))
     if array.ndim == 4:
         node.SetVoxelVectorType(node.VoxelVectorTypeColorRGB)
     slicer.util.updateVolumeFromArray(node, array)
-    node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(volumes.ijkToRas(like)))
+    node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(matrix))
     node.SetAndObserveTransformNodeID(like.GetTransformNodeID())
     node.CreateDefaultDisplayNodes()
     node.GetDisplayNode().AutoWindowLevelOff()
     return node
 
 
-def _scalar(title: str, array: np.ndarray, like, upper: float):
+def _scalar(title: str, array: np.ndarray, like, matrix, upper: float):
     """A map that is shown from 0 to `upper`."""
-    node = _new("vtkMRMLScalarVolumeNode", title, array, like)
+    node = _new("vtkMRMLScalarVolumeNode", title, array, like, matrix)
     node.SetAttribute(UPPER, f"{upper:.6g}")
     node.GetDisplayNode().SetWindowLevelMinMax(0, upper)
     node.GetDisplayNode().SetAndObserveColorNodeID(colors.perceptual().GetID())
     return node
 
 
-def _coded(title: str, array: np.ndarray, like):
+def _coded(title: str, array: np.ndarray, like, matrix):
     """A map of codes (z, y, x) or colours (z, y, x, 3), both uint8."""
     kind = "vtkMRMLScalarVolumeNode" if array.ndim == 3 else "vtkMRMLVectorVolumeNode"
-    node = _new(kind, title, array, like)
+    node = _new(kind, title, array, like, matrix)
     display = node.GetDisplayNode()
     display.SetInterpolate(0)  # nothing lies between two codes, nor between a colour and none
     display.SetWindowLevelMinMax(0, 255 if array.ndim == 4 else len(COLORS))

@@ -52,6 +52,11 @@ def nodeName(node) -> str:
     return f"{node[0]}:{node[1]}"
 
 
+def nodeTitle(node) -> str:
+    """The node in words."""
+    return _("stage {stage}, level {level}").format(stage=node[0], level=node[1])
+
+
 def describe(model: Model, node) -> str:
     """One line about a node: its scale, and what it takes in."""
     stage, level = node
@@ -62,24 +67,50 @@ def describe(model: Model, node) -> str:
         scale = _("{n} × coarser").format(n=factors[0])
     else:
         scale = _("{n} coarser (depth × height × width)").format(n=" × ".join(map(str, factors)))
-    return _("Stage {stage}, level {level}: {scale}; takes in {directions}.").format(
-        stage=stage,
-        level=level,
-        scale=scale,
-        directions=", ".join(directionName(one).lower() for one in directionsOf(level)),
+    if level:
+        taken = _("It reads the same, the coarser and the finer scale.")
+    else:
+        taken = _("It reads the same and the coarser scale.")
+    return _("Stage {stage}, level {level}: {scale}. {taken}").format(
+        stage=stage, level=level, scale=scale, taken=taken
     )
 
 
 def directionName(direction: str) -> str:
-    """A direction in the user's language."""
+    """A direction, or what else can be shown, for a person."""
     names = {
-        "forward": _("Forward"),
-        "upward": _("Upward"),
-        "downward": _("Downward"),
-        DOMINANT: _("Dominant"),
-        COMPARE: _("Compare"),
+        "forward": _("Same scale"),
+        "upward": _("Coarser scale"),
+        "downward": _("Finer scale"),
+        DOMINANT: _("Strongest scale"),
+        COMPARE: _("All scales"),
     }
-    return names.get(direction, direction)
+    return names[direction]
+
+
+def flowOf(model: Model) -> dict:
+    """What the training wrote down of a model's connections, as in the engine's flow.json.
+
+    It stands in the bundle: nothing is computed, and nothing has to be installed.
+
+    Raises:
+        Refused: There is nothing, or it is damaged.
+    """
+    try:
+        bundle = paths.engineModule("bundle").Bundle.open(model.path)
+        flow = paths.engineModule("explain.flow").recorded_flow(bundle).to_dict()
+    except paths.engineModule("events").BadInput as error:
+        raise Refused(
+            _("The record of {model} is damaged.").format(model=model.title),
+            _("Install the model again in the tab Models."),
+        ) from error
+    if not flow["records"]:
+        raise Refused(
+            _("{model} carries no record of its training that could be drawn.").format(
+                model=model.title
+            )
+        )
+    return flow
 
 
 def identityOf(model: Model) -> str:

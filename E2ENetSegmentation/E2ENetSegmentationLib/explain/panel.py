@@ -1,4 +1,4 @@
-"""The Explain tab: where and at which scale a model took its evidence, as overlay and plot."""
+"""The Explain tab: where a model reads which scale, laid over the volume, and its charts."""
 
 from typing import ClassVar
 
@@ -11,9 +11,11 @@ from E2ENetSegmentationLib.explain.nodes import (
     describe,
     directionName,
     directionsOf,
+    flowOf,
     levelsOf,
     nodeName,
     nodesOf,
+    nodeTitle,
 )
 from E2ENetSegmentationLib.explain.plot import FlowPlot
 from E2ENetSegmentationLib.explain.run import ExplainRequest, ExplainRun
@@ -22,6 +24,7 @@ from E2ENetSegmentationLib.mrml import hierarchy, segmentations
 from E2ENetSegmentationLib.mrml.choices import nodeId
 from E2ENetSegmentationLib.refusal import Refused
 from E2ENetSegmentationLib.ui.panel import fillCombo
+from E2ENetSegmentationLib.ui.progress import EXPLAINING
 from E2ENetSegmentationLib.ui.run_panel import RunPanel
 
 
@@ -29,6 +32,7 @@ class ExplainPanel(RunPanel):
     """See the module's documentation, and `RunPanel` for the arguments."""
 
     purpose = TRAIN  # importance asks for gradients
+    stages = EXPLAINING
     SELECTORS: ClassVar[dict] = {**RunPanel.SELECTORS, "explainedSegmentation": "runSelector"}
 
     def __init__(self, ui, core, host, dependencies) -> None:
@@ -37,7 +41,6 @@ class ExplainPanel(RunPanel):
         self.plot = None
         self._nodes = []  # (stage, level) of every node of the model
         self._directions = []
-        self._allNodes = False  # which chart is wanted
         self._shown = None  # the request whose maps are shown
         self._chosen = None  # (volume, segmentation) when they were last looked at
         self.refreshModels()
@@ -83,8 +86,8 @@ class ExplainPanel(RunPanel):
         self._followChoice()
         ready = self.ready and self.node is not None
         ui.showButton.enabled = ready and self.volume is not None
-        ui.flowButton.enabled = ready
-        ui.allFlowsButton.enabled = ready
+        ui.flowButton.enabled = self.node is not None
+        ui.allFlowsButton.enabled = self.node is not None
         shown = self.maps is not None and self.maps.exists
         ui.hideButton.enabled = shown
         ui.thresholdSlider.enabled = shown
@@ -158,17 +161,16 @@ class ExplainPanel(RunPanel):
 
     # The run
 
-    def _request(self, withImage: bool = True) -> ExplainRequest:
-        ui, model = self.ui, self._chosenModel()
-        index = ui.labelComboBox.currentIndex
+    def _request(self) -> ExplainRequest:
+        model, index = self._chosenModel(), self.ui.labelComboBox.currentIndex
         return ExplainRequest(
-            volumeNodes=self._volumes() if withImage else [],
+            volumeNodes=self._volumes(),
             model=model,
-            roiNode=self.parameters.roi if withImage else None,
+            roiNode=self.parameters.roi,
             device=self.device,
             node=self.node,
-            label=model.labels[index - 1].name if index > 0 and withImage else "",
-            runNode=self._runOf(model, self._volumes() if withImage else []),
+            label=model.labels[index - 1].name if index > 0 else "",
+            runNode=self._runOf(model, self._volumes()),
         )
 
     def _runOf(self, model, volumeNodes):
@@ -187,10 +189,6 @@ class ExplainPanel(RunPanel):
 
     def _show(self, results) -> None:
         (result,) = results
-        if result.maps is None:
-            self._takePlot(result.plot, result.request, result.warnings)
-            return
-        self.plot = result.plot
         volume = result.request.volumeNodes[0]
         if volume is not self.volume:
             text = _("The maps of {volume} are in the scene; choose it and Show brings them.")
@@ -200,25 +198,19 @@ class ExplainPanel(RunPanel):
 
     def _showFlow(self, allNodes: bool) -> None:
         with self.sentences():
-            self._allNodes = allNodes
-            request = self._request(withImage=False)
-            plot = FlowPlot.find(request.model, request.node, allNodes=allNodes)
-            if plot is None:
-                self._begin([request])
+            model, node = self._chosenModel(), self.node
+            self.plot = plot = FlowPlot.make(model, flowOf(model), node)
+            run = self._runOf(model, [])
+            hierarchy.group(plot.nodes(), run, model.title)
+            chart = plot.chart(allNodes)
+            self.host.showPlot(chart)
+            if self.busy:  # what is said is of the run
                 return
-            self._takePlot(plot, request)
-
-    def _takePlot(self, plot, request: ExplainRequest, warnings=()) -> None:
-        """Show the chart that is wanted, and say which it is."""
-        self.plot = plot
-        chart = plot.chart(self._allNodes)
-        self.host.showPlot(chart)
-        if chart is plot.final:
-            text = _("The flow into all nodes of {model} is shown.")
-        else:
-            text = _("The flow into node {node} of {model} is shown.")
-        text = text.format(node=request.nodeName, model=request.model.title)
-        self.say(" ".join([text, *dict.fromkeys(warnings)]))
+            if chart is plot.final:
+                text = _("Shown: the connections into all parts of {model}.")
+            else:
+                text = _("Shown: the connections of {model} into {node}.")
+            self.say(text.format(node=nodeTitle(node), model=model.title))
 
     def _take(self, maps, request: ExplainRequest, warnings=()) -> None:
         """Show maps that are in the scene now, and say what they sum up to."""
@@ -226,9 +218,9 @@ class ExplainPanel(RunPanel):
         self._showMap()
         shares = [(name, maps.found[name].GetAttribute(SHARE)) for name in maps.directions]
         parts = [f"{directionName(name).lower()} {100 * float(s):.0f}\u00a0%" for name, s in shares]
-        text = _("Node {node}, {about}: {shares}.").format(
-            node=request.nodeName,
-            about=request.label or _("importance"),
+        text = _("{about}, {node}: {shares}.").format(
+            about=request.label or _("Importance"),
+            node=nodeTitle(request.node),
             shares=", ".join(parts),
         )
         self.say(" ".join([text, *dict.fromkeys(warnings)]))
@@ -268,7 +260,7 @@ class ExplainPanel(RunPanel):
         ui, model = self.ui, self.model
         self._fillNodes()
         names = [label.name for label in model.labels] if model else []
-        fillCombo(ui.labelComboBox, [_("Importance (no label)"), *names], "")
+        fillCombo(ui.labelComboBox, [_("All that it reads"), *names], "")
 
     def _fillNodes(self) -> None:
         """The lattice: a row a level, a column a stage; what was chosen stays if it can."""
@@ -278,10 +270,7 @@ class ExplainPanel(RunPanel):
             if self.model:
                 levels = levelsOf(self.model)
                 cells = {
-                    (level, stage - 1): (
-                        nodeName((stage, level)),
-                        describe(self.model, (stage, level)),
-                    )
+                    (level, stage - 1): ("●", describe(self.model, (stage, level)))
                     for stage, level in nodesOf(levels)
                 }
         self._nodes = [(column + 1, row) for row, column in cells]
@@ -304,9 +293,10 @@ class ExplainPanel(RunPanel):
         self._fillDirections()
 
     def _fillDirections(self) -> None:
-        """The directions of the node, the dominant one, and all of them in a colour each."""
+        """The node in words; its directions, the strongest, and all of them in a colour each."""
         before = self.direction
         directions = directionsOf(self.node[1]) if self.node else ()
         self._directions = [DOMINANT, *directions, COMPARE]
+        self.ui.nodeTextLabel.text = describe(self.model, self.node) if self.node else ""
         names = [directionName(direction) for direction in self._directions]
         fillCombo(self.ui.directionComboBox, names, directionName(before) if before else names[0])

@@ -1,16 +1,22 @@
 """The fusion flow as Slicer plots: which share of a node's connections each direction has.
 
 Two charts: one node over the training, and all nodes at its end. A model without a history has the
-second one only. Shares are in percent; L1 is the share of the kernels' summed absolute weights.
+second one only. Shares are in percent; those "by weight" are of the summed absolute weights.
 """
 
 import slicer
 import vtk
 
-from E2ENetSegmentationLib.explain.nodes import COLORS, directionName, identityOf, nodeName
+from E2ENetSegmentationLib.explain.nodes import (
+    COLORS,
+    directionName,
+    identityOf,
+    nodeName,
+    nodeTitle,
+)
 from E2ENetSegmentationLib.i18n import tr as _
 
-MARK, HISTORY = "E2ENet.Flow", "E2ENet.History"
+MARK = "E2ENet.Flow"
 
 
 class FlowPlot:
@@ -39,7 +45,7 @@ class FlowPlot:
 
         Args:
             model: The model.
-            flow: Content of the engine's flow.json.
+            flow: As `flowOf` has it.
             node: (stage, level) that the history is of.
         """
         keys = _keys(model, node)
@@ -50,17 +56,7 @@ class FlowPlot:
         history = None
         if len(flow["records"]) > 1:
             history = _historyChart(model, flow["records"], node, keys[1], made)
-            final.SetAttribute(HISTORY, "1")
         return cls(history, final, made)
-
-    @classmethod
-    def find(cls, model, node, *, allNodes: bool = False):
-        """The charts of a model and node in the scene, or None; that of all nodes may be enough."""
-        final, history = map(_chart, _keys(model, node))
-        hasHistory = final is not None and final.GetAttribute(HISTORY) == "1"
-        if final is None or (hasHistory and history is None and not allNodes):
-            return None
-        return cls(history, final, [])
 
 
 def _keys(model, node) -> tuple:
@@ -77,12 +73,12 @@ def _finalChart(model, record: dict, key: str, made: list):
     """
     names, places, columns = [], [], {direction: [] for direction in COLORS}
     for node in record["nodes"]:
-        names.append(nodeName((node["stage"], node["level"])))
+        names.append(nodeTitle((node["stage"], node["level"])))
         places.append(node["stage"] + node["level"] / 10.0)
         for direction, values in columns.items():
             values.append(100.0 * (node["flows"].get(direction) or {}).get("share", 0.0))
-    title = _("{model}: fusion flow at the end").format(model=model.title)
-    axis = _("Node (1.2: stage 1, level 2)")
+    title = _("{model}: connections at the end of the training").format(model=model.title)
+    axis = _("Part of the network (1.2: stage 1, level 2)")
     named = {directionName(direction): values for direction, values in columns.items()}
     table = _table(title, {_("Node"): names, axis: places, **named}, key, made)
     chart = _newChart(title, axis, key, made)
@@ -109,13 +105,11 @@ def _historyChart(model, records, node, key: str, made: list):
             lines.setdefault((direction, "l1_share"), []).append(100.0 * flow["l1_share"])
     inEpochs = all(record["epoch"] is not None for record in records)
     axis = _("Epoch") if inEpochs else _("Iteration")
-    title = _("{model}: fusion flow into node {node}").format(
-        model=model.title, node=nodeName(node)
-    )
+    title = _("{model}: connections into {node}").format(model=model.title, node=nodeTitle(node))
     names = {
         (direction, kind): directionName(direction)
         if kind == "share"
-        else _("{direction}, kernel L1").format(direction=directionName(direction))
+        else _("{direction}, by weight").format(direction=directionName(direction))
         for direction, kind in lines
     }
     columns = {axis: steps, **{names[one]: values for one, values in lines.items()}}
@@ -151,7 +145,7 @@ def _newChart(title: str, axis: str, key: str, made: list):
     chart = _new("vtkMRMLPlotChartNode", title, key, made)
     chart.SetTitle(title)
     chart.SetXAxisTitle(axis)
-    chart.SetYAxisTitle(_("Share of the node's live connections (%)"))
+    chart.SetYAxisTitle(_("Share of its connections (%)"))
     # The legend has no other place than the upper right corner: leave it free.
     chart.SetYAxisRangeAuto(False)
     chart.SetYAxisRange(0.0, 100.0)
@@ -184,11 +178,6 @@ def _ofKey(key: str) -> list:
             if node.GetAttribute(MARK) == key:
                 found.append(node)
     return found
-
-
-def _chart(key: str):
-    charts = [node for node in _ofKey(key) if node.IsA("vtkMRMLPlotChartNode")]
-    return charts[0] if charts else None
 
 
 def _remove(key: str) -> None:

@@ -1,4 +1,4 @@
-"""One explanation: the volume goes to `e2enet explain`, its maps and its flow come to the scene."""
+"""One explanation: the volume goes to `e2enet explain`, its maps come to the scene."""
 
 import json
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from E2ENetSegmentationLib.explain.nodes import (
     levelsOf,
     nodeName,
     nodesOf,
+    nodeTitle,
 )
-from E2ENetSegmentationLib.explain.plot import FlowPlot
 from E2ENetSegmentationLib.i18n import tr as _
 from E2ENetSegmentationLib.mrml import hierarchy, volumes
 from E2ENetSegmentationLib.mrml.run import InputRequest, InputRun
@@ -21,7 +21,7 @@ from E2ENetSegmentationLib.refusal import Refused
 
 @dataclass
 class ExplainRequest(InputRequest):
-    """What is to be explained; without volumes, the flow alone.
+    """What is to be explained.
 
     Attributes:
         node: (stage, level).
@@ -55,21 +55,16 @@ class ExplainRequest(InputRequest):
         known = nodesOf(levelsOf(self.model))
         if tuple(self.node) not in known:
             raise Refused(
-                _("{model} has no node {node}; its nodes (stage:level) are {names}.").format(
-                    model=self.model.title,
-                    node=self.nodeName,
-                    names=", ".join(map(nodeName, known)),
+                _("{model} has nothing at {node}.").format(
+                    model=self.model.title, node=nodeTitle(self.node)
                 )
             )
-        if self.volumeNodes:
-            super().check()
+        super().check()
 
     def toArguments(self, inputs: list, output: str, region: str) -> list:
         arguments = super().toArguments(inputs, output, region)
-        if inputs:
-            arguments += ["--nodes", self.nodeName]
-            arguments += ["--label", self.label] if self.label else []
-        return arguments
+        arguments += ["--nodes", self.nodeName]
+        return [*arguments, "--label", self.label] if self.label else arguments
 
     def key(self) -> str:
         """Names the maps of this request among those of its volumes."""
@@ -79,11 +74,10 @@ class ExplainRequest(InputRequest):
 
 @dataclass
 class ExplainResult:
-    """What came of a request: `FusionMaps` (None for the flow alone), a plot, warnings."""
+    """What came of a request: `FusionMaps` and the engine's warnings."""
 
     request: ExplainRequest
-    maps: object
-    plot: FlowPlot
+    maps: FusionMaps
     warnings: list
 
 
@@ -94,33 +88,29 @@ class ExplainRun(InputRun):
 
     def _load(self) -> None:
         request = self.request
-        index, flow = self._read("explain.json"), self._read("flow.json")
-        arrays, tops, shares = {}, {}, {}
-        for entry in index["volumes"] if request.volumeNodes else ():
+        index = self._read("explain.json")
+        arrays, matrix, tops, shares = {}, None, {}, {}
+        for entry in index["volumes"]:
             if not self._wanted(entry) or not entry["direction"]:
                 continue
             top = float(entry["display"][1])
             if entry["kind"] == "raw":
                 tops[entry["direction"]] = top
             elif entry["kind"] == "normalised":
-                array = volumes.readResult(self._output / entry["path"], request.volumeNodes[0])
+                path = self._output / entry["path"]
+                array, matrix = volumes.readPart(path, request.volumeNodes[0])
                 arrays[entry["direction"]] = (array, top)
         for entry in index["shares"]:
-            if self._wanted(entry) and entry["where"] == "everywhere":
+            if self._wanted(entry) and entry["where"] == "region":
                 shares = entry["directions"]
-        if request.volumeNodes and set(arrays) != set(request.directions):
+        if set(arrays) != set(request.directions):
             raise Refused(_("The engine's result cannot be read."))
         # From here on nothing fails any more: all or nothing comes to the scene.
-        maps = None
-        if arrays:
-            scales = [tops[name] / top for name, (_array, top) in arrays.items() if top]
-            maps = FusionMaps.make(request, arrays, shares, scales[0] if scales else 1.0)
-        plot = FlowPlot.make(request.model, flow, request.node)
-        nodes = [*(maps.nodes() if maps else []), *plot.nodes()]
-        hierarchy.group(nodes, request.place, request.model.title)
-        self.result = ExplainResult(
-            request, maps, plot, [text for _code, text in self._engine.warnings]
-        )
+        scales = [tops[name] / top for name, (_array, top) in arrays.items() if top]
+        maps = FusionMaps.make(request, arrays, matrix, shares, scales[0] if scales else 1.0)
+        hierarchy.group(maps.nodes(), request.place, request.model.title)
+        warnings = [text for _code, text in self._engine.warnings]
+        self.result = ExplainResult(request, maps, warnings)
 
     def _wanted(self, entry) -> bool:
         """Whether an entry of the index is of the node and the label that were asked for."""

@@ -30,10 +30,11 @@ def adjust(node, *, opacity: float, threshold: float) -> None:
     display = node.GetDisplayNode()
     upper = float(node.GetAttribute(UPPER) or 1.0)
     coded = node.GetAttribute(SHOWN) in (DOMINANT, COMPARE)
-    lower = 1.0 if coded else threshold * upper  # of colours, it is on the mean of the channels
+    # Of colours, it is on the mean of the channels. What is 0 was not looked at: never a black box.
+    lower = 1.0 if coded else max(threshold, 1e-4) * upper
     highest = max(float(node.GetImageData().GetScalarRange()[1]), upper, 255.0)
     display.SetThreshold(lower, highest)
-    display.SetApplyThreshold(1 if lower > 0 else 0)
+    display.SetApplyThreshold(1)
     for composite in composites():
         if composite.GetForegroundVolumeID() == node.GetID():
             composite.SetForegroundOpacity(opacity)

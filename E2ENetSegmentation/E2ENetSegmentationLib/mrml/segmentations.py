@@ -16,6 +16,7 @@ MADE_BY_TAG, VALUE_TAG = "E2ENet.Model", "E2ENet.Value"
 WEIGHTS, VOXELS = "E2ENet.Weights", "E2ENet.Voxels"  # of the model; of what it made
 INPUT_ROLE = "E2ENet.Input"
 HIDDEN = "E2ENet.Hidden"
+OUTLINE = 2  # pixels, in the slices
 
 
 def importLabels(
@@ -58,6 +59,9 @@ def importLabels(
         node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", scene.GenerateUniqueName(name))
     if node.GetDisplayNode() is None:
         node.CreateDefaultDisplayNodes()
+        # Only an outline leaves the image in sight by which a person judges it.
+        node.GetDisplayNode().SetVisibility2DFill(False)
+        node.GetDisplayNode().SetSliceIntersectionThickness(OUTLINE)
     modified = node.StartModify()
     try:
         node.SetAndObserveTransformNodeID(None)
@@ -77,7 +81,9 @@ def importLabels(
         node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
     finally:
         node.EndModify(modified)
-    _showSurface(node, show3D)
+    node.GetDisplayNode().SetVisibility(True)
+    node.GetDisplayNode().SetVisibility2D(True)
+    showSurface(node, show3D)
     if outputNode is None:  # one that was there stays where a person put it
         hierarchy.placeBeside(node, volumeNode)
     return node
@@ -229,15 +235,14 @@ def readTerminology(entry: str) -> dict:
     return terms
 
 
-def _showSurface(node, show3D: bool) -> None:
+def showSurface(node, show3D: bool) -> None:
+    """Make and show the closed surface, or take it away."""
     display = node.GetDisplayNode()
     if show3D:
         node.CreateClosedSurfaceRepresentation()
         display.SetPreferredDisplayRepresentationName3D("Closed surface")
     else:
         node.RemoveClosedSurfaceRepresentation()
-    display.SetVisibility(True)
-    display.SetVisibility2D(True)
     display.SetVisibility3D(show3D)
 
 

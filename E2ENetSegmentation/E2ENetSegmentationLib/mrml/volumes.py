@@ -126,17 +126,45 @@ def readResult(path, volumeNode) -> np.ndarray:
     Raises:
         Refused: It cannot be read or lies on another grid.
     """
+    array, _matrix = readPart(path, volumeNode)
+    if array.shape != volumeNode.GetImageData().GetDimensions()[::-1]:
+        raise _elsewhere(volumeNode)
+    return array
+
+
+def readPart(path, volumeNode):
+    """A volume of the engine (NRRD) on some of the voxels of the input volume.
+
+    Returns:
+        Array (z, y, x) and its own 4x4 matrix from voxels to RAS.
+
+    Raises:
+        Refused: It cannot be read, or its voxels are not voxels of the volume.
+    """
     found = slicer.vtkMRMLScalarVolumeNode()
     storage = slicer.vtkMRMLNRRDStorageNode()
     storage.SetFileName(str(path))
     if not os.path.isfile(path) or not storage.ReadData(found) or found.GetImageData() is None:
         raise Refused(_("The engine's result cannot be read."))
-    dimensions = volumeNode.GetImageData().GetDimensions()
-    far = np.abs(ijkToRas(found) - ijkToRas(volumeNode)).max() > 1e-2
-    if found.GetImageData().GetDimensions() != dimensions or far:
-        raise Refused(
-            _("The engine's result does not lie on the grid of {name}.").format(
-                name=volumeNode.GetName()
-            )
+    matrix, own = ijkToRas(found), ijkToRas(volumeNode)
+    first = np.rint((np.linalg.inv(own) @ matrix)[:3, 3])
+    # What a header in single precision may be off, in mm.
+    far = np.abs(matrix - own @ _shifted(first)).max() > 1e-2
+    last = first + found.GetImageData().GetDimensions()
+    if far or (first < 0).any() or (last > volumeNode.GetImageData().GetDimensions()).any():
+        raise _elsewhere(volumeNode)
+    return np.array(slicer.util.arrayFromVolume(found)), own @ _shifted(first)
+
+
+def _shifted(first) -> np.ndarray:
+    matrix = np.eye(4)
+    matrix[:3, 3] = first
+    return matrix
+
+
+def _elsewhere(volumeNode) -> Refused:
+    return Refused(
+        _("The engine's result does not lie on the grid of {name}.").format(
+            name=volumeNode.GetName()
         )
-    return np.array(slicer.util.arrayFromVolume(found))
+    )

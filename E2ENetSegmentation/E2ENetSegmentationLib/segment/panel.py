@@ -54,6 +54,7 @@ class SegmentPanel(RunPanel):
         ui.statisticsButton.connect("clicked()", self.onStatistics)
         ui.editorButton.connect("clicked()", self.onEditor)
         ui.dicomButton.connect("clicked()", self.onDicom)
+        ui.show3DCheckBox.connect("toggled(bool)", self.onShow3D)
         for name in ("mirroring", "standardNames", "show3D"):
             box = getattr(ui, name + "CheckBox")
             box.connect("toggled(bool)", lambda on, name=name: self.host.setSetting(name, int(on)))
@@ -207,6 +208,13 @@ class SegmentPanel(RunPanel):
             self.cancel(_("Cancelled; choose the folder again to go on from here."))
         else:
             super().onCancel()
+
+    def onShow3D(self, *_args) -> None:
+        """The surface of the result that is shown comes or goes at once."""
+        with self.sentences():
+            if self.result is not None and not self.busy:
+                on = self.ui.show3DCheckBox.checked
+                segmentations.showSurface(self.result.segmentationNode, on)
 
     def onStatistics(self) -> None:
         self._handOver(self.host.openStatistics)

@@ -54,7 +54,7 @@ class FineTunePanel(WatchPanel):
         devices.whenKnown(host, self._showDevices)
         fillCombo(
             ui.sourceComboBox,
-            [_("Volumes and segmentations of the scene"), _("A dataset folder (nnU-Net layout)")],
+            [_("Segmentations of the scene"), _("A dataset folder (nnU-Net)")],
         )
         fillCombo(ui.effortComboBox, [_("Quick"), _("Thorough"), _("Custom")])
         fillCombo(ui.modalityComboBox, ["MR", "CT"])

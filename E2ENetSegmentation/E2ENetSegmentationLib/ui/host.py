@@ -161,6 +161,7 @@ class SlicerHost:
                 table.setItem(r, c, item)
         table.blockSignals(blocked)
         table.horizontalHeader().setSectionResizeMode(qt.QHeaderView.Stretch)
+        table.verticalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
 
     def _choice(self, table, row: int, column: int, texts):
         """A combo box over a cell; what is chosen or typed becomes the cell's text."""
@@ -212,7 +213,7 @@ class SlicerHost:
         manager = slicer.app.layoutManager()
         widget = manager.threeDWidget(0) if manager and manager.threeDViewCount else None
         if widget is not None:
-            widget.threeDView().resetFocalPoint()
+            widget.threeDView().resetCamera(False, True, True)  # as far away as it is large
 
     def loadSample(self, name: str):
         """A volume of Sample Data by name."""

@@ -6,17 +6,23 @@ from E2ENetSegmentationLib.engine.events import durationText, stageName
 from E2ENetSegmentationLib.i18n import tr as _
 
 # Where each stage begins and ends on the bar, in percent. What comes before is the engine's start.
-PLACES = {
+SEGMENTING = {
     "read": (5, 8),
     "upload": (8, 10),
     "waiting": (10, 10),
     "locate": (10, 45),
     "inference": (45, 95),
-    "importance": (45, 95),
     "write": (95, 100),
+}
+EXPLAINING = {
+    "read": (5, 10),
+    "locate": (10, 30),
+    "inference": (30, 45),
+    "importance": (45, 90),
+    "write": (90, 95),
     "figures": (95, 100),
 }
-LAST = ("inference", "importance", "write", "figures")  # after these only moments are left
+AFTER = 90  # percent; a stage that goes so far is followed by moments only
 
 
 class Progress:
@@ -24,11 +30,16 @@ class Progress:
 
     Args:
         total: How many runs there will be.
+        places: Of the stages.
         clock: Seconds from any origin.
+
+    Attributes:
+        device: What computes, once the engine has told.
     """
 
-    def __init__(self, total: int = 1, clock=time.monotonic) -> None:
-        self._total, self._clock = total, clock
+    def __init__(self, total: int = 1, places=SEGMENTING, clock=time.monotonic) -> None:
+        self._total, self._places, self._clock = total, places, clock
+        self.device = ""
         self._done = 0
         self._seconds = []  # of each run that is over
         self._started = clock()
@@ -36,18 +47,21 @@ class Progress:
         self._stage, self._left = "", None
 
     def feed(self, event: dict) -> None:
-        """Take a progress event of the engine."""
+        """Take an event of the engine: how far it is, or what it computes on."""
+        if event["event"] == "metric":
+            self.device = str(event.get("device", ""))
+            return
         total, done = event.get("total") or 0, event.get("done") or 0
         if event.get("stage") == "cases":
             self._reach(done, total)
             return
         self._stage = str(event.get("stage", ""))
-        if self._stage in PLACES and total > 0:
-            begin, end = PLACES[self._stage]
+        begin, end = self._places.get(self._stage, (0, 0))
+        if end and total > 0:
             share = (begin + (end - begin) * min(1.0, done / total)) / 100
             self._share = max(self._share, share)  # a bar that goes back tells nothing
         left = event.get("eta_s")
-        known = self._stage in LAST and isinstance(left, (int, float)) and done < total
+        known = end >= AFTER and isinstance(left, (int, float)) and done < total
         self._left = float(left) if known else None
 
     def next(self) -> None:
@@ -85,8 +99,10 @@ class Progress:
 
     @property
     def text(self) -> str:
-        """One line: which run, what it does, the time left."""
+        """One line: which run, what it does, on which device, the time left."""
         text = stageName(self._stage)
+        if self.device:
+            text = _("{stage} on {device}").format(stage=text, device=self.device)
         if self._total > 1:
             text = f"{min(self._done + 1, self._total)}/{self._total}  {text}"
         if self.left is None:

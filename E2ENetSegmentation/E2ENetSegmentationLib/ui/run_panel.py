@@ -9,7 +9,7 @@ from E2ENetSegmentationLib.engine.dependencies import SEGMENT
 from E2ENetSegmentationLib.i18n import tr as _
 from E2ENetSegmentationLib.mrml.samples import SAMPLES
 from E2ENetSegmentationLib.refusal import Refused
-from E2ENetSegmentationLib.ui.progress import Progress
+from E2ENetSegmentationLib.ui.progress import SEGMENTING, Progress
 from E2ENetSegmentationLib.ui.watch_panel import WatchPanel
 
 # Codes of what the next one would meet as well.
@@ -27,6 +27,7 @@ class RunPanel(WatchPanel):
     """
 
     purpose = SEGMENT  # which packages a run needs
+    stages = SEGMENTING  # where they lie on the bar
     SELECTORS: ClassVar[dict] = {"inputVolume": "inputSelector", "roi": "roiSelector"}
 
     def __init__(self, ui, core, host, dependencies) -> None:
@@ -168,7 +169,7 @@ class RunPanel(WatchPanel):
         with self.starting():
             self.dependencies.ensure(self.purpose, self.device)
             self._requests, self._done, self._failed = list(requests), [], []
-            self._overall = Progress(len(self._requests))
+            self._overall = Progress(len(self._requests), self.stages)
             self._goOn()
 
     def _goOn(self) -> None:
@@ -212,10 +213,13 @@ class RunPanel(WatchPanel):
 
     def onEvent(self, event: dict) -> None:
         """One bar and one time for all that was asked."""
-        if event["event"] != "progress":
+        device = event["event"] == "metric" and event.get("name") == "device"
+        if event["event"] != "progress" and not device:
             super().onEvent(event)
             return
         self._overall.feed(event)
+        if device:
+            return
         self.progressBar.value = self._overall.percent
         inputs = self._run.request.volumeNodes[:1] if self.running else []
         elsewhere = inputs and inputs[0] is not self.volume  # somebody looks at another one
