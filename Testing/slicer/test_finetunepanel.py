@@ -293,7 +293,7 @@ def test_a_dataset_folders_own_folds(tab, tiny_dataset, tmp_path):
     split = {"train": ["tiny_001", "tiny_002"], "val": ["tiny_000"]}
     (copy / "splits_final.json").write_text(json.dumps([split, split]))
     ui.datasetPathEdit.currentPath = str(copy)
-    assert ui.foldComboBox._items[1:] == [f"Fold {n} of splits_final.json" for n in range(2)]
+    assert ui.foldComboBox._items[1:] == [f"Fold {n} of its own split" for n in range(2)]
     ui.foldComboBox.currentIndex = 2
     tab.length(1, 1)
     ui.startButton.click()

@@ -170,7 +170,7 @@ class FineTunePanel(WatchPanel):
         """What can be held out of a dataset folder: a fold of its own split, or a fifth."""
         own = ownFolds(self.ui.datasetPathEdit.currentPath or ".")
         if own:
-            folds = [_("Fold {n} of splits_final.json").format(n=n) for n in range(own)]
+            folds = [_("Fold {n} of its own split").format(n=n) for n in range(own)]
         else:
             folds = [_("Fifth {n}").format(n=n) for n in range(1, 6)]
         fillCombo(self.ui.foldComboBox, [_("Nothing (all cases train)"), *folds])
