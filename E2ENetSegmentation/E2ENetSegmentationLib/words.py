@@ -34,6 +34,17 @@ def spoken(code: str, message: str, help: str = "", names=None):
     return kept, _kept(help)
 
 
+def plain(text: str) -> str:
+    """What the engine wrote of a model, such as its README, without the engine's shorthand."""
+    said = {
+        "patches of training cases": _("cases it was trained on"),
+        "patches of held-out cases": _("parts of held-out cases"),
+    }
+    for written, words in said.items():
+        text = text.replace(written, words)
+    return text
+
+
 def _kept(text: str) -> str:
     """The sentences that are not about a terminal."""
     return " ".join(s for s in _SENTENCE.split(text) if not _TERMINAL.search(s))

@@ -46,6 +46,8 @@ def test_figures_on_one_line(tmp_path):
     assert model.metrics() == "online dice a 0.500, loss 0.250"
     model = Model(tmp_path, {"provenance": {"metrics": {**metrics, "of": "2 cases"}}}, "folder")
     assert model.metrics() == "online dice a 0.500, loss 0.250 (2 cases)"
+    of = {"provenance": {"metrics": {"loss": 0.5, "of": "patches of training cases"}}}
+    assert Model(tmp_path, of, "folder").metrics() == "loss 0.500 (cases it was trained on)"
     assert Model(tmp_path, {}, "folder").metrics() == ""
 
 

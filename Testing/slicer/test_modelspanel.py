@@ -59,6 +59,8 @@ def test_the_picture_stands_above_and_only_there(tab):
     tab.ui.readmeButton.click()
     assert "picture.png" not in tab.ui.readmeBrowser.plainText
     assert "## Results" in tab.ui.readmeBrowser.plainText
+    assert "patches of" not in tab.ui.readmeBrowser.plainText + tab.ui.modelDetailsLabel.text
+    assert "cases it was trained on" in tab.ui.readmeBrowser.plainText
     tab.choose("tiny")
     assert label.styleSheet == ""
     assert not tab.ui.readmeBrowser.visible

@@ -3,6 +3,7 @@
 import re
 
 from E2ENetSegmentationLib.i18n import tr as _
+from E2ENetSegmentationLib.words import plain
 
 PICTURE = re.compile(r"^!\[[^\]]*\]\([^)]*\)\s*$", re.MULTILINE)
 
@@ -28,5 +29,5 @@ def pictureStyle(path) -> str:
 
 
 def readme(text: str) -> str:
-    """A model's README without its picture, which the card shows already."""
-    return PICTURE.sub("", text)
+    """A model's README for a person, without its picture, which the card shows already."""
+    return plain(PICTURE.sub("", text))

@@ -7,7 +7,7 @@ from pathlib import Path
 from E2ENetSegmentationLib.engine import paths
 from E2ENetSegmentationLib.i18n import tr as _
 from E2ENetSegmentationLib.refusal import Refused
-from E2ENetSegmentationLib.words import spoken
+from E2ENetSegmentationLib.words import plain, spoken
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,8 @@ class Model:
                 if isinstance(number, (int, float)) and not isinstance(number, bool)
             ]
         text = ", ".join(parts)
-        return f"{text} ({found['of']})" if text and isinstance(found.get("of"), str) else text
+        of = found.get("of")
+        return f"{text} ({plain(of)})" if text and isinstance(of, str) else text
 
     def fieldOfView(self):
         """Size in mm along (R, A, S) of one patch, or None for a plan that does not say.
