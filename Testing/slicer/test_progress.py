@@ -28,7 +28,7 @@ def test_the_bar_only_goes_forward_and_says_what_it_knows():
     ):
         progress.feed(one)
         seen.append((progress.percent, progress.left))
-    assert [percent for percent, _left in seen] == [10, 28, 45, 45, 70, 95, 95, 100]
+    assert [percent for percent, _left in seen] == [8, 28, 45, 45, 70, 95, 95, 100]
     assert [left for _percent, left in seen] == [None, None, None, None, 5.0, None, None, None]
 
 
