@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+import zipfile
 
 import pytest
 from e2enet.bundle.archive import pack
@@ -168,3 +170,47 @@ def test_killed_while_it_downloads(home, folder, tmp_path):
         assert str(server.asked[-1][1]).startswith("bytes=")
     assert models("verify", "tiny") == (0, "tiny: sound\n")
     assert [path.name for path in home.iterdir() if path.name != ".downloads"] == ["tiny"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits are POSIX")
+def test_a_full_disk_is_one_sentence(home, folder, tmp_path):
+    """A limit on the size of files fails where a full disk would; then there is room again."""
+    import resource
+
+    www = tmp_path / "www"
+    www.mkdir()
+    pack(folder / "tiny", www / "tiny.zip")
+
+    def small_files():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))
+
+    with serving(www) as server:
+        for source in (server.at("tiny.zip"), str(www / "tiny.zip"), str(folder / "tiny")):
+            process = subprocess.run(
+                [sys.executable, "-m", "e2enet", "models", "install", source, "--progress=json"],
+                preexec_fn=small_files, stdout=subprocess.PIPE, check=False,
+            )  # fmt: skip
+            assert process.returncode == 2
+            said = json.loads(process.stdout.splitlines()[-1])
+            assert said["code"] == "output-not-writable"
+            assert "cannot be written" in said["message"]
+            assert not (home / "tiny").exists()
+            assert [path.name for path in home.glob("*") if path.name != ".downloads"] == []
+        assert models("install", server.at("tiny.zip"))[0] == 0
+        assert server.asked[-1][1] == "bytes=9000-"
+
+
+def test_a_zip_bomb(home, tmp_path):
+    """A megabyte that would be eight gigabytes; looked at by its directory alone."""
+    from e2enet.bundle.archive import MAX_BYTES
+
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as opened:
+        opened.writestr("model.json", "{}")
+        for number in range(100):
+            opened.writestr(f"zeros{number}", bytes(1 << 20))
+        for info in opened.infolist():
+            info.file_size = max(info.file_size, MAX_BYTES // 50)
+    status, said = models("install", tmp_path / "bomb.zip")
+    assert status == 2
+    assert "more than a model ever holds" in " ".join(said.split())
+    assert not home.exists() or list(home.iterdir()) == []
