@@ -9,13 +9,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c engine/constraints.txt
 
-.PHONY: demo test bench gpu-check docs index lint clean
+.PHONY: demo test coverage bench gpu-check docs index lint clean
 
 demo: $(VENV)/engine.stamp
 	$(BIN)/python engine/demo.py
 
 test: $(VENV)/test.stamp
 	$(BIN)/python -m pytest Testing
+
+coverage: $(VENV)/test.stamp
+	$(BIN)/python -m coverage run -m pytest Testing $(ARGS)
+	$(BIN)/python Testing/rooms.py
 
 bench: $(VENV)/bench.stamp
 	$(BIN)/python engine/benchmarks/run.py $(ARGS)
