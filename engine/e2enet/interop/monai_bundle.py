@@ -43,6 +43,13 @@ def write_monai_bundle(
     need_package("monai", "monai", "A MONAI bundle")
     check_writable(folder)
     bundle = model if isinstance(model, Bundle) else Bundle.open(model)
+    if bundle.regions:
+        raise BadInput(
+            f"The structures of {bundle.name} are regions, which may overlap: a MONAI bundle of "
+            "it would have to choose one a voxel.",
+            help="Write ONNX instead.",
+            code="not-monai",
+        )
     plan = Plan.from_dict(bundle.plan)
     inference = _inference(bundle, plan)
     network = bundle.load_network()[0]
