@@ -131,6 +131,7 @@ class SlicerHost:
         for c in range(table.columnCount):
             mode = qt.QHeaderView.Stretch if c in stretch else qt.QHeaderView.ResizeToContents
             header.setSectionResizeMode(c, mode)
+        table.verticalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
 
     def fillLattice(self, table, rows, columns, cells: dict) -> None:
         """A table of cells of which those in `cells` can be chosen, the others cannot.
