@@ -86,8 +86,8 @@ def explain(
 ) -> None:
     """Show which scales a model fused: its flow, and its importance voxel by voxel in an image.
 
-    OUTPUT holds report.html, volumes on the input's grid, figures, flow.json and flow.csv;
-    explain.json lists them. Not for clinical use.
+    OUTPUT holds report.html, volumes on the input's voxels in and around what was found, figures,
+    flow.json and flow.csv; explain.json lists them. Not for clinical use.
     """
 
     def work(reporter: Reporter) -> None:
