@@ -113,6 +113,20 @@ def test_what_was_made_of_something_else_is_computed_again(folder, tiny_bundle, 
     assert again(folder, two, tta=True)[0] == []
 
 
+def test_what_model_json_says_of_the_use_of_its_weights_counts(folder, tiny_bundle):
+    """Not what it tells a person: a card that gains results makes nothing old."""
+    model = folder.parent / "model"
+    shutil.copytree(tiny_bundle, model)
+    again(folder, model)
+    content = json.loads((model / "model.json").read_text(encoding="utf-8"))
+    content["results"] = [{"cases": []}]
+    (model / "model.json").write_text(json.dumps(content), encoding="utf-8")
+    assert again(folder, model)[0] == []
+    content["plan"]["spacing"] = [1.0, 1.0, 1.25]
+    (model / "model.json").write_text(json.dumps(content), encoding="utf-8")
+    assert again(folder, model)[0] == list(CASES)
+
+
 def test_a_region_in_a_file_that_was_changed(folder, tiny_bundle):
     roi = folder.parent / "region.mrk.json"
 

@@ -320,7 +320,7 @@ def test_nothing_is_left_when_writing_fails(image, tmp_path, tiny_bundle, monkey
     def full(*_args, **_kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("e2enet.inference.case.result.json.dumps", full)
+    monkeypatch.setattr("e2enet.inference.case.result.Result._write_manifest", full)
     with pytest.raises(BadInput, match="cannot be written") as caught:
         segment(image, tiny_bundle, output=output)
     assert caught.value.code == "output-not-writable"

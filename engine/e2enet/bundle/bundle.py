@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -109,6 +111,12 @@ class Bundle:
     def weights_sha256(self) -> str:
         """Identifies the model in run manifests."""
         return _sha256(self.path / WEIGHTS)
+
+    def settings_sha256(self) -> str:
+        """Identifies how model.json has its weights used; what it tells a person is no part."""
+        used = ("network", "connection_group", "plan", "labels", "channels", "locator")
+        text = json.dumps({key: self.model.get(key) for key in used}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def load_network(self) -> tuple[nn.Module, Connections]:
         """The network in eval mode on the CPU, and its live connections.

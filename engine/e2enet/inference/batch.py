@@ -124,7 +124,14 @@ def _finished(
     done = []
     for case in cases:
         outputs = Outputs.of(_output(target, case))
-        found = find_finished(case, outputs, weights_sha256=weights[0], options=options, rois=rois)
+        found = find_finished(
+            case,
+            outputs,
+            bundle=segmenter.bundle,
+            weights_sha256=weights[0],
+            options=options,
+            rois=rois,
+        )
         if found is not None:
             done.append({"case": case.name, **found, "resumed": True})
     return done

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from e2enet.bundle import Bundle
 from e2enet.inference.case.inputs import InputCase
 from e2enet.inference.case.manifest import SCHEMA_VERSION, describe_input
 from e2enet.inference.case.result import Outputs, describe_result
@@ -20,6 +21,7 @@ def find_finished(
     case: InputCase,
     outputs: Outputs,
     *,
+    bundle: Bundle,
     weights_sha256: str,
     options: dict[str, Any],
     rois: Sequence[Roi],
@@ -32,7 +34,8 @@ def find_finished(
     Args:
         case: The files of its channels.
         outputs: Where its result lies.
-        weights_sha256: Of the first model.
+        bundle: The first model.
+        weights_sha256: Of its weights.
         options: As `Segmenter.options` gives them for this run.
         rois: The regions of interest of this run; a file that was changed since counts as another.
     """
@@ -42,6 +45,7 @@ def find_finished(
         same = (
             manifest["schema_version"] == SCHEMA_VERSION
             and manifest["model"]["weights_sha256"] == weights_sha256
+            and manifest["model"]["settings_sha256"] == bundle.settings_sha256()
             and told == options
             and not _changed_since(rois, outputs.manifest)
         )

@@ -104,6 +104,7 @@ def make_manifest(
             "name": bundle.name,
             "title": bundle.title,
             "weights_sha256": weights_sha256,
+            "settings_sha256": bundle.settings_sha256(),
         },
         "options": options,
         "device": {
