@@ -100,6 +100,22 @@ def segment(
             "of the same images by the same model and options.",
         ),
     ] = False,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            help="Segment a folder of cases on Ray: ray for this machine, or ray://HOST:PORT. All "
+            "machines must see the same folders.",
+            show_default=False,
+        ),
+    ] = None,
+    cluster_workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Workers of the cluster; by default one a GPU, or one for four cores.",
+            show_default=False,
+        ),
+    ] = None,
     server: Annotated[
         str | None,
         typer.Option(
@@ -139,7 +155,7 @@ def segment(
         if server is not None:
             from e2enet.inference.case.result import Outputs
 
-            options |= {"series": series or None, "resume": resume}
+            options |= {"series": series or None, "resume": resume, "cluster": cluster}
             result = _on_server(server, token_file, inputs, model, options)
             reporter.result(**result.describe(Outputs.of(output)))
             _take_bar_away(reporter)
@@ -153,13 +169,25 @@ def segment(
                     help="Leave --series out.",
                     code="no-dicom",
                 )
-            from e2enet.inference.batch import segment_folder
+            if cluster is not None:
+                from e2enet.cluster.segmenting import segment_on_cluster
 
-            outcome = segment_folder(inputs[0], models, resume=resume, **options)
+                options |= {"address": cluster, "workers": cluster_workers}
+                outcome = segment_on_cluster(inputs[0], models, resume=resume, **options)
+            else:
+                from e2enet.inference.batch import segment_folder
+
+                outcome = segment_folder(inputs[0], models, resume=resume, **options)
             reporter.result(**outcome)
             _take_bar_away(reporter)
             _say_batch(outcome, progress)
             return
+        if cluster is not None:
+            raise BadInput(
+                "A cluster segments a folder of cases; this is one case.",
+                help="Leave --cluster out.",
+                code="cluster-one-case",
+            )
         if resume:
             raise BadInput(
                 "--resume goes on with a folder of cases; this is one case.",
@@ -198,6 +226,7 @@ def _on_server(
         "a folder of cases": is_case_folder(inputs[0]) or options["resume"],
         "an output in DICOM": options["output"].suffix.lower() == ".dcm",
         "several models": len(model) > 1,
+        "--cluster": options["cluster"] is not None,
         "--save-probabilities": options["save_probabilities"],
         "--device": options["device"] != "auto",
         "--runtime": options["runtime"] != RuntimeChoice.sparse.value,

@@ -187,7 +187,7 @@ def train(
             expansion=expansion,
             input_slices=input_slices,
         )
-        if progress is ProgressStyle.bar and not dry_run:
+        if progress is ProgressStyle.bar and done.state not in ("dry-run", "followed"):
             words = f"Model: {done.bundle}" if done.bundle else f"{done.state.capitalize()}"
             typer.echo(f"{words}. Curves: {done.run / 'curves.png'}")
 

@@ -62,52 +62,105 @@ def segment_folder(
         BadInput: Nothing can be done at all: no images, no such model, an unusable output folder.
     """
     reporter = reporter or Reporter()
-    folder, target = Path(folder), Path(output)
     segmenter = Segmenter(model, device=device, tta=tta, runtime=runtime, reporter=reporter)
-    cases = find_cases(folder, len(segmenter.bundle.channels))
-    if target.exists() and not target.is_dir():
-        raise BadInput(
-            f"{target} is a file, but the input is a folder of {len(cases)} cases.",
-            help="Name a folder for their segmentations.",
-            code="output-not-folder",
-        )
-    if target.exists() and os.path.samefile(folder, target):
-        raise BadInput(
-            f"The output folder {target} is the input folder.",
-            help="Choose another folder; inputs are never overwritten.",
-            code="output-is-input",
-        )
-    done: list[dict[str, Any]] = []
-    failed: list[dict[str, Any]] = []
+    batch = Batch(
+        segmenter, Path(folder), Path(output), roi=roi, save_probabilities=save_probabilities
+    )
     if resume:
-        remove_litter(target)
-        done = _finished(cases, segmenter, target, roi, save_probabilities)
-    known = {one["case"] for one in done}
-    waiting = [case for case in cases if case.name not in known]
-    for number, case in enumerate(waiting, len(done)):
-        reporter.progress("cases", number, len(cases))
-        path = _output(target, case)
-        try:
-            result = segmenter.run(
-                case, output=path, roi=roi, save_probabilities=save_probabilities
+        batch.leave_out_finished()
+    for case in batch.waiting():
+        batch.tell(reporter)
+        batch.take(segment_case(segmenter, case, batch.target, roi, save_probabilities), reporter)
+    return batch.outcome(reporter)
+
+
+def segment_case(
+    segmenter: Segmenter, case: InputCase, target: Path, roi: Any, save_probabilities: bool
+) -> dict[str, Any]:
+    """Segment one case of a batch; what was written for it, or why nothing was ("code", …).
+
+    Raises:
+        BadInput: Whatever the next case would meet as well.
+    """
+    path = output_of(target, case)
+    try:
+        result = segmenter.run(case, output=path, roi=roi, save_probabilities=save_probabilities)
+    except BadInput as error:
+        if error.code in _FATAL:
+            raise
+        failure = {"code": error.code, "message": error.message, "help": error.help}
+        return {"case": case.name, **failure}
+    return {"case": case.name, **result.describe(Outputs.of(path))}
+
+
+class Batch:
+    """The cases of a folder and what has become of them.
+
+    Args:
+        segmenter: What will segment them, or what says how somebody else will.
+        folder, target, roi, save_probabilities: As `segment_folder`.
+
+    Raises:
+        BadInput: No images, or an unusable output folder.
+    """
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        folder: Path,
+        target: Path,
+        *,
+        roi: Any = None,
+        save_probabilities: bool = False,
+    ) -> None:
+        self.segmenter, self.target = segmenter, target
+        self._roi, self._save_probabilities = roi, save_probabilities
+        self.cases = find_cases(folder, len(segmenter.bundle.channels))
+        self.done: list[dict[str, Any]] = []
+        self.failed: list[dict[str, Any]] = []
+        if target.exists() and not target.is_dir():
+            raise BadInput(
+                f"{target} is a file, but the input is a folder of {len(self.cases)} cases.",
+                help="Name a folder for their segmentations.",
+                code="output-not-folder",
             )
-        except BadInput as error:
-            if error.code in _FATAL:
-                raise
-            failed.append(
-                {
-                    "case": case.name,
-                    "code": error.code,
-                    "message": error.message,
-                    "help": error.help,
-                }
+        if target.exists() and os.path.samefile(folder, target):
+            raise BadInput(
+                f"The output folder {target} is the input folder.",
+                help="Choose another folder; inputs are never overwritten.",
+                code="output-is-input",
             )
-            reporter.warning("case-failed", f"{case.name} was left out: {error.message}")
-            continue
-        done.append({"case": case.name, **result.describe(Outputs.of(path))})
-        reporter.metric("segmented", case=case.name, volumes_ml=result.volumes_ml)
-    reporter.progress("cases", len(cases), len(cases))
-    return {"cases": sorted(done, key=lambda one: str(one["case"])), "failed": failed}
+
+    def leave_out_finished(self) -> None:
+        """Count what an earlier process did as done."""
+        remove_litter(self.target)
+        self.done = _finished(
+            self.cases, self.segmenter, self.target, self._roi, self._save_probabilities
+        )
+
+    def waiting(self) -> list[InputCase]:
+        """What is not done yet."""
+        known = {one["case"] for one in self.done}
+        return [case for case in self.cases if case.name not in known]
+
+    def tell(self, reporter: Reporter) -> None:
+        """How many have had their turn."""
+        reporter.progress("cases", len(self.done) + len(self.failed), len(self.cases))
+
+    def take(self, answer: dict[str, Any], reporter: Reporter) -> None:
+        """Take what `segment_case` answered."""
+        if "code" in answer:
+            self.failed.append(answer)
+            reporter.warning("case-failed", f"{answer['case']} was left out: {answer['message']}")
+            return
+        self.done.append(answer)
+        volumes = {label["name"]: label["volume_ml"] for label in answer["labels"]}
+        reporter.metric("segmented", case=answer["case"], volumes_ml=volumes)
+
+    def outcome(self, reporter: Reporter) -> dict[str, list[dict[str, Any]]]:
+        """As `segment_folder` returns it."""
+        self.tell(reporter)
+        return {"cases": sorted(self.done, key=lambda one: str(one["case"])), "failed": self.failed}
 
 
 def _finished(
@@ -123,7 +176,7 @@ def _finished(
     options = segmenter.options([one.text for one in rois], save_probabilities, weights)
     done = []
     for case in cases:
-        outputs = Outputs.of(_output(target, case))
+        outputs = Outputs.of(output_of(target, case))
         found = find_finished(
             case,
             outputs,
@@ -137,5 +190,6 @@ def _finished(
     return done
 
 
-def _output(target: Path, case: InputCase) -> Path:
+def output_of(target: Path, case: InputCase) -> Path:
+    """The segmentation of a case."""
     return target / f"{case.name}.nii.gz"

@@ -33,6 +33,7 @@ from e2enet.training.finetune import transfer
 from e2enet.training.loop.interruption import saved_first
 from e2enet.training.loop.objective import Objective
 from e2enet.training.loop.pace import step_seconds
+from e2enet.training.loop.ranks import Ranks, joined, own_device
 from e2enet.training.loop.recipe import Recipe
 from e2enet.training.loop.trainer import CHECKPOINT, CONTROL, Trainer
 from e2enet.training.loop.validation import mean_dice, validate_cases
@@ -44,7 +45,7 @@ from e2enet.training.run.metadata import load_metadata, merged
 from e2enet.training.run.networks import initial_network
 from e2enet.training.run.preparation import TrainingInputs, refuse_existing, started_before
 from e2enet.training.run.presets import Preset, with_preset
-from e2enet.training.run.settings import RUN, Run, is_product
+from e2enet.training.run.settings import PLAN, RUN, Run, is_product
 from e2enet.training.run.summary import summary, warn_of_days
 from e2enet.training.run.tensorboard import FOLDER, TensorBoard, check_tensorboard
 
@@ -123,7 +124,7 @@ def train(
             help="Leave --preset out, or train without --from.",
             code="bad-setting",
         )
-    chosen = torch.device(choose_device(device))
+    chosen = torch.device(choose_device(own_device(device)))
     inputs = TrainingInputs(
         output=Path(os.path.abspath(output)),
         info=read_dataset(dataset),
@@ -140,7 +141,10 @@ def train(
     with ExitStack() as lock:
         if dry_run:
             return _rehearsed(inputs, lock, resume=resume)
-        return _carried_out(inputs, lock, resume=resume)
+        ranks = lock.enter_context(joined(chosen))
+        if not ranks.first:
+            return _followed(replace(inputs, reporter=Reporter()), ranks)
+        return _carried_out(inputs, lock, ranks, resume=resume)
 
 
 def _check_extra() -> None:
@@ -181,7 +185,19 @@ def _rehearsed(inputs: TrainingInputs, lock: ExitStack, *, resume: bool) -> Trai
     return Trained("dry-run", inputs.folder, None, {})
 
 
-def _carried_out(inputs: TrainingInputs, lock: ExitStack, *, resume: bool) -> Trained:
+def _followed(inputs: TrainingInputs, ranks: Ranks) -> Trained:
+    """Train along in a run that the first rank has prepared; it alone writes and measures."""
+    ranks.meet()
+    run, plan = Run.load(inputs.folder), Plan.load(inputs.folder / PLAN)
+    trainer = _trainer(run, inputs.preprocessed(plan), plan, inputs, inputs.reporter, ranks)
+    with saved_first(trainer):
+        state = trainer.run()
+    if state == "interrupted":
+        raise Cancelled
+    return Trained("followed", run.folder, None, {})
+
+
+def _carried_out(inputs: TrainingInputs, lock: ExitStack, ranks: Ranks, *, resume: bool) -> Trained:
     """Start or resume the run, and bring it to its end; `lock` gets the run's lock."""
     if (inputs.folder / RUN).exists():
         if not resume:
@@ -207,7 +223,7 @@ def _carried_out(inputs: TrainingInputs, lock: ExitStack, *, resume: bool) -> Tr
     if inputs.tensorboard:
         reporter = TensorBoard(log, run.folder / FOLDER)
     try:
-        return _trained(run, use, cases, inputs, reporter)
+        return _trained(run, use, cases, inputs, reporter, ranks)
     except (BadInput, Cancelled) as error:
         log.error("ended", error.message, error.help)
         raise
@@ -217,9 +233,16 @@ def _carried_out(inputs: TrainingInputs, lock: ExitStack, *, resume: bool) -> Tr
 
 
 def _trained(
-    run: Run, plan: Plan, cases: PreprocessedDataset, inputs: TrainingInputs, reporter: Reporter
+    run: Run,
+    plan: Plan,
+    cases: PreprocessedDataset,
+    inputs: TrainingInputs,
+    reporter: Reporter,
+    ranks: Ranks,
 ) -> Trained:
-    trainer = _trainer(run, cases, plan, inputs, reporter)
+    trainer = _trainer(run, cases, plan, inputs, reporter, ranks)
+    trainer.begin()
+    ranks.meet()  # the others start from this checkpoint
     told = _summary(run, plan, inputs, trainer)
     reporter.metric("summary", **told)
     warn_of_days(run, plan, inputs.device, reporter, done=trainer.iteration)
@@ -287,7 +310,12 @@ def _summary(
 
 
 def _trainer(
-    run: Run, cases: PreprocessedDataset, plan: Plan, inputs: TrainingInputs, reporter: Reporter
+    run: Run,
+    cases: PreprocessedDataset,
+    plan: Plan,
+    inputs: TrainingInputs,
+    reporter: Reporter,
+    ranks: Ranks | None = None,
 ) -> Trainer:
     from e2enet.data.patches.augmentation import Augmentation
     from e2enet.data.patches.synthesis import Synthesis
@@ -341,6 +369,7 @@ def _trainer(
         workers=patch_workers(inputs.workers, inputs.device),
         reporter=reporter,
         objective=Objective(targets),
+        ranks=ranks,
     )
     if resume:
         trainer.restore()

@@ -133,8 +133,8 @@ def test_validation_patches_are_the_same_every_epoch_and_visit_every_case(tmp_pa
 
 def test_batch_keys_go_on_in_the_middle_of_an_epoch() -> None:
     def keys(first: int) -> list[list[tuple[int, int, int]]]:
-        return list(BatchKeys(first=first, total=7, per_epoch=3, batch_size=2))
+        return list(BatchKeys(first=first, total=7, per_epoch=3, samples=range(2)))
 
     assert keys(0)[4:] == keys(4)
     assert keys(4)[0] == [(1, 1, 0), (1, 1, 1)]
-    assert len(BatchKeys(first=4, total=7, per_epoch=3, batch_size=2)) == 3
+    assert len(BatchKeys(first=4, total=7, per_epoch=3, samples=range(2))) == 3

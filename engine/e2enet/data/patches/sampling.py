@@ -167,12 +167,12 @@ class BatchKeys:
         first: iteration to start at, counted over all epochs.
         total: iterations of all epochs.
         per_epoch: iterations of an epoch.
-        batch_size: samples of a batch.
+        samples: numbers of the batch's samples, all or one rank's.
     """
 
-    def __init__(self, *, first: int, total: int, per_epoch: int, batch_size: int) -> None:
+    def __init__(self, *, first: int, total: int, per_epoch: int, samples: Sequence[int]) -> None:
         self.first, self.total = first, total
-        self.per_epoch, self.batch_size = per_epoch, batch_size
+        self.per_epoch, self.samples = per_epoch, samples
 
     def __len__(self) -> int:
         return self.total - self.first
@@ -180,4 +180,4 @@ class BatchKeys:
     def __iter__(self) -> Iterator[list[Key]]:
         for number in range(self.first, self.total):
             epoch, iteration = divmod(number, self.per_epoch)
-            yield [(epoch, iteration, sample) for sample in range(self.batch_size)]
+            yield [(epoch, iteration, sample) for sample in self.samples]

@@ -34,6 +34,7 @@ from e2enet.training.loop.optimizer import (
     make_optimizer,
     optimizer_state,
 )
+from e2enet.training.loop.ranks import Ranks
 from e2enet.training.loop.recipe import Recipe
 from e2enet.training.loop.schedules import poly_lr, supervision_weights, warm_up
 
@@ -63,6 +64,7 @@ class Trainer:
         workers: processes that make patches; 0 makes them between steps. No effect on the result.
         reporter: gets progress as stage "training" and the metric "epoch".
         objective: the loss, and what counts; by default that of classes.
+        ranks: the processes that train together; this one alone by default. Only the first writes.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Trainer:
         workers: int = 0,
         reporter: Reporter | None = None,
         objective: Objective | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         self.device = torch.device(device)
         self.network = network.to(self.device)
@@ -95,6 +98,8 @@ class Trainer:
         self.recipe = recipe
         self.labels = tuple(labels)
         self.objective = objective or Objective()
+        self.ranks = ranks or Ranks()
+        self.ranks.check(network, training.batch_size)
         self.folder = folder
         self.workers = workers
         self.reporter = reporter or Reporter()
@@ -127,6 +132,13 @@ class Trainer:
         """Let `run` save and return after the step under way; a signal handler may call this."""
         self._interrupted = True
 
+    def begin(self) -> None:
+        """Save the state of a run that has not begun yet."""
+        if not self.evolution.history:
+            self.connections.apply()
+            self.evolution.record()
+            self.save()
+
     def run(self) -> Outcome:
         """Train from where the state stands to the end, or until it is told to stop.
 
@@ -138,10 +150,7 @@ class Trainer:
             BadInput: the loss stays infinite or no number, or a checkpoint cannot be written.
         """
         recipe, total = self.recipe, self.recipe.total
-        if not self.evolution.history:
-            self.connections.apply()
-            self.evolution.record()
-            self.save()
+        self.begin()
         batches = iter(
             self._loader(
                 self._patches(),
@@ -156,7 +165,7 @@ class Trainer:
         began = time.monotonic(), self.iteration
         self.reporter.progress("training", self.iteration, total)
         while self.iteration < total:
-            if order := self._order():
+            if order := self._agreed_order():
                 self._seconds = time.monotonic() - started
                 self.save()
                 return order
@@ -198,8 +207,8 @@ class Trainer:
         with torch.autocast(self.device.type, dtype=torch.float16, enabled=self.mixed):
             outputs = self.forward(image)
         loss = supervised_loss(
-            outputs,
-            target,
+            [self.ranks.gathered(logits) for logits in outputs],
+            self.ranks.gathered(target),
             self.weights,
             batch_dice=self.recipe.batch_dice,
             loss=self.objective.loss,
@@ -210,12 +219,15 @@ class Trainer:
         else:
             value = math.nan
             self._leave_out()
-        self.evolution.step(self.optimizer)
+        if self.evolution.step(self.optimizer) and self.ranks.size > 1:
+            self.ranks.first_ones(self.connections.masks.values())
+            self.connections.apply(self.optimizer)
         return value
 
     def _descend(self, loss: Tensor) -> bool:
         """Change the weights; False leaves them, because a gradient is not finite."""
         self.scaler.scale(loss).backward()
+        self.ranks.sum_gradients(self.network.parameters())
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
         if not self.mixed and not math.isfinite(float(norm)):
@@ -239,7 +251,8 @@ class Trainer:
         # the last checkpoint, but with neither.
         state = load_checkpoint(self.checkpoint)
         state.update(setbacks=self.setbacks + 1, left_out_in_a_row=0, optimizer={})
-        save_checkpoint(self.checkpoint, state)
+        if self.ranks.first:
+            save_checkpoint(self.checkpoint, state)
         raise BadInput(
             f"The loss was not finite {_PATIENCE} times in a row, the last time at iteration "
             f"{self.iteration + 1}.",
@@ -271,6 +284,7 @@ class Trainer:
             target = label.to(self.device, non_blocking=True).long()
             counts += self.objective.counts(outputs[0], target).cpu()
         self.network.train()
+        counts = self.ranks.summed(counts)
         dice: dict[str, float | None] = {}
         for name, (hit, wrong, missed) in zip(self.labels, counts.tolist(), strict=True):
             size = 2 * hit + wrong + missed
@@ -279,7 +293,11 @@ class Trainer:
 
     def save(self) -> None:
         """Write the checkpoint."""
-        save_checkpoint(self.checkpoint, self.state_dict())
+        self._save(self.checkpoint)
+
+    def _save(self, path: Path) -> None:
+        if self.ranks.first:
+            save_checkpoint(path, self.state_dict())
 
     def restore(self) -> None:
         """Take over the checkpoint of the folder.
@@ -363,8 +381,14 @@ class Trainer:
         smoothed = smoothed_dice(self.rows)
         # Before the checkpoint: a run that is killed in between does this epoch again.
         if smoothed[-1] is not None and smoothed[-1] == max(v for v in smoothed if v is not None):
-            save_checkpoint(self.folder / BEST, self.state_dict())
+            self._save(self.folder / BEST)
         self.save()
+        if self.ranks.first:
+            self._draw()
+        return row
+
+    def _draw(self) -> None:
+        """The learning curves, of which the picture is left out where epochs are short."""
         now = time.monotonic()
         # Drawing takes half a second: short epochs do not wait for it every time.
         picture = now - self._drawn >= _DRAW_EVERY_S or self.iteration == self.recipe.total
@@ -377,7 +401,12 @@ class Trainer:
             )
         if picture:
             self._drawn = now
-        return row
+
+    def _agreed_order(self) -> Outcome | None:
+        """What somebody asks of any of the ranks; all of them stop at the same step."""
+        orders: tuple[Outcome | None, ...] = (None, "paused", "stopped", "interrupted")
+        asked = self._order() if self.ranks.first or self._interrupted else None
+        return orders[self.ranks.largest(orders.index(asked))]
 
     def _order(self) -> Outcome | None:
         """What somebody asks for; a control file is taken away once it is read."""
@@ -397,7 +426,10 @@ class Trainer:
         self, sampler: PatchSampler, *, first: int, total: int, per_epoch: int
     ) -> DataLoader:
         keys = BatchKeys(
-            first=first, total=total, per_epoch=per_epoch, batch_size=sampler.batch_size
+            first=first,
+            total=total,
+            per_epoch=per_epoch,
+            samples=self.ranks.share(range(sampler.batch_size)),
         )
         workers = min(self.workers, len(keys))
         return DataLoader(
