@@ -57,7 +57,7 @@ class Trained:
     """How a call of `train` ended.
 
     Args:
-        state: "finished", "paused", "stopped", or "dry-run".
+        state: "finished", "paused", "stopped", "dry-run", or "followed" (a rank but the first).
         run: the run's folder.
         bundle: the model, once finished.
         dice: per label: mean over the held-out cases, or the online Dice of the last epoch where
