@@ -26,7 +26,7 @@ def main(folder: Path) -> dict:
     volume = add_volume(views.scene, "oblique", array=np.full_like(image, 100))
     names = {1: ("sphere", (255, 0, 0)), 2: ("cube", (0, 255, 0))}
     described = [
-        types.SimpleNamespace(value=value, name=name, color=color, terminology={})
+        types.SimpleNamespace(value=value, name=name, color=color, terminology={}, values=())
         for value, (name, color) in names.items()
     ]
     importLabels(labels, volume, described, modelName="made")

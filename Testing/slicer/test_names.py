@@ -10,7 +10,7 @@ from harness.made import add_volume, phantom
 def label(value, name, meaning="", modifier=""):
     terms = {"type": {"meaning": meaning}} if meaning else {}
     terms |= {"modifier": {"meaning": modifier}} if modifier else {}
-    return SimpleNamespace(value=value, name=name, terminology=terms)
+    return SimpleNamespace(value=value, name=name, terminology=terms, values=())
 
 
 def test_sides_and_parts():

@@ -280,3 +280,26 @@ def test_interpreter_that_is_none(monkeypatch):
     monkeypatch.setenv("E2ENET_PYTHON", "/no/such/python")
     with pytest.raises(Refused, match="is no program"):
         interpreter.current()
+
+
+def test_regions_become_segments_that_overlap(scene):
+    volume = add_volume(scene)
+    array = np.zeros(slicer.util.arrayFromVolume(volume).shape, np.uint8)
+    array[2:10, 2:10, 2:10] = 1
+    array[3:8, 3:8, 3:8] = 2
+    make = paths.engineModule("bundle").Label
+    labels = [
+        make(1, "whole", (1, 2, 3), {}, values=(1, 2, 3)),
+        make(2, "core", (4, 5, 6), {}, values=(2, 3)),
+        make(3, "enhancing", (7, 8, 9), {}, values=(3,)),
+    ]
+    node = segmentations.importLabels(array, volume, labels, modelName="m", show3D=False)
+    segmentation = node.GetSegmentation()
+    names = [segmentation.GetNthSegment(n).GetName() for n in range(3)]
+    assert names == ["whole", "core", "enhancing"]
+    assert (segment_array(node, 0, volume) == (array > 0)).all()
+    assert (segment_array(node, 1, volume) == (array == 2)).all()
+    assert [segmentations.valueOf(segmentation.GetNthSegment(n)) for n in range(3)] == [1, 2, 3]
+    again, entries = segmentations.exportLabels(node, volume)
+    assert (again == array).all()
+    assert [entry["name"] for entry in entries] == names

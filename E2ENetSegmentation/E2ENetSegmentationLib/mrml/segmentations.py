@@ -36,7 +36,8 @@ def importLabels(
     Args:
         array: Integer labels (z, y, x) on the volume's grid.
         volumeNode: The input; the result gets its geometry, transform and place in the hierarchy.
-        labels: Objects with value, name, color (0-255) and terminology, those of the bundle.
+        labels: Objects with value, name, color (0-255), terminology and values, those of the
+            bundle. Regions, which have values, become segments that overlap.
         modelName: Kept on each segment, so that the next run finds its own.
         outputNode: A segmentation to fill, or None for a new one.
         standardNames: Name segments by their terminology instead of by the bundle.
@@ -90,10 +91,29 @@ def importLabels(
 
 
 def _addSegments(node, array: np.ndarray, volumeNode, labels) -> dict:
-    """Add a segment a label through one label map; returns value -> segment ID."""
-    scene = node.GetScene()
+    """Add a segment a label through label maps; returns value -> segment ID."""
     segmentation = node.GetSegmentation()
     before = set(segmentIds(segmentation))
+    regions = [label for label in labels if label.values]
+    for label in regions:  # each by itself: they overlap
+        inside = np.isin(array, label.values)
+        if inside.any():
+            _import(node, np.where(inside, label.value, 0), volumeNode)
+    if not regions:
+        _import(node, array, volumeNode)
+    identifiers = {}
+    for identifier in segmentIds(segmentation):
+        if identifier not in before:
+            identifiers[segmentation.GetSegment(identifier).GetLabelValue()] = identifier
+    for label in labels:  # a structure that was not found is worth an empty segment
+        if label.value not in identifiers:
+            identifiers[label.value] = segmentation.AddEmptySegment("", label.name)
+    return identifiers
+
+
+def _import(node, array: np.ndarray, volumeNode) -> None:
+    """Add a segment for each value of a label map on the volume's grid."""
+    scene = node.GetScene()
     labelNode = scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "E2ENet labels")
     try:
         kind = np.uint8 if array.max(initial=0) < 256 else np.int16
@@ -107,14 +127,6 @@ def _addSegments(node, array: np.ndarray, volumeNode, labels) -> dict:
         scene.RemoveNode(labelNode)
         if display is not None:
             scene.RemoveNode(display)
-    identifiers = {}
-    for identifier in segmentIds(segmentation):
-        if identifier not in before:
-            identifiers[segmentation.GetSegment(identifier).GetLabelValue()] = identifier
-    for label in labels:  # a structure that was not found is worth an empty segment
-        if label.value not in identifiers:
-            identifiers[label.value] = segmentation.AddEmptySegment("", label.name)
-    return identifiers
 
 
 def exportLabels(node, volumeNode):

@@ -112,6 +112,7 @@ class SegmentRun(InputRun):
                 str(label["name"]),
                 tuple(label["color"]),
                 dict(label.get("terminology") or {}),
+                values=tuple(label.get("values") or ()),
             )
             for label in found
         ]

@@ -13,6 +13,7 @@ from E2ENetSegmentationLib.training import consequences
 from E2ENetSegmentationLib.training.cases_panel import CasesPanel
 from E2ENetSegmentationLib.training.data import ownFolds
 from E2ENetSegmentationLib.training.figures import figureRows, measuredOn, number
+from E2ENetSegmentationLib.training.networks import choices
 from E2ENetSegmentationLib.training.parameters import (
     QUICK,
     THOROUGH,
@@ -49,7 +50,7 @@ class FineTunePanel(WatchPanel):
         self.plot = None
         self._unfinished = []
         self._fillingForm = False
-        self._devices = []
+        self._devices, self._networks = [], []
         self._showDevices()
         devices.whenKnown(host, self._showDevices)
         fillCombo(
@@ -126,6 +127,7 @@ class FineTunePanel(WatchPanel):
         ui.casesButton.visible = fromScene
         ui.folderButton.visible = not fromScene
         ui.modalityComboBox.enabled = self.base is None
+        ui.networkComboBox.enabled = len(self._networks) > 1
         ui.sparsitySpinBox.enabled = self.base is None
         ui.startButton.enabled = not busy
         ui.pauseButton.enabled = running
@@ -160,6 +162,9 @@ class FineTunePanel(WatchPanel):
         self.update()
 
     def _tellBase(self) -> None:
+        self._networks = choices(self.base)
+        combo = self.ui.networkComboBox
+        fillCombo(combo, [choice.text for choice in self._networks], combo.currentText)
         self.collected.setBase(self.channels, self.base.labels if self.base else [])
 
     def onFolderChanged(self, *_args) -> None:
@@ -282,12 +287,15 @@ class FineTunePanel(WatchPanel):
             fold = "0" if self.collected.heldOut else "all"  # the split that is written with them
         else:
             fold = str(ui.foldComboBox.currentIndex - 1) if self._holdsFoldOut else "all"
+        chosen = self._networks[max(0, ui.networkComboBox.currentIndex)]
         training = Training.create(
             name,
             TrainParameters(
                 dataset=dataset or "-",
                 output="-",
                 start=str(self.base.path) if self.base else "",
+                network=chosen.network,
+                transfer=chosen.transfer,
                 epochs=ui.epochsSpinBox.value,
                 iterations=ui.iterationsSpinBox.value,
                 learningRate=ui.rateSpinBox.value,

@@ -15,6 +15,8 @@ class TrainParameters:
         dataset: A folder in nnU-Net's raw layout.
         output: The bundle to write.
         start: Name or path of the bundle to start from, or "" for scratch.
+        network: From scratch: e2enet, omnia, ds or dx.
+        transfer: What a bundle of slices becomes before it trains: e2enet, ds or dx; "" keeps it.
         epochs, iterations: Length of the training and of an epoch.
         learningRate: Initial learning rate.
         sparsity: Share of connections that are dead; only from scratch, a bundle keeps its own.
@@ -27,6 +29,8 @@ class TrainParameters:
     dataset: str
     output: str
     start: str = ""
+    network: str = "e2enet"
+    transfer: str = ""
     epochs: int = 20
     iterations: int = 50
     learningRate: float = 0.001
@@ -57,7 +61,7 @@ class TrainParameters:
         if self.start:
             arguments += ["--from", self.start]
         else:
-            arguments += ["--sparsity", f"{self.sparsity:g}"]
+            arguments += ["--network", self.network, "--sparsity", f"{self.sparsity:g}"]
         arguments += ["--fold", self.fold, "--epochs", str(self.epochs)]
         arguments += ["--iterations-per-epoch", str(self.iterations)]
         arguments += ["--lr", f"{self.learningRate:g}", "--device", self.device]

@@ -45,6 +45,7 @@ class Training:
         self._engine = None
         self._lines = []  # what the last engine said beside its events
         self._pausing = False
+        self._transferring = False
 
     @classmethod
     def create(cls, name: str, parameters: TrainParameters) -> "Training":
@@ -167,13 +168,28 @@ class Training:
         valid, reason = self.parameters.isValid()
         if not valid:
             raise Refused(reason)
-        arguments, names = self._toArguments(), self._names()
+        wanted = self.parameters
+        self._transferring = bool(wanted.transfer) and not self._transferred.exists()
+        if self._transferring:
+            arguments = ["transfer", wanted.start, "--to", wanted.transfer]
+            arguments += ["--output", str(self._transferred)]
+        else:
+            arguments = self._toArguments()
+        names = self._names()
         self._engine = EngineRun(arguments, self.folder, self._event, names=names)
         self._engine.start()
         self._save(RUNNING)
 
+    @property
+    def _transferred(self) -> Path:
+        """What a model of slices has become, to start from."""
+        return self.folder / "start"
+
     def _toArguments(self) -> list:
-        arguments = self.parameters.toArguments()
+        parameters = self.parameters
+        if parameters.transfer:
+            parameters = replace(parameters, start=str(self._transferred))
+        arguments = parameters.toArguments()
         metadata = Path(self.parameters.dataset) / "metadata.json"
         if metadata.is_file() and not self.parameters.resume:
             arguments[2:2] = ["--metadata", str(metadata)]
@@ -207,6 +223,9 @@ class Training:
             raise
         result = self._engine.result
         self._drop()
+        if self._transferring:
+            self.start(self._onEvent)
+            return True
         if result.get("state", FINISHED) != FINISHED:
             self._save(PAUSED)
             return False
