@@ -106,7 +106,8 @@ def test_brats_of_two_generations(tmp_path, endings, mark, enhancing):
         for number, ending in enumerate(endings):
             save(source / name / f"{name}{mark}{ending}.nii.gz", ramp(100 * number))
         if labelled:
-            save(source / name / f"{name}{mark}seg.nii.gz", blocks(1, 2, enhancing))
+            dtype = np.float32 if mark == "_" else np.uint8
+            save(source / name / f"{name}{mark}seg.nii.gz", blocks(1, 2, enhancing), dtype=dtype)
     info, cases = imported("brats", source, tmp_path, training=1, test=1)
     assert info.channel_names == ("FLAIR", "T1", "T1c", "T2")
     volumes, label = cases["B_001"]

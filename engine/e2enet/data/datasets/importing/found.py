@@ -93,7 +93,8 @@ class Renumbered:
     values: Mapping[int, int]
 
     def __call__(self) -> sitk.Image:
-        image = sitk.Cast(sitk.Round(self.source()), sitk.sitkInt16)
+        # Rounding takes no whole numbers, as which most label maps are stored.
+        image = sitk.Cast(sitk.Round(sitk.Cast(self.source(), sitk.sitkFloat32)), sitk.sitkInt16)
         # Above what any of the values is, so that a value already changed is not changed again.
         raised = sitk.ChangeLabel(image, {old: 1000 + new for old, new in self.values.items()})
         return sitk.Cast(sitk.Threshold(raised, 1000, 32767, 1000) - 1000, sitk.sitkUInt8)
