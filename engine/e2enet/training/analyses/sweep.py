@@ -116,12 +116,10 @@ def _points(bundles: Sequence[tuple[str, int, Path]]) -> list[Point]:
         bundle = Bundle.open(path)
         scores = bundle.model["provenance"]["metrics"]["dice"]
         known = [value for value in scores.values() if value is not None]
-        stored = bundle.load_weights()
-        size = tuple(bundle.plan["patch"])
-        total = complexity(stored.lattice, size, stored.live_by_layer).total  # type: ignore[arg-type]
+        live, adds = cost_of(bundle)
         dice.append(sum(known) / len(known) if known else 0.0)
-        parameters.append(total.live_parameters)
-        operations.append(total.live_multiply_adds)
+        parameters.append(live)
+        operations.append(adds)
     # Where nothing was learned there is no best Dice to compare with.
     scores = pt_scores(dice, parameters, operations) if max(dice) > 0 else [0.0] * len(dice)
     return [
@@ -130,3 +128,11 @@ def _points(bundles: Sequence[tuple[str, int, Path]]) -> list[Point]:
             bundles, dice, parameters, operations, scores, strict=True
         )
     ]
+
+
+def cost_of(bundle: Bundle) -> tuple[int, int]:
+    """Live parameters of a model, and live multiply-adds of a forward pass of its patch."""
+    stored = bundle.load_weights()
+    size = tuple(bundle.plan["patch"])
+    total = complexity(stored.lattice, size, stored.live_by_layer).total  # type: ignore[arg-type]
+    return total.live_parameters, total.live_multiply_adds
