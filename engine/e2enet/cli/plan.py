@@ -42,6 +42,17 @@ def plan(
     base_channels: Annotated[
         int | None, typer.Option(min=1, help="Channels at full resolution (default 48).")
     ] = None,
+    nnunet: Annotated[
+        Path | None,
+        typer.Option(
+            help="Take spacing, patch, strides, batch size and normalisation from this "
+            "nnUNetPlans.json instead of planning anew.",
+            show_default=False,
+        ),
+    ] = None,
+    configuration: Annotated[
+        str, typer.Option(help="Which configuration of --nnunet.")
+    ] = "3d_fullres",
     workers: Annotated[
         int | None, typer.Option(min=0, help="Processes; 0 for none beside this one.")
     ] = None,
@@ -66,16 +77,22 @@ def plan(
         chosen = with_preset({"levels": levels, "base_channels": base_channels}, preset)
         chosen_device = torch.device(choose_device(device))
         data = read_dataset(dataset)
-        made = make_plan(
-            fingerprint(data, workers=workers, reporter=reporter),
-            data,
-            memory_gb=budget_gb(chosen_device, memory_gb),
-            mixed=chosen_device.type == "cuda",
-            levels=chosen["levels"],
-            patch=sizes,
-            batch_size=batch_size,
-            base_channels=chosen["base_channels"] or BASE_CHANNELS,
-        )
+        if nnunet is not None:
+            from e2enet.interop.nnunet.plans import plan_of_version_2, read_json
+
+            names = list(data.channel_names)
+            made = plan_of_version_2(read_json(nnunet), configuration, names, nnunet.name)
+        else:
+            made = make_plan(
+                fingerprint(data, workers=workers, reporter=reporter),
+                data,
+                memory_gb=budget_gb(chosen_device, memory_gb),
+                mixed=chosen_device.type == "cuda",
+                levels=chosen["levels"],
+                patch=sizes,
+                batch_size=batch_size,
+                base_channels=chosen["base_channels"] or BASE_CHANNELS,
+            )
         if show is not None:
             from e2enet.explain.figures.augmented import draw_augmented
 

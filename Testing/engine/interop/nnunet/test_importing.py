@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 from collections import OrderedDict
@@ -14,6 +15,7 @@ import pytest
 import torch
 from e2enet.bundle import Bundle
 from e2enet.cli.app import app
+from e2enet.data.planning.plan import Plan
 from e2enet.dsff import Connections
 from e2enet.events import BadInput
 from e2enet.inference import segment
@@ -180,6 +182,19 @@ def test_plans_of_version_2() -> None:
     (channel,) = plan.channels
     assert (channel.normalisation, channel.mean, channel.std) == ("ct", 40.0, 10.0)
     assert (channel.lower, channel.upper) == (-5.0, 90.0)
+
+
+def test_a_plan_for_training_from_those_of_nnunet(tiny_dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "nnUNetPlans.json").write_text(json.dumps(V2), encoding="utf-8")
+    arguments = ["--nnunet", str(tmp_path / "nnUNetPlans.json"), "--device", "cpu"]
+    arguments += ["--output", str(tmp_path / "plan.json")]
+    done = CliRunner().invoke(app, ["plan", str(tiny_dataset), *arguments])
+    assert done.exit_code == 0, done.output
+    plan = Plan.load(tmp_path / "plan.json")
+    assert plan == plan_of_version_2(V2, "3d_fullres", ["MRI"], "plans.json")
+    assert plan.patch == (16, 32, 32)
+    done = CliRunner().invoke(app, ["plan", str(tiny_dataset), *arguments[:1], str(tmp_path)])
+    assert done.exit_code == 2
 
 
 @pytest.mark.parametrize(

@@ -38,9 +38,9 @@ from e2enet.interop.nnunet.trainer import nnUNetTrainerE2ENet
 class nnUNetTrainerE2ENetTiny(nnUNetTrainerE2ENet):
     base_channels = 4
 
-    def __init__(self, *arguments, **named):
-        super().__init__(*arguments, **named)
-        self.num_epochs, self.num_iterations_per_epoch = {epochs}, 60
+    def __init__(self, plans, configuration, fold, dataset_json, device):
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.num_epochs, self.num_iterations_per_epoch = {epochs}, 51
         self.num_val_iterations_per_epoch, self.save_every = 1, 1
 """
 
@@ -116,7 +116,7 @@ def checkpoint(side: Side) -> dict:
 def test_the_connections_evolved_and_kept_their_number(side: Side) -> None:
     state = checkpoint(side)["e2enet"]
     history = state["evolution"]["history"]
-    assert len(history) > 1  # the start, and what evolved in 120 iterations
+    assert len(history) > 1  # the start, and what evolved in 102 iterations
     assert len({entry["live"] for entry in history}) == 1
     assert 0.15 < history[0]["live"] / history[0]["total"] < 0.25
     weights = checkpoint(side)["network_weights"]
@@ -150,13 +150,13 @@ def test_imported_and_predicted_alike(side: Side, tmp_path: Path) -> None:
 
 def test_resumed(side: Side) -> None:
     before = checkpoint(side)["e2enet"]["evolution"]["iteration"]
-    assert before == 120
+    assert before == 102
     final = side.folder / "fold_0" / "checkpoint_final.pth"
     final.rename(final.with_name("checkpoint_latest.pth"))
     side.trainer(3)
     side.train("--c")
     state = checkpoint(side)["e2enet"]["evolution"]
-    assert state["iteration"] == 180
+    assert state["iteration"] == 153
 
 
 def test_other_trainers_are_refused(side: Side, tmp_path: Path) -> None:

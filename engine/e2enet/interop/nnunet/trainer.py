@@ -105,6 +105,8 @@ class nnUNetTrainerE2ENet(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
         for name, mask in state["masks"].items():
             self.connections.masks[name].copy_(mask)
         self.evolution.load_state_dict(state["evolution"])
+        # A training that goes on may be longer than it was meant to be.
+        self.evolution.total_iterations = self.num_epochs * self.num_iterations_per_epoch
         self.connections.apply(self.optimizer)
 
     def _plain_network(self) -> E2ENet:
