@@ -95,7 +95,7 @@ class E2ENetSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
     def setup(self):
         ScriptedLoadableModuleWidget.setup(self)
         from E2ENetSegmentationLib.advanced.panel import EnginePanel
-        from E2ENetSegmentationLib.engine.dependencies import Dependencies
+        from E2ENetSegmentationLib.engine.python.dependencies import Dependencies
         from E2ENetSegmentationLib.explain.panel import ExplainPanel
         from E2ENetSegmentationLib.models.panel import ModelsPanel
         from E2ENetSegmentationLib.segment.panel import SegmentPanel
@@ -291,7 +291,7 @@ class E2ENetSegmentationTest(ScriptedLoadableModuleTest):
 
     def test_SegmentSample(self):
         """The whole path, where the engine's packages for the CPU are installed."""
-        from E2ENetSegmentationLib.engine.dependencies import SEGMENT, Dependencies
+        from E2ENetSegmentationLib.engine.python.dependencies import SEGMENT, Dependencies
 
         folder = pathlib.Path(__file__).parent / "Resources"
         missing = Dependencies(folder, None).missing(SEGMENT)

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import slicer
 import vtk
 from E2ENetSegmentationLib.core import Core
-from E2ENetSegmentationLib.engine import dependencies, paths
+from E2ENetSegmentationLib.engine import paths
+from E2ENetSegmentationLib.engine.python import dependencies
 from E2ENetSegmentationLib.explain.panel import ExplainPanel
 from E2ENetSegmentationLib.mrml.choices import Choices
 from E2ENetSegmentationLib.segment.panel import SegmentPanel

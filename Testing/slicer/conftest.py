@@ -155,7 +155,7 @@ def ours(tmp_path, monkeypatch):
 @pytest.fixture
 def asks(tmp_path, ours):
     """Dependencies that small wheels satisfy, with a host that answers."""
-    from E2ENetSegmentationLib.engine.dependencies import Dependencies
+    from E2ENetSegmentationLib.engine.python.dependencies import Dependencies
     from harness.host import FakeHost
     from harness.wheels import wheel
 

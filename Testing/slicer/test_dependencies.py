@@ -9,10 +9,10 @@ import zipfile
 
 import pytest
 import slicer
-from E2ENetSegmentationLib.engine.dependencies import SEGMENT, TRAIN, Dependencies
 from E2ENetSegmentationLib.engine.process import EngineProcess
 from E2ENetSegmentationLib.engine.python import installation as installing
 from E2ENetSegmentationLib.engine.python import interpreter, pip
+from E2ENetSegmentationLib.engine.python.dependencies import SEGMENT, TRAIN, Dependencies
 from E2ENetSegmentationLib.engine.python.inspection import Inspection
 from E2ENetSegmentationLib.engine.python.installation import Installation
 from E2ENetSegmentationLib.engine.python.requirements import (

@@ -1,8 +1,8 @@
 """The tab Advanced, Engine: where the engine's packages are; install, check, repair, remove."""
 
 from E2ENetSegmentationLib.engine import devices, server
-from E2ENetSegmentationLib.engine.dependencies import SEGMENT, TRAIN
 from E2ENetSegmentationLib.engine.python import interpreter
+from E2ENetSegmentationLib.engine.python.dependencies import SEGMENT, TRAIN
 from E2ENetSegmentationLib.engine.python.inspection import Inspection
 from E2ENetSegmentationLib.engine.python.requirements import installed, remove
 from E2ENetSegmentationLib.i18n import tr as _

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from E2ENetSegmentationLib.engine.dependencies import TRAIN
+from E2ENetSegmentationLib.engine.python.dependencies import TRAIN
 from E2ENetSegmentationLib.explain import view
 from E2ENetSegmentationLib.explain.maps import SHARE, FusionMaps
 from E2ENetSegmentationLib.explain.nodes import (

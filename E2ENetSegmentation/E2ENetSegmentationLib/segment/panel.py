@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import ClassVar
 
-from E2ENetSegmentationLib.engine import devices, server
+from E2ENetSegmentationLib.engine import devices
 from E2ENetSegmentationLib.i18n import tr as _
 from E2ENetSegmentationLib.mrml import roi, segmentations
 from E2ENetSegmentationLib.mrml.choices import nodeId
@@ -20,11 +20,12 @@ from E2ENetSegmentationLib.segment.outcome import (
 )
 from E2ENetSegmentationLib.segment.results import resultOf
 from E2ENetSegmentationLib.segment.run import SegmentRequest
+from E2ENetSegmentationLib.segment.server_panel import ServerPanel
 from E2ENetSegmentationLib.ui.panel import fillCombo
 from E2ENetSegmentationLib.ui.run_panel import RunPanel
 
 
-class SegmentPanel(RunPanel):
+class SegmentPanel(ServerPanel):
     """See the module's documentation, and `RunPanel` for the arguments."""
 
     SELECTORS: ClassVar[dict] = {**RunPanel.SELECTORS, "outputSegmentation": "outputSelector"}
@@ -58,8 +59,7 @@ class SegmentPanel(RunPanel):
         for name in ("mirroring", "standardNames", "show3D"):
             box = getattr(ui, name + "CheckBox")
             box.connect("toggled(bool)", lambda on, name=name: self.host.setSetting(name, int(on)))
-        ui.serverCheckBox.checked = self.host.setting(server.USED) == "1"
-        ui.serverCheckBox.connect("toggled(bool)", self.onServer)
+        self._connectServer()
 
     def _showDevices(self) -> None:
         names = [name for name, _value in self._devices]
@@ -102,30 +102,7 @@ class SegmentPanel(RunPanel):
                 volume=self.volume.GetName(), model=model.title
             )
 
-    def _showServer(self) -> None:
-        """Offer the server that was named, and say what it is sent."""
-        ui, named = self.ui, server.named(self.host)
-        ui.serverCheckBox.visible = named is not None
-        ui.serverLabel.visible = self._server is not None
-        if named is not None:
-            ui.serverCheckBox.text = _("Segment on the server {name}").format(name=named.name)
-            ui.serverLabel.text = _(
-                "Sent to {name}: the voxels and the geometry of the volume. Not sent: names, dates "
-                "or anything else of the patient, but the voxels of a head show a face. They are "
-                "deleted there as soon as the result is here."
-            ).format(name=named.name)
-        ui.deviceComboBox.enabled = self._server is None
-
-    @property
-    def _server(self):
-        """The server that computes, or None for this computer."""
-        return server.named(self.host) if self.ui.serverCheckBox.checked else None
-
     # What the person does
-
-    def onServer(self, on: bool) -> None:
-        self.host.setSetting(server.USED, int(on))
-        self.update()
 
     def onModelChanged(self, *_args) -> None:
         if self.model is not None:
@@ -331,18 +308,6 @@ class SegmentPanel(RunPanel):
         with self.sentences():
             self._agree()
             self._beginAgreed(requests)
-
-    def _agree(self) -> None:
-        """Nothing is sent to a server that a person has not said yes to."""
-        named = self._server
-        if named is None or self.host.setting(server.AGREED) == named.address:
-            return
-        question = _("{what}\n\nSend it, now and from now on?").format(
-            what=self.ui.serverLabel.text
-        )
-        if not self.host.confirm(question):
-            raise Refused(_("Nothing was sent."))
-        self.host.setSetting(server.AGREED, named.address)
 
     def _beginAgreed(self, requests) -> None:
         if not self.busy:

@@ -5,8 +5,8 @@ import time
 from pathlib import Path
 
 from E2ENetSegmentationLib.engine import devices
-from E2ENetSegmentationLib.engine.dependencies import TRAIN
 from E2ENetSegmentationLib.engine.events import durationText
+from E2ENetSegmentationLib.engine.python.dependencies import TRAIN
 from E2ENetSegmentationLib.i18n import tr as _
 from E2ENetSegmentationLib.refusal import Refused
 from E2ENetSegmentationLib.training import consequences

@@ -5,7 +5,7 @@ from typing import ClassVar
 import slicer
 
 from E2ENetSegmentationLib.engine import devices
-from E2ENetSegmentationLib.engine.dependencies import SEGMENT
+from E2ENetSegmentationLib.engine.python.dependencies import SEGMENT
 from E2ENetSegmentationLib.i18n import tr as _
 from E2ENetSegmentationLib.mrml.samples import SAMPLES
 from E2ENetSegmentationLib.refusal import Refused
