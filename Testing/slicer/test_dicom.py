@@ -1,7 +1,9 @@
 """Store as DICOM: a real SEG by the real engine, beside its series; the database is a thin fake."""
 
 import os
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import slicer
 from E2ENetSegmentationLib.mrml import segmentations
@@ -99,6 +101,24 @@ def test_what_cannot_be_stored_is_said(tab, volume, left_behind):
     assert database.stored("SEG") == []
     assert tab.usable
     assert left_behind() == []
+
+
+def test_regions_are_exported_with_their_overlap(scene):
+    volume = add_volume(scene)
+    array = phantom()[1]
+    codes = {"scheme": "SCT", "code": "85756007", "meaning": "Tissue"}
+    terms = {"category": codes, "type": codes}
+    labels = [
+        SimpleNamespace(value=1, name="whole", color=(9, 9, 9), terminology=terms, values=(1, 2)),
+        SimpleNamespace(value=2, name="core", color=(9, 9, 9), terminology=terms, values=(2,)),
+    ]
+    node = segmentations.importLabels(array, volume, labels, modelName="tiny", show3D=False)
+    exported, entries = segmentations.exportLabels(node, volume)
+    assert [entry["name"] for entry in entries] == ["whole", "core"]
+    for entry, label in zip(entries, labels, strict=True):
+        same = np.isin(exported, entry["values"]) == np.isin(array, label.values)
+        assert same.all()
+        assert entry["terminology"] == terms
 
 
 def test_codes_survive_the_way_through_a_segment():

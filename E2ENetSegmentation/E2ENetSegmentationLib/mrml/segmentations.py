@@ -133,29 +133,40 @@ def exportLabels(node, volumeNode):
     """What a model made, as it is now: (array (z, y, x) on the volume's grid, its labels).
 
     Segments that somebody added by hand are left out. An entry has value, name, color (0-255) and
-    terminology, as the engine's manifest.
+    terminology, as the engine's manifest; where segments overlap, also `values`: all numbers in the
+    array that belong to it.
     """
     segmentation = node.GetSegmentation()
-    array = np.zeros(volumeNode.GetImageData().GetDimensions()[::-1], np.int16)
+    codes = np.zeros(volumeNode.GetImageData().GetDimensions()[::-1], np.int64)  # a bit a segment
     entries = []
     for identifier in segmentIds(segmentation):
         segment = segmentation.GetSegment(identifier)
         if not segment.HasTag(MADE_BY_TAG):
             continue
-        value = valueOf(segment)
         image = segment.GetRepresentation("Binary labelmap")
         if image is not None and image.GetNumberOfPoints():  # else it was not found
-            array[_inside(node, identifier, volumeNode)] = value
-        codes = tagOf(segment, segment.GetTerminologyEntryTagName())
+            codes[_inside(node, identifier, volumeNode)] |= 1 << len(entries)
+        terms = tagOf(segment, segment.GetTerminologyEntryTagName())
         entries.append(
             {
-                "value": value,
+                "value": valueOf(segment),
                 "name": segment.GetName(),
                 "color": [round(channel * 255) for channel in segment.GetColor()],
-                "terminology": readTerminology(codes),
+                "terminology": readTerminology(terms),
             }
         )
-    return array, entries
+    found, numbers = np.unique(codes, return_inverse=True)
+    alone = {1 << index: entry["value"] for index, entry in enumerate(entries)}
+    if set(found.tolist()) <= {0, *alone}:
+        values = np.array([alone.get(code, 0) for code in found.tolist()], np.int16)
+    else:
+        values = np.searchsorted(np.unique([0, *found]), found).astype(np.int16)
+        for index, entry in enumerate(entries):
+            mine = [code for code in found.tolist() if code >> index & 1]
+            entry["values"] = [int(values[found.tolist().index(code)]) for code in mine] or [
+                entry["value"] + len(found)
+            ]
+    return values[numbers].reshape(codes.shape), entries
 
 
 def _inside(node, identifier: str, volumeNode) -> np.ndarray:

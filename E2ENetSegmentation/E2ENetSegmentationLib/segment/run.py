@@ -87,6 +87,8 @@ class SegmentRun(InputRun):
         results.remember(node, entries, request.model.labels, self._engine.warnings)
         self.result = results.resultOf(node, segmentations.centreOfLargest(array, volumeNode))
         self.result.record = self._record()
+        if any(label.values for label in labels):  # their segments overlap
+            array = segmentations.exportLabels(node, volumeNode)[0]
         node.SetAttribute(segmentations.VOXELS, segmentations.fingerprint(array))
         weights = (self.result.record.get("model") or {}).get("weights_sha256")
         node.SetAttribute(segmentations.WEIGHTS, str(weights or ""))

@@ -243,6 +243,22 @@ def test_a_manifest_that_does_not_fit(
         label_map_to_seg(result, study, tmp_path / "s.dcm", series="3")
 
 
+def test_regions_overlap(study: Path, result: Path, tmp_path: Path) -> None:
+    path = tmp_path / "r.manifest.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    entry = {"color": [9, 9, 9], "terminology": {}}
+    regions = [
+        {**entry, "value": 1, "name": "whole", "values": [2, 5]},
+        {**entry, "value": 2, "name": "core", "values": [5]},
+    ]
+    path.write_text(json.dumps({**record, "labels": regions}), encoding="utf-8")
+    seg = hd.seg.segread(label_map_to_seg(result, study, tmp_path / "s.dcm", series="3").path)
+    label = sitk.GetArrayFromImage(sitk.ReadImage(str(result)))
+    for number, values in ((1, (2, 5)), (2, (5,))):
+        frames = seg.get_volume(segment_numbers=[number]).array
+        assert frames.sum() == np.isin(label, values).sum() > 0
+
+
 def test_nothing_segmented_is_no_seg(study: Path, result: Path, tmp_path: Path) -> None:
     grid = read_image(study, series="3").grid
     write_label(result, np.zeros(grid.shape, np.uint8), grid)

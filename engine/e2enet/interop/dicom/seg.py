@@ -39,6 +39,10 @@ class Structure(Protocol):
         """In the label map."""
 
     @property
+    def values(self) -> tuple[int, ...]:
+        """Of a region, all numbers in the label map that belong to it; else empty."""
+
+    @property
     def name(self) -> str:
         """For a person."""
 
@@ -91,8 +95,8 @@ def make_seg(
         BadInput: Nothing was segmented, or the source lacks what a SEG has to repeat, such as its
             frame of reference.
     """
-    counts = np.bincount(label.ravel(), minlength=max(s.value for s in structures) + 1)
-    found = [structure for structure in structures if counts[structure.value]]
+    there = set(np.unique(label).tolist())
+    found = [structure for structure in structures if there & set(numbers_of(structure))]
     if not found:
         raise BadInput(
             "There is nothing to write: no structure has a voxel.",
@@ -104,14 +108,11 @@ def make_seg(
         # Repeated in the SEG; the distance is often missing or wrong, and the positions tell it.
         source.SpacingBetweenSlices = spacing
         source.SliceThickness = source.get("SliceThickness") or spacing
-    numbers = np.zeros(len(counts), np.uint8 if len(found) < 256 else np.uint16)
-    for number, structure in enumerate(found, 1):
-        numbers[structure.value] = number
     first = sources[0]
     try:
         seg = Segmentation(
             source_images=sources,
-            pixel_array=numbers[label],
+            pixel_array=_pixels(label, found),
             segmentation_type="BINARY",
             segment_descriptions=[
                 _describe(number, structure, algorithm) for number, structure in enumerate(found, 1)
@@ -142,6 +143,22 @@ def make_seg(
             kind = item.SegmentedPropertyTypeCodeSequence[0]
             kind.SegmentedPropertyTypeModifierCodeSequence = [_concept(modifier)]
     return seg
+
+
+def numbers_of(structure: Structure) -> tuple[int, ...]:
+    """All numbers in the label map that belong to a structure; of a region several."""
+    return tuple(structure.values) or (structure.value,)
+
+
+def _pixels(label: np.ndarray, found: Sequence[Structure]) -> np.ndarray:
+    """Segment numbers (z, y, x), or for regions, which may overlap, (z, y, x, segment)."""
+    if any(structure.values for structure in found):
+        return np.stack([np.isin(label, numbers_of(one)) for one in found], -1).astype(np.uint8)
+    highest = max(int(label.max()), *(structure.value for structure in found))
+    numbers = np.zeros(highest + 1, np.uint8 if len(found) < 256 else np.uint16)
+    for number, structure in enumerate(found, 1):
+        numbers[structure.value] = number
+    return numbers[label]
 
 
 def _read(file: Path) -> Dataset:

@@ -111,7 +111,8 @@ def label_map_to_seg(
     record = Path(manifest) if manifest else path.with_name(f"{image_stem(path)}.manifest.json")
     structures, made_by = _read_manifest(record)
     volume = read_label_map(path)
-    unknown = set(np.unique(volume.array).tolist()) - {0, *(one.value for one in structures)}
+    named = {value for one in structures for value in (one.value, *one.values)}
+    unknown = set(np.unique(volume.array).tolist()) - {0, *named}
     if unknown:
         raise BadInput(
             f"{path.name} holds the label {min(unknown)}, which {record.name} does not name.",
