@@ -24,7 +24,9 @@ def copy_models(root: Path) -> None:
     source = next((place for place in places if place.is_dir()), None)
     if source is None:
         raise SystemExit(f"The models are missing: neither {places[0]} nor {places[1]} is there.")
-    shutil.copytree(source, root / INSIDE, dirs_exist_ok=True)
+    # The index is for whoever hosts the folder.
+    index = shutil.ignore_patterns("index.json")
+    shutil.copytree(source, root / INSIDE, ignore=index, dirs_exist_ok=True)
 
 
 class Build(build_py):

@@ -118,7 +118,7 @@ def test_shipped_models_come_out_of_a_source_distribution(
     with tarfile.open(archive) as opened:
         opened.extractall(tmp_path, filter="data")
     site = install(next(tmp_path.glob("e2enet-*[0-9]")), tmp_path / "site")
-    names = {path.name for path in (REPOSITORY / "Resources" / "Models").iterdir()}
+    names = {path.parent.name for path in (REPOSITORY / "Resources/Models").glob("*/model.json")}
     for folder in (installed, site):
         assert (folder / "e2enet" / "py.typed").is_file()
         assert {path.name for path in (folder / "e2enet" / "models").iterdir()} == names
