@@ -136,7 +136,7 @@ def explain(
         >>> found = explain("head.nii.gz", "hippocampus-mr", output="why")  # doctest: +SKIP
         >>> found.index["shares"][0]  # doctest: +SKIP
     """
-    heard = Recorder(reporter or Reporter())
+    recorder = Recorder(reporter or Reporter())
     folder = Path(output)
     check_folder(folder)
     bundle = model if isinstance(model, Bundle) else Bundle.open(model)
@@ -157,17 +157,17 @@ def explain(
         need_torch("The importance of the flows")
         from e2enet.explain.volumes import Explainer
 
-        explainer = Explainer(bundle, device=chosen_device, reporter=heard)
-        heard.metric("device", device=device_name(chosen_device))
-    flow = fusion_flow(bundle, explainer.connections if explainer else None, reporter=heard)
+        explainer = Explainer(bundle, device=chosen_device, reporter=recorder)
+        recorder.metric("device", device=device_name(chosen_device))
+    flow = fusion_flow(bundle, explainer.connections if explainer else None, reporter=recorder)
     chosen = parse_nodes(nodes, flow.levels)
     case, found, label_map = None, [], None
     if case_files is not None and explainer is not None:
-        case = open_case(case_files, bundle, roi=roi, reporter=heard, keep_image=True)
+        case = open_case(case_files, bundle, roi=roi, reporter=recorder, keep_image=True)
         named = [find_label(text, case, bundle) for text in labels]
         wanted = [label for k, label in enumerate(named) if label not in named[:k]]
         label_map = explainer.segment(case)
-        _warn_missing(wanted, label_map, case, explainer, heard)
+        _warn_missing(wanted, label_map, case, explainer, recorder)
         near = surroundings(label_map, case.canonical_grid.spacing_zyx)
         found = explainer.maps(case, chosen, wanted, near=near)
     elif labels:
@@ -179,7 +179,7 @@ def explain(
         from e2enet.explain.faithfulness import faithfulness
 
         images, references = faithfulness_on
-        check = faithfulness(explainer, images, references, count=cases, reporter=heard)
+        check = faithfulness(explainer, images, references, count=cases, reporter=recorder)
     index = {
         "schema_version": SCHEMA_VERSION,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -197,9 +197,9 @@ def explain(
         ],
         "faithfulness": check and check.to_dict(),
         "report": REPORT,
-        "warnings": heard.warnings,
+        "warnings": recorder.warnings,
     }
-    writer = _Writer(bundle, flow, case, label_map, found, check, heard)
+    writer = _Writer(bundle, flow, case, label_map, found, check, recorder)
     inputs_given = case_files.paths if case_files else ()
     return Explanation(
         folder, fill_folder(folder, inputs_given, lambda at: writer.write(at, index))

@@ -166,7 +166,7 @@ def faithfulness(
     intact: list[float] = []
     losses: dict[tuple[str, float, Node], list[float]] = {}
     nodes = first_layers(explainer.network, lattice(explainer.network.levels))
-    heard, explainer.reporter = explainer.reporter, Reporter()
+    recorder, explainer.reporter = explainer.reporter, Reporter()
     done, total = 0, len(pairs) * len(nodes)
     try:
         for files, reference in pairs:
@@ -186,7 +186,7 @@ def faithfulness(
                 done += 1
                 reporter.progress("faithfulness", done, total)
     finally:
-        explainer.reporter = heard
+        explainer.reporter = recorder
     return Faithfulness([files.name for files, _ in pairs], intact, losses, seeds)
 
 
