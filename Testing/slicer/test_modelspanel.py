@@ -70,7 +70,7 @@ def test_the_picture_stands_above_and_only_there(tab):
 def test_licence_size_and_figures_are_on_the_card(tab):
     tab.choose("hippocampus-mr")
     text = tab.ui.modelDetailsLabel.text
-    for part in ("Licence: CC BY-SA 4.0", "Size: 2.0 MB", "Dice on 30 cases", "Trained on Task04"):
+    for part in ("Licence: CC BY-SA 4.0", "Size: 2.1 MB", "Dice on 30 cases", "Trained on Task04"):
         assert part in text
 
 

@@ -70,7 +70,7 @@ def test_a_volume_is_sent_looked_at_and_deleted(
 ) -> None:
     page, wrong = page_of(browser, served)
     page.wait_for_selector("#model option", state="attached")
-    assert page.inner_text("#who") == "alice"
+    page.wait_for_selector("#who:text-is('alice')", state="attached")
     assert "sphere, cube" in page.inner_text("#about")
     page.set_input_files("#channels input", os.fspath(volume))
     page.click("#go")

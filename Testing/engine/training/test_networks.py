@@ -56,9 +56,9 @@ def patch_of(kind: str, dataset: Path) -> tuple[int, int, int]:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("where", ["images", "volumes"])
 def test_train_pause_resume_segment(
-    kind: str, where: str, tmp_path: Path, inputs: pytest.FixtureRequest, recorder: Recorder
+    kind: str, where: str, tmp_path: Path, request: pytest.FixtureRequest, recorder: Recorder
 ) -> None:
-    dataset: Path = inputs.getfixturevalue(where)
+    dataset: Path = request.getfixturevalue(where)
     settings = {**KINDS[kind], "patch": patch_of(kind, dataset)}
     calm = small(dataset, tmp_path / "calm" / "model", **settings)
     assert calm.state == "finished"

@@ -6,7 +6,6 @@ there otherwise, and what is asked for in their form needs them anyway.
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,7 +28,7 @@ def is_image(given: Any) -> bool:
     """Whether something is an image or an array, and not a path."""
     return (
         isinstance(given, (Volume, sitk.Image, np.ndarray))
-        or _is(given, "nibabel", "spatialimages.SpatialImage")
+        or _is(given, "nibabel", "SpatialImage")
         or _is(given, "torch", "Tensor")
     )
 
@@ -55,9 +54,9 @@ def volumes_of(image: Any, name: str = "image") -> list[Volume]:
         if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
             raise _dimensions(name, image.GetDimension(), image.GetNumberOfComponentsPerPixel())
         return [Volume(sitk.GetArrayFromImage(image), Grid.from_image(image), name)]
-    if _is(image, "nibabel", "spatialimages.SpatialImage"):
+    if _is(image, "nibabel", "SpatialImage"):
         return [_volume(np.asanyarray(image.dataobj), image.affine, name)]
-    if _is(image, "monai.data", "MetaTensor"):
+    if _is(image, "monai", "MetaTensor"):
         array = image.detach().cpu().numpy()
         channels = [array] if array.ndim == 3 else list(array)
         affine = image.affine.detach().cpu().numpy()
@@ -91,12 +90,12 @@ def to_metatensor(array: np.ndarray, grid: Grid) -> monai.data.MetaTensor:
     return MetaTensor(voxels, affine=torch.from_numpy(_affine(grid)))
 
 
-def _is(given: Any, module: str, path: str) -> bool:
-    """Whether something is of a class of a module, if the program has that module."""
-    found: Any = sys.modules.get(module)
-    for name in path.split("."):
-        found = getattr(found, name, None)
-    return found is not None and isinstance(given, found)
+def _is(given: Any, package: str, name: str) -> bool:
+    """Whether something is of a package's class, told without importing the package."""
+    return any(
+        cls.__module__.partition(".")[0] == package and cls.__name__ == name
+        for cls in type(given).__mro__
+    )
 
 
 def _volume(array: np.ndarray, affine: np.ndarray, name: str) -> Volume:
