@@ -337,3 +337,19 @@ def test_a_slice_is_turned_in_its_plane() -> None:
     source = (d, 4 - (w - 4), 4 + (h - 4))
     np.testing.assert_allclose(x[0].numpy().ravel(), image[0][source], atol=1e-5)
     np.testing.assert_array_equal(y.numpy().ravel(), label[source])
+
+
+@pytest.mark.parametrize("tracked", [False, True])
+def test_the_switch_of_monai_is_as_it_was(tracked: bool) -> None:
+    from monai.data import get_track_meta, set_track_meta
+
+    before = get_track_meta()
+    try:
+        set_track_meta(tracked)
+        augment = Augmentation(plan())
+        for name in augmentation.PROBABILITIES:
+            x = augment.change(name, torch.rand(2, *PATCH), np.random.default_rng(0))
+            assert type(x) is torch.Tensor, name
+        assert get_track_meta() is tracked
+    finally:
+        set_track_meta(before)

@@ -25,6 +25,7 @@ import contextlib
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -83,7 +84,8 @@ class Augmentation:
         )
         pairs = plan.left_right_pairs
         self.partners = targets.swapped(pairs) if targets and pairs else both_ways(pairs)
-        _monai()
+        with monai_transforms():  # what it lacks is said before a training begins
+            pass
 
     def __call__(
         self,
@@ -136,21 +138,23 @@ class Augmentation:
 
     def change(self, name: str, x: Tensor, rng: np.random.Generator) -> Tensor:
         """One of `PROBABILITIES` on an image (C, D, H, W), each channel by itself."""
-        if name == "noise":  # the only one that all channels share, with its variance
-            deviation = math.sqrt(rng.uniform(*NOISE_VARIANCE))
-            noise = _monai().RandGaussianNoise(prob=1, std=deviation, sample_std=False)
-            noise.set_random_state(seed=int(rng.integers(2**32)))
-            return noise(x)  # type: ignore[no-any-return]
-        parts = []
-        for channel in x.split(1):
-            if name in ("blur", "low_resolution") and rng.random() >= P_CHANNEL:
-                parts.append(channel)
-            else:
-                parts.append(self._change_channel(name, channel, rng))
-        return torch.cat(parts)
+        with monai_transforms() as m:
+            if name == "noise":  # the only one that all channels share, with its variance
+                deviation = math.sqrt(rng.uniform(*NOISE_VARIANCE))
+                noise = m.RandGaussianNoise(prob=1, std=deviation, sample_std=False)
+                noise.set_random_state(seed=int(rng.integers(2**32)))
+                return noise(x)  # type: ignore[no-any-return]
+            parts = []
+            for channel in x.split(1):
+                if name in ("blur", "low_resolution") and rng.random() >= P_CHANNEL:
+                    parts.append(channel)
+                else:
+                    parts.append(self._change_channel(m, name, channel, rng))
+            return torch.cat(parts)
 
-    def _change_channel(self, name: str, x: Tensor, rng: np.random.Generator) -> Tensor:
-        m = _monai()
+    def _change_channel(
+        self, m: ModuleType, name: str, x: Tensor, rng: np.random.Generator
+    ) -> Tensor:
         if name == "low_resolution":
             factor = rng.uniform(*LOW_RESOLUTION)
             return low_resolution(x, (1.0 if self.in_plane else factor, factor, factor))
@@ -293,10 +297,18 @@ def _rotation(axis: int, angle: float) -> np.ndarray:
     return matrix
 
 
-def _monai():  # type: ignore[no-untyped-def]
+@contextlib.contextmanager
+def monai_transforms() -> Iterator[ModuleType]:
+    """MONAI's transforms on plain tensors, which take half the time of those with an affine.
+
+    The switch is one for the whole of MONAI, so it is set back for whoever else uses it.
+
+    Raises:
+        BadInput: MONAI is not installed.
+    """
     try:
         import monai.transforms as transforms
-        from monai.data import set_track_meta
+        from monai.data import get_track_meta, set_track_meta
     except ImportError as error:
         from e2enet.events import BadInput
 
@@ -305,5 +317,9 @@ def _monai():  # type: ignore[no-untyped-def]
             help="pip install 'e2enet[train]'",
             code="needs-monai",
         ) from error
-    set_track_meta(False)  # plain tensors: the transforms take half the time
-    return transforms
+    tracked = get_track_meta()
+    set_track_meta(False)
+    try:
+        yield transforms
+    finally:
+        set_track_meta(tracked)
