@@ -10,11 +10,11 @@ FROM python:${PYTHON}-slim
 ARG EXTRAS=""
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 
-COPY engine /tmp/e2enet/engine
-COPY Resources/Models /tmp/e2enet/Resources/Models
+COPY engine /source/engine
+COPY Resources/Models /source/Resources/Models
 RUN pip install --no-cache-dir --extra-index-url "${TORCH_INDEX}" \
-        "/tmp/e2enet/engine${EXTRAS:+[${EXTRAS}]}" \
-    && rm -rf /tmp/e2enet \
+        "/source/engine${EXTRAS:+[${EXTRAS}]}" \
+    && rm -rf /source \
     && e2enet doctor
 
 # Compiled kernels and unpacked models are kept here; nothing needs root.

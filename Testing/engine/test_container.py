@@ -38,17 +38,17 @@ def test_its_steps_in_a_folder(tmp_path: Path, extras: str) -> None:
     kept = [line[1:] for line in (REPOSITORY / ".dockerignore").read_text().splitlines()
             if line.startswith("!")]  # fmt: skip
     left = shutil.ignore_patterns("__pycache__", "*.egg-info", "build")
-    for source, target in re.findall(r"^COPY (\S+) /tmp/(\S+)$", DOCKERFILE, re.MULTILINE):
+    for source, target in re.findall(r"^COPY (\S+) /(source/\S+)$", DOCKERFILE, re.MULTILINE):
         assert source in kept
         shutil.copytree(REPOSITORY / source, tmp_path / target, ignore=left)
     step = DOCKERFILE.split("\nRUN ")[1].split("&&")[0].replace("\\\n", " ")
     assert step.startswith("pip install ")
-    shown = step.replace("pip", "echo", 1).replace("/tmp/", f"{tmp_path}/").rstrip("\\ ")
+    shown = step.replace("pip", "echo", 1).replace("/source/", f"{tmp_path}/source/").rstrip("\\ ")
     said = subprocess.run(
         ["sh", "-c", shown], env={"EXTRAS": extras, "TORCH_INDEX": "INDEX"}, check=True,
         capture_output=True, text=True,
     ).stdout.split()  # fmt: skip
-    wanted = f"{tmp_path}/e2enet/engine" + (f"[{extras}]" if extras else "")
+    wanted = f"{tmp_path}/source/engine" + (f"[{extras}]" if extras else "")
     assert said == ["install", "--no-cache-dir", "--extra-index-url", "INDEX", wanted]
     # That installs from what was copied, models included; what it needs is here already.
     options = [

@@ -80,7 +80,7 @@ def test_other_peoples_jobs_do_not_exist(served: Served) -> None:
         ({"roi": ["/etc/passwd.json"]}, "bad-roi"),
         ({"roi": ["x:/etc/a.mrk.json"]}, "bad-roi"),
         ({"roi": ["1,2,3,4,5,6,7"]}, "bad-roi"),
-        ({"output": "/tmp/a"}, "bad-request"),
+        ({"output": "/a.nii.gz"}, "bad-request"),
     ],
 )
 def test_jobs_that_are_not_taken(served: Served, change: dict, code: str) -> None:
