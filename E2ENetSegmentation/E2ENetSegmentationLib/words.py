@@ -60,7 +60,7 @@ def _messages() -> dict:
         "licence-replaced": _("Licence or citation of the base model are replaced by new ones."),
         "location-unsure": _(
             "The structure was found with little certainty: look at the result, or put a region "
-            "around it with Place and segment again."
+            "around it with Place box and segment again."
         ),
         "missing-extra": missing,
         "needs-monai": missing,
@@ -80,7 +80,7 @@ def _messages() -> dict:
 def _helps() -> dict:
     """What helps, by the code."""
     region = _(
-        "Put a region around the structure with Place, or take a volume that shows all of it."
+        "Put a region around the structure with Place box, or take a volume that shows all of it."
     )
     again = _("Install the model again in the tab Models.")
     anew = _("Discard this training and start it again.")

@@ -123,7 +123,7 @@ def test_card_without_pytorch_is_told(tab, asks, monkeypatch, tmp_path):
     )
     wheel(tmp_path / "wheels", "torch", "2.13.0", "")
     tab.panel.refresh()
-    assert tab.rows["Computes on"] == "CPU; NVIDIA T4 needs the installation with PyTorch"
+    assert tab.rows["Device"] == "CPU; NVIDIA T4 needs the installation with PyTorch"
     assert "3 GB" in tab.ui.installTorchButton.text
 
 

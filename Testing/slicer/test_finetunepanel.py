@@ -118,7 +118,7 @@ def test_pairs_are_checked_when_they_are_added(tab, scene):
     ui.removeCaseButton.click()
     assert ui.casesTable._rows == []
     ui.addAllCasesButton.click()
-    assert ui.trainStatusLabel.text == "Added 1 cases."
+    assert ui.trainStatusLabel.text == "Cases added: 1."
 
 
 def located(models, folder):
@@ -151,7 +151,7 @@ def test_consequences_are_said_at_once(scene, models, tmp_path, monkeypatch):
     tab.add(add_case(scene))
     said = ui.consequencesLabel.text
     assert said.startswith("The new model will find its region by itself")
-    assert "Nothing is held out: all 1 cases train" in said
+    assert "Nothing is held out: all cases train (1)" in said
     tab.add(add_case(scene, "oblique", name="Other"))
     tab.hold_out(1)
     assert "Held out to measure on: 1 of 2 cases (Other)." in ui.consequencesLabel.text
@@ -272,9 +272,12 @@ def test_fine_tune_pause_resume_and_use(tab, scene, left_behind):
 def test_nothing_held_out_is_said(tab, scene):
     tab.add(add_case(scene))
     tab.length(1, 1)
+    heard, say = [], tab.panel.say
+    tab.panel.say = lambda text: (heard.append(text), say(text))
     tab.ui.startButton.click()
     tab.wait()
     assert tab.new == ["Mine"], tab.said
+    assert any(text.startswith("Training on CPU") for text in heard), heard
     assert tab.ui.figuresLabel.text.startswith("No case is held out")
     assert "held-out" not in tab.ui.trainStatusLabel.text
     assert len(tab.ui.figuresTable._rows) == 3

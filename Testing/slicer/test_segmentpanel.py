@@ -246,7 +246,7 @@ def test_one_selector_a_channel(scene, models, tmp_path, monkeypatch):
     assert tab.ui.inputLabel.text == "T1:"
     assert [text for text, _selector in tab.ui.channelsWidget._items] == ["T2:"]
     tab.panel.selectModel("finding")
-    assert tab.ui.roiSelector.noneDisplay == "Find it automatically"
+    assert tab.ui.roiSelector.noneDisplay == "Automatic"
     tab.panel.selectModel("two")
     tab.choose(add_volume(scene, name="A"))
     tab.ui.segmentButton.click()

@@ -66,6 +66,7 @@ def test_a_server_is_asked_after_a_yes(tab, scene, served, answers, left_behind)
     assert not ui.serverLabel.visible
     ui.serverCheckBox.click()
     assert "127.0.0.1: the voxels and the geometry" in ui.serverLabel.text
+    assert ui.serverCheckBox.toolTip == "127.0.0.1 computes."
     assert ui.serverLabel.visible
     assert not ui.deviceComboBox.enabled
     ui.segmentButton.click()  # asked: no

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import slicer
+from E2ENetSegmentationLib.ui.panel import breakable
 from E2ENetSegmentationLib.words import spoken
 from harness.made import add_case, add_volume, phantom
 from harness.tabs import FineTuneTab, SegmentTab
@@ -107,3 +108,12 @@ def test_a_refused_case_is_named(scene):
     tab.wait()
     assert "MyHead" in tab.ui.trainStatusLabel.text, tab.said
     assert "case_0" not in tab.said
+
+
+def test_long_names_can_be_broken():
+    """Or a label, and with it Slicer's panel, would be as wide as the name of a file."""
+    name = "sub-01_ses-2_acq-mprage_run-1_T1w"
+    text = breakable(f"Done: {name} is half-way on 10.1.2.3:80.")
+    assert text.replace("\u200b", "") == f"Done: {name} is half-way on 10.1.2.3:80."
+    assert max(map(len, re.split(r"\s|\u200b", text))) < 13
+    assert "half-way on 10.1.2.3:80." in text  # short ones stay together

@@ -77,10 +77,10 @@ class EnginePanel(WatchPanel):
         """Show what there is; nothing is run for it."""
         with self.sentences():
             self.host.fillTable(self.ui.engineTable, self._rows(), stretch=(1,))
-        self.ui.installButton.text = _("Install for the CPU ({size})").format(
+        self.ui.installButton.text = _("Install for the CPU\n({size})").format(
             size=self.dependencies.size(SEGMENT)
         )
-        self.ui.installTorchButton.text = _("Install with PyTorch ({size})").format(
+        self.ui.installTorchButton.text = _("Install with PyTorch\n({size})").format(
             size=self.dependencies.size(TRAIN)
         )
         self.update()
@@ -116,7 +116,7 @@ class EnginePanel(WatchPanel):
             have = {name: found[name.lower()] for name in names if name.lower() in found}
         if have:
             rows.append((_("Packages"), ", ".join(f"{n} {v}" for n, v in have.items())))
-        rows.append((_("Computes on"), self._device(have)))
+        rows.append((_("Device"), self._device(have)))
         return rows
 
     def _state(self, python) -> str:

@@ -35,8 +35,8 @@ def _parsed(text: str):
     return event if isinstance(event, dict) and isinstance(event.get("event"), str) else None
 
 
-def stageName(stage: str) -> str:
-    """A stage of the engine in the user's language; an unknown one as it is."""
+def stageName(stage: str, device: str = "") -> str:
+    """A stage of the engine in the user's language, and on what; an unknown one as it is."""
     names = {
         "catalogue": _("Reading the list of models"),
         "download": _("Downloading"),
@@ -57,12 +57,19 @@ def stageName(stage: str) -> str:
         "importance": _("Explaining"),
         "figures": _("Writing"),
     }
-    return names.get(stage, stage.replace("-", " ").replace("_", " ").capitalize())
+    text = names.get(stage, stage.replace("-", " ").replace("_", " ").capitalize())
+    return _("{stage} on {device}").format(stage=text, device=device) if device else text
 
 
-def progressText(event: dict) -> str:
-    """One line: the stage and, once it is known, the remaining time."""
-    text = stageName(str(event.get("stage", "")))
+def deviceOf(event: dict) -> str:
+    """What computes, where the event tells; "" otherwise."""
+    tells = event["event"] == "metric" and event.get("name") in ("device", "summary")
+    return str(event.get("device") or "") if tells else ""
+
+
+def progressText(event: dict, device: str = "") -> str:
+    """One line: the stage, on what, and the remaining time, as far as they are known."""
+    text = stageName(str(event.get("stage", "")), device)
     remaining = event.get("eta_s")
     if isinstance(remaining, (int, float)) and event.get("done", 0) < event.get("total", 0):
         return _("{stage}, {time} left").format(stage=text, time=durationText(remaining))

@@ -35,7 +35,8 @@ def headlineOfSeveral(results, failed) -> str:
     if doubtful:
         parts.append(_("Look at {names} before use.").format(names=", ".join(doubtful)))
     if results:
-        parts.append(_("Done: {count} volumes.").format(count=len(results)))
+        text = _("Done: {count} volumes.") if len(results) > 1 else _("Done: 1 volume.")
+        parts.append(text.format(count=len(results)))
     warnings = [warning for result in results for warning in result.warnings]
     return " ".join([*parts, *dict.fromkeys(warnings)])
 
@@ -65,7 +66,7 @@ def summary(result, model: str) -> str:
 def _remedy() -> str:
     return _(
         "See whether the volume is what the model is for, and put a region around the structure "
-        "with Place before you segment again."
+        "with Place box before you segment again."
     )
 
 

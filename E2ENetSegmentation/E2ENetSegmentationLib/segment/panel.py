@@ -316,9 +316,11 @@ class SegmentPanel(ServerPanel):
 
     def _finished(self, run) -> None:
         if isinstance(run, DicomExport):
-            text = _("Stored beside {volume} in the DICOM database.")
-            self.say(text.format(volume=run.volumeNode.GetName()))
-            self.log(f"{self.ui.statusLabel.text} {run.result}")
+            text = _("Stored beside {volume} in the DICOM database.").format(
+                volume=run.volumeNode.GetName()
+            )
+            self.say(text)
+            self.log(f"{text} {run.result}")
             return
         if run.result is not None:
             self.log(summary(run.result, run.request.model.title))

@@ -3,6 +3,7 @@
 from E2ENetSegmentationLib.engine import server
 from E2ENetSegmentationLib.i18n import tr as _
 from E2ENetSegmentationLib.refusal import Refused
+from E2ENetSegmentationLib.ui.panel import breakable
 from E2ENetSegmentationLib.ui.run_panel import RunPanel
 
 
@@ -24,12 +25,8 @@ class ServerPanel(RunPanel):
         ui.serverCheckBox.visible = named is not None
         ui.serverLabel.visible = self._server is not None
         if named is not None:
-            ui.serverCheckBox.text = _("Segment on the server {name}").format(name=named.name)
-            ui.serverLabel.text = _(
-                "Sent to {name}: the voxels and the geometry of the volume. Not sent: names, dates "
-                "or anything else of the patient, but the voxels of a head show a face. They are "
-                "deleted there as soon as the result is here."
-            ).format(name=named.name)
+            ui.serverCheckBox.toolTip = _("{name} computes.").format(name=named.name)
+            ui.serverLabel.text = breakable(_whatIsSent(named))
         ui.deviceComboBox.enabled = self._server is None
 
     @property
@@ -42,9 +39,15 @@ class ServerPanel(RunPanel):
         named = self._server
         if named is None or self.host.setting(server.AGREED) == named.address:
             return
-        question = _("{what}\n\nSend it, now and from now on?").format(
-            what=self.ui.serverLabel.text
-        )
+        question = _("{what}\n\nSend it, now and from now on?").format(what=_whatIsSent(named))
         if not self.host.confirm(question):
             raise Refused(_("Nothing was sent."))
         self.host.setSetting(server.AGREED, named.address)
+
+
+def _whatIsSent(server) -> str:
+    return _(
+        "Sent to {name}: the voxels and the geometry of the volume. Not sent: names, dates "
+        "or anything else of the patient, but the voxels of a head show a face. They are "
+        "deleted there as soon as the result is here."
+    ).format(name=server.name)

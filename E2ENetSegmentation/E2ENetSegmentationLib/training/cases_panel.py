@@ -118,7 +118,7 @@ class CasesPanel(Panel):
                     added += 1
                 except Refused as refusal:
                     problems.append(str(refusal))
-            self.say(" ".join([_("Added {count} cases.").format(count=added), *problems]))
+            self.say(" ".join([_("Cases added: {count}.").format(count=added), *problems]))
         self._casesChanged()
 
     def _add(self, case: TrainingCase) -> None:

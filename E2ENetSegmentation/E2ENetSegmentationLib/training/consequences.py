@@ -44,7 +44,7 @@ def aboutHeldOut(heldOut, count: int, trains: int) -> str:
         return ""
     if count == 0:
         return _(
-            "Nothing is held out: all {n} cases train, and the Dice shown will be theirs, which "
+            "Nothing is held out: all cases train ({n}), and the Dice shown will be theirs, which "
             "new cases do not reach."
         ).format(n=trains)
     names = ", ".join([*heldOut[:SHOWN], *(["…"] if len(heldOut) > SHOWN else [])])

@@ -23,7 +23,7 @@ from E2ENetSegmentationLib.training.parameters import (
 from E2ENetSegmentationLib.training.plots import TrainingPlot
 from E2ENetSegmentationLib.training.preview_panel import PreviewPanel
 from E2ENetSegmentationLib.training.run import FINISHED, PAUSED, Training, unfinished
-from E2ENetSegmentationLib.ui.panel import fillCombo
+from E2ENetSegmentationLib.ui.panel import breakable, fillCombo
 from E2ENetSegmentationLib.ui.watch_panel import WatchPanel
 
 SCENE, FOLDER = 0, 1
@@ -150,7 +150,7 @@ class FineTunePanel(WatchPanel):
             labels = consequences.labelsOfFolder(folder)
             split = consequences.heldOutOfFolder(folder, ui.foldComboBox.currentIndex - 1)
         said = [consequences.aboutRegion(self.base, labels), consequences.aboutHeldOut(*split)]
-        ui.consequencesLabel.text = " ".join(sentence for sentence in said if sentence)
+        ui.consequencesLabel.text = breakable(" ".join(filter(None, said)))
         ui.consequencesLabel.visible = bool(ui.consequencesLabel.text)
 
     # Cases

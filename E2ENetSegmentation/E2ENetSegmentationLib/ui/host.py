@@ -173,6 +173,7 @@ class SlicerHost:
         for text in texts:
             box.addItem(text)
         box.currentText = table.item(row, column).text()
+        box.lineEdit().cursorPosition = 0  # where it is narrow the beginning tells more
         box.connect(
             "currentTextChanged(QString)", lambda text: table.item(row, column).setText(text)
         )

@@ -2,10 +2,13 @@
 
 import contextlib
 import logging
+import re
 import traceback
 
 from E2ENetSegmentationLib.i18n import tr as _
 from E2ENetSegmentationLib.refusal import Cancelled, Refused
+
+LONG = r"\S{20,}"
 
 
 class Panel:
@@ -40,7 +43,7 @@ class Panel:
 
     def say(self, text: str) -> None:
         """Show one sentence."""
-        self.statusLabel.text = text
+        self.statusLabel.text = breakable(text)
 
     def log(self, text: str) -> None:
         """Add a line to the foldable log."""
@@ -81,6 +84,12 @@ class Panel:
             )
             self.log(traceback.format_exc())
             logging.exception("E2ENetSegmentation")
+
+
+def breakable(text: str) -> str:
+    """A text whose long words, names of files and servers, may be broken: a label that wraps is as
+    wide as its longest word, and Slicer's panel as wide as its widest label."""
+    return re.sub(LONG, lambda word: re.sub(r"([-_./\\:])(?=\w)", "\\1\u200b", word[0]), text)
 
 
 def fillCombo(combo, texts, wanted: str = "") -> None:

@@ -100,9 +100,7 @@ class Progress:
     @property
     def text(self) -> str:
         """One line: which run, what it does, on which device, the time left."""
-        text = stageName(self._stage)
-        if self.device:
-            text = _("{stage} on {device}").format(stage=text, device=self.device)
+        text = stageName(self._stage, self.device)
         if self._total > 1:
             text = f"{min(self._done + 1, self._total)}/{self._total}  {text}"
         if self.left is None:

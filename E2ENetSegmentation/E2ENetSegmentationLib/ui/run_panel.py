@@ -80,7 +80,7 @@ class RunPanel(WatchPanel):
         """One selector a channel of the model, and what it does without a region."""
         ui = self.ui
         automatic = self.model is not None and self.model.hasLocator
-        ui.roiSelector.noneDisplay = _("Find it automatically") if automatic else _("Whole volume")
+        ui.roiSelector.noneDisplay = _("Automatic") if automatic else _("Whole volume")
         channels = self.model.channels if self.model else [_("Volume")]
         several = len(channels) > 1
         ui.inputLabel.text = f"{channels[0]}:" if several else _("Volume:")

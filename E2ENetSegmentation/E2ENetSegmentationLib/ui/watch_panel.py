@@ -2,7 +2,7 @@
 
 import contextlib
 
-from E2ENetSegmentationLib.engine.events import progressPercent, progressText
+from E2ENetSegmentationLib.engine.events import deviceOf, progressPercent, progressText
 from E2ENetSegmentationLib.i18n import tr as _
 from E2ENetSegmentationLib.refusal import Refused
 from E2ENetSegmentationLib.ui.panel import Panel
@@ -24,6 +24,7 @@ class WatchPanel(Panel):
         self._run = None
         self._starting = False
         self._seenLines = 0
+        self._usedDevice = ""  # what computes, once the engine has told
         self._timer = host.timer(POLL_MILLISECONDS, self.poll)
 
     @property
@@ -48,7 +49,7 @@ class WatchPanel(Panel):
 
     def _watch(self, run) -> None:
         """Follow a run that was started."""
-        self._run, self._seenLines = run, 0
+        self._run, self._seenLines, self._usedDevice = run, 0, ""
         if self.progressBar is not None:
             self.progressBar.value = 0
         self.say(_("Starting the engine…"))
@@ -57,10 +58,11 @@ class WatchPanel(Panel):
 
     def onEvent(self, event: dict) -> None:
         """Show what the engine says."""
+        self._usedDevice = deviceOf(event) or self._usedDevice
         if event["event"] == "progress":
             if self.progressBar is not None:
                 self.progressBar.value = progressPercent(event)
-            self.say(self._progress(progressText(event)))
+            self.say(self._progress(progressText(event, self._usedDevice)))
         elif event["event"] == "warning":
             self.log(str(event.get("message", "")))
 
