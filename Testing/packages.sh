@@ -1,8 +1,11 @@
 #!/bin/sh
 # The packages, walked through as a newcomer does: builds the source distribution and, from it, the
-# wheel, installs the wheel into a fresh environment of each Python, and segments with it there.
+# wheel, installs the wheel into a fresh environment of each Python, segments with it there, and
+# resolves every extra. Resolving PyTorch downloads it, with its GPU packages unless
+# PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS leads to a build without; EXTRAS chooses.
 #
-#     Testing/packages.sh python3.10 python3.11 python3.12 python3.13
+#     Testing/packages.sh python3.11
+#     EXTRAS="dicom cluster serve docs lint" Testing/packages.sh python3.10 python3.12 python3.13
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 work=$(mktemp -d)
@@ -31,4 +34,13 @@ for python in "$@"; do
             { tail -20 segment.log; exit 1; }
         [ -s out.nii.gz ] && ./bin/python --version && cat out.volumes.csv
     )
+    listed='from importlib.metadata import metadata; print(*metadata("e2enet").get_all("Provides-Extra"))'
+    for extra in ${EXTRAS-$("$environment/bin/python" -c "$listed")}; do
+        "$environment/bin/pip" install --dry-run --disable-pip-version-check \
+            -c "$root/engine/constraints.txt" "$(ls "$work"/dist/*.whl)[$extra]" >"$work/resolved" 2>&1 ||
+            { tail -5 "$work/resolved"; exit 1; }
+        wanted=$(grep '^Would install' "$work/resolved" || true)
+        case $wanted in *torchvision*) echo "$extra brings torchvision"; exit 1 ;; esac
+        echo "$extra: ${wanted:-all there already}"
+    done
 done

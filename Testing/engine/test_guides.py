@@ -66,7 +66,7 @@ def test_the_commands_of_the_guides(desk: Path, monkeypatch: pytest.MonkeyPatch)
     for name in ("XDG_DATA_HOME", "LOCALAPPDATA"):  # models are installed
         monkeypatch.setenv(name, str(desk / "home"))
     count = 0
-    pages = ("segment", "models", "train", "fine-tune", "evaluate", "dicom")
+    pages = ("segment", "models", "train", "fine-tune", "evaluate", "dicom", "exchange")
     for page in (f"{name}.md" for name in pages):
         for block in blocks(page, "sh"):
             for line in block.splitlines():
@@ -81,8 +81,6 @@ def test_the_commands_of_the_guides(desk: Path, monkeypatch: pytest.MonkeyPatch)
                     words += ["--device", "cpu"]
                 if words[0] == "train" and "--resume" in words:  # the run above has come to its end
                     shutil.rmtree("my-model")
-                if words[-1] == "onnx" and importlib.util.find_spec("onnxscript") is None:
-                    continue  # tried in Testing/engine/interop where it is installed
                 result = CliRunner().invoke(app, words)
                 assert result.exit_code == 0, f"{page}: {line}\n{result.output}"
                 count += 1
@@ -125,8 +123,6 @@ def test_the_functions_of_the_package_are_described() -> None:
 
 
 def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
-    pytest.importorskip("mkdocs", reason="the docs extra is not installed")
-    pytest.importorskip("material", reason="the docs extra is not installed")
     subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-f", "mkdocs.yml",
          "-d", str(tmp_path / "site")],

@@ -3,15 +3,14 @@
 import os
 from types import SimpleNamespace
 
+import highdicom as hd
 import numpy as np
 import pytest
 import slicer
 from E2ENetSegmentationLib.mrml import segmentations
+from harness.dicom import FakeDatabase, load
 from harness.made import add_volume, phantom
 from harness.tabs import SegmentTab
-
-hd = pytest.importorskip("highdicom")
-from harness.dicom import FakeDatabase, load  # noqa: E402 - it needs pydicom
 
 
 @pytest.fixture

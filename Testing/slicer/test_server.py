@@ -11,8 +11,6 @@ from harness.made import add_volume
 from harness.tabs import RESOURCES, SegmentTab
 from harness.widgets import Ui
 
-pytest.importorskip("fastapi", reason="the serve extra is not installed")
-
 
 @pytest.fixture
 def served(tmp_path, tiny_bundle):

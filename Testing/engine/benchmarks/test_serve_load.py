@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("fastapi", reason="the serve extra is not installed")
 SCRIPT = Path(__file__).resolve().parents[3] / "engine" / "benchmarks" / "serve_load.py"
 
 

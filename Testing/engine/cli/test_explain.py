@@ -41,6 +41,27 @@ def test_the_result_event_says_everything(image, tiny_bundle, tmp_path):
     assert {"read", "inference", "importance", "write"} <= stages
 
 
+def test_a_series_of_a_study(dicom_series, tiny_bundle, tmp_path):
+    array = np.random.default_rng(0).normal(100, 20, (16, 16, 18)).astype(np.int16)
+    for number, name in enumerate(("T1", "T2"), 1):
+        dicom_series(
+            tmp_path / "study" / name, array, number=number, uid=f"1.{number}", modality="MR",
+            description=name, spacing=(1, 1), heights=range(16),
+        )  # fmt: skip
+    words = [tmp_path / "study", "--model", tiny_bundle, "--output", tmp_path / "out"]
+    status, events = run(*words)
+    assert (status, events[-1]["code"]) == (2, "several-series")
+    status, events = run(*words, "--series", "T2", "--device", "cpu")
+    assert status == 0
+    (note,) = [event for event in events if event["event"] == "warning"]
+    assert note["code"] == "series-chosen"
+    assert "T2" in note["message"]
+    written = sitk.ReadImage(events[-1]["segmentation"])
+    assert written.GetSize() == (18, 16, 16)
+    status, events = run("--model", tiny_bundle, "--output", tmp_path / "flow", "--series", "T2")
+    assert (status, events[-1]["code"]) == (2, "no-input")
+
+
 def test_deletions_are_part_of_the_result(tiny_bundle, tiny_dataset, tmp_path):
     status, events = run(
         "--model", tiny_bundle, "--output", tmp_path / "out", "--cases", "1",

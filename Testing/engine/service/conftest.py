@@ -18,8 +18,6 @@ import SimpleITK as sitk
 from e2enet.service.jobs.database import Database
 from e2enet.service.jobs.tokens import hash_of, new_token
 
-pytest.importorskip("fastapi", reason="the serve extra is not installed")
-
 
 class Served:
     """`e2enet serve` on a folder; it can be ended and started again."""

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright import sync_api as playwright
 
 from .conftest import Served
 
-playwright = pytest.importorskip("playwright.sync_api", reason="drives the browser")
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 QUIET = [
     f"--{option}"

@@ -42,7 +42,7 @@ def explain(
         typer.Argument(
             metavar="[INPUT...]",
             help="An image file, the files of one case's channels in the model's order, or a DICOM "
-            "folder. Without it only the model's fusion flow is shown.",
+            "folder or a zip of one. Without it only the model's fusion flow is shown.",
             show_default=False,
         ),
     ] = None,
@@ -66,6 +66,13 @@ def explain(
         list[str] | None,
         typer.Option(
             help="Look only at this region, as in e2enet segment.",
+            show_default=False,
+        ),
+    ] = None,
+    series: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Which series of a DICOM folder or zip, as in e2enet segment.",
             show_default=False,
         ),
     ] = None,
@@ -101,6 +108,7 @@ def explain(
             labels=label or (),
             device=device,
             roi=roi or None,
+            series=series or None,
             faithfulness_on=faithfulness,
             cases=cases,
             reporter=reporter,

@@ -110,6 +110,7 @@ def explain(
     labels: Sequence[str] = (),
     device: str = "auto",
     roi: Any = None,
+    series: str | Sequence[str] | None = None,
     faithfulness_on: tuple[PathLike, PathLike] | None = None,
     cases: int | None = 10,
     reporter: Reporter | None = None,
@@ -117,13 +118,14 @@ def explain(
     """Show what a model's nodes take from which side, in general and for one image.
 
     Args:
-        inputs: An image file, a DICOM folder, or one of these a channel; None shows the flow alone.
+        inputs: An image file, a DICOM folder or a zip of one, or one of these a channel; None shows
+            the flow alone.
         model: Name of an installed model, path of a bundle, or an open bundle.
         output: Folder; an earlier explanation in it is replaced.
         nodes: `STAGE:LEVEL`, several with commas, or `all`; the last diagonal by default.
         labels: Names or values of labels to show the gradient-weighted form for.
         device: auto, cpu, cuda, cuda:N or mps.
-        roi: As `e2enet.inference.segment`.
+        roi, series: As `e2enet.inference.segment`.
         faithfulness_on: Folders of images and of their label maps to try deletions on.
         cases: How many of them, from the first by name; None for all.
         reporter: Receives progress ("read", "locate", "inference", "importance", "faithfulness",
@@ -143,7 +145,7 @@ def explain(
     case_files = None
     if inputs is not None:
         paths = [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
-        case_files = find_case(paths)
+        case_files = find_case(paths, [series] if isinstance(series, str) else series)
         if len(case_files.paths) == 1 and is_case_folder(case_files.paths[0]):
             raise BadInput(
                 f"{case_files.paths[0]} is a folder of cases; an explanation is of one case.",
@@ -170,9 +172,11 @@ def explain(
         _warn_missing(wanted, label_map, case, explainer, recorder)
         near = surroundings(label_map, case.canonical_grid.spacing_zyx)
         found = explainer.maps(case, chosen, wanted, near=near)
-    elif labels:
+    elif labels or series:
         raise BadInput(
-            "--label needs an image.", help="Name the INPUT to explain.", code="no-input"
+            f"--{'label' if labels else 'series'} needs an image.",
+            help="Name the INPUT to explain.",
+            code="no-input",
         )
     check = None
     if faithfulness_on is not None and explainer is not None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +64,7 @@ def _export(network: Any, shape: tuple[int, ...]) -> Any:
     from e2enet.interop.portable import Portable
 
     image = torch.zeros(2, *shape)  # one sample would make the batch a constant
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _quiet("torch.onnx"):
         warnings.simplefilter("ignore")  # about the exporter's own versions
         program = torch.onnx.export(
             Portable(network),
@@ -75,6 +78,18 @@ def _export(network: Any, shape: tuple[int, ...]) -> Any:
         )
     assert program is not None  # it is returned where no file is named
     return program.model_proto
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Without a logger's warnings: the exporter names packages that no network here needs."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _describe(made: Any, bundle: Bundle) -> None:

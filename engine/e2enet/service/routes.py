@@ -249,7 +249,7 @@ def check_new(new: NewJob, model: dict[str, Any] | None, settings: Settings) -> 
 
 
 async def receive(
-    request: Request, folder: Path, channel: int, limit: int, heard: Callable[[], None]
+    request: Request, folder: Path, channel: int, limit: int, on_block: Callable[[], None]
 ) -> None:
     """Write a request's body as a channel's file, whole or not at all."""
     try:
@@ -259,7 +259,7 @@ async def receive(
             with open(descriptor, "wb") as file:
                 async for block in request.stream():
                     file.write(block)
-                    heard()
+                    on_block()
             ending = await run_in_threadpool(check_upload, path, limit)
             os.replace(path, folder / case_name(channel, ending))
         finally:

@@ -6,7 +6,9 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import highdicom as hd
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 from e2enet.cli.app import app
@@ -15,9 +17,6 @@ from e2enet.events import BadInput
 from e2enet.inference import segment
 from e2enet.interop.dicom.writing import label_map_to_seg, segment_to_seg
 from typer.testing import CliRunner
-
-hd = pytest.importorskip("highdicom", reason="the dicom extra is not installed")
-pydicom = pytest.importorskip("pydicom")
 
 OBLIQUE = (0.8, 0.6, 0, 0, 0, -1)
 Series = Callable[..., list[Path]]

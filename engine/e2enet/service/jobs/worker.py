@@ -106,23 +106,23 @@ class Worker:
         ]
         for roi in job.options.get("roi") or []:
             words += ["--roi", roi]
-        heard: dict[str, Any] = {"warnings": []}
+        outcome: dict[str, Any] = {"warnings": []}
 
-        def hear(line: bytes) -> None:
+        def read_event(line: bytes) -> None:
             with suppress(ValueError):
                 event = json.loads(line)
-                self._heard(job.id, event, heard)
+                self._take(job.id, event, outcome)
 
-        status = await self._child(job, words, hear, self._settings.job_s)
+        status = await self._child(job, words, read_event, self._settings.job_s)
         if status is None:
             minutes = self._settings.job_s / 60
-            heard["error"] = _failure(f"It took longer than {minutes:.0f} minutes.", "too-long")
-        elif status or "result" not in heard:
-            heard.pop("result", None)
-            heard.setdefault("error", _failure(f"The process ended with status {status}."))
+            outcome["error"] = _failure(f"It took longer than {minutes:.0f} minutes.", "too-long")
+        elif status or "result" not in outcome:
+            outcome.pop("result", None)
+            outcome.setdefault("error", _failure(f"The process ended with status {status}."))
         else:
-            heard["slices"] = await self._slices(job, inputs[0], results, heard["result"])
-        return _without(heard, {os.fspath(model): job.model, f"{results.name}/": ""})
+            outcome["slices"] = await self._slices(job, inputs[0], results, outcome["result"])
+        return _without(outcome, {os.fspath(model): job.model, f"{results.name}/": ""})
 
     async def _slices(self, job: Job, image: str, results: Path, result: dict[str, Any]) -> int:
         pictures = results / SLICES
@@ -135,7 +135,7 @@ class Worker:
         status = await self._child(job, words, lines.append, _SLICES_S)
         return int(lines[-1]) if status == 0 and lines else 0
 
-    async def _child(self, job: Job, words: list[str], hear: Any, limit: float) -> int | None:
+    async def _child(self, job: Job, words: list[str], on_line: Any, limit: float) -> int | None:
         """Run a module of the engine; its exit status, or None if it took too long."""
         environment = {k: v for k, v in os.environ.items() if k != "E2ENET_TOKEN"}
         process = await asyncio.create_subprocess_exec(
@@ -153,7 +153,7 @@ class Worker:
 
         async def listen(stream: asyncio.StreamReader) -> int:
             while line := await stream.readline():
-                hear(line)
+                on_line(line)
             return await process.wait()
 
         listening = asyncio.ensure_future(listen(process.stdout))
@@ -172,17 +172,17 @@ class Worker:
                 process.kill()
             await process.wait()
 
-    def _heard(self, id: str, event: dict[str, Any], heard: dict[str, Any]) -> None:
+    def _take(self, id: str, event: dict[str, Any], outcome: dict[str, Any]) -> None:
         kind = event.pop("event", "")
         if kind == "progress":
             self._board.progress(id, event)
         elif kind == "warning":
-            heard["warnings"].append(event)
+            outcome["warnings"].append(event)
         elif kind == "error":
-            heard["error"] = event
+            outcome["error"] = event
         elif kind == "result":
             kept = ("labels", "doubtful", "device", "seconds", "regions")
-            heard["result"] = {name: event[name] for name in kept if name in event}
+            outcome["result"] = {name: event[name] for name in kept if name in event}
 
 
 def _failure(message: str, code: str = "job-failed") -> dict[str, str]:
