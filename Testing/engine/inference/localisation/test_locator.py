@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from e2enet.data.images.volume import Grid, read_image
+from e2enet.data.images.volume import Grid, Volume, read_image
 from e2enet.events import BadInput, Reporter
-from e2enet.inference.localisation.locator import Box, Locator, locate
+from e2enet.inference.localisation import locator as module
+from e2enet.inference.localisation.locator import Box, Locator
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 MODEL = REPOSITORY / "Resources" / "Models" / "hippocampus-mr"
@@ -28,6 +29,12 @@ def locator() -> Locator:
 @pytest.fixture(scope="module")
 def template(locator: Locator) -> sitk.Image:
     return sitk.ReadImage(str(locator.template), sitk.sitkFloat32)
+
+
+def locate(image: sitk.Image, locator: Locator, **options) -> list[Box]:
+    """The boxes in an image of SimpleITK."""
+    array = sitk.GetArrayFromImage(image)
+    return module.locate(Volume(array, Grid.from_image(image), "scan.nii.gz"), locator, **options)
 
 
 def similarity(
@@ -165,7 +172,7 @@ def test_refuses_what_is_no_head(locator: Locator) -> None:
     image = sitk.GetImageFromArray(noise)
     image.SetSpacing((3.0, 3.0, 3.0))
     with pytest.raises(BadInput, match=r"scan\.nii\.gz.*not found") as caught:
-        locate(image, locator, name="scan.nii.gz")
+        locate(image, locator)
     assert "--roi" in caught.value.help
     assert caught.value.code == "not-located"
 
@@ -213,7 +220,7 @@ def test_two_real_heads(locator: Locator, shared: Path) -> None:
     """They lie roughly as the template does."""
     for path in sorted((shared / "data" / "heads").glob("head_*.nii.gz")):
         volume = read_image(path)
-        boxes = locate(volume.grid.image(volume.array), locator, name=path.name)
+        boxes = module.locate(volume, locator)
         for box, there in zip(boxes, locator.boxes, strict=True):
             assert np.linalg.norm(np.subtract(box.center_mm, there.center_mm)) < 15.0
             assert box.share_inside(volume.grid) == pytest.approx(1.0)

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from e2enet.data.images.volume import Grid
 from e2enet.events import BadInput, Reporter
 from e2enet.inference import segment
 from e2enet.inference.localisation import regions as regions_file
@@ -71,8 +70,8 @@ def located(monkeypatch):
     boxes = [box("Left", LEFT), box("Right", RIGHT, mirror=True)]
     asked = []
 
-    def locate(image, locator, *, name="image", reporter=None):
-        asked.append(Grid.from_image(image))
+    def locate(image, locator, *, reporter=None):
+        asked.append(image.grid)
         return boxes
 
     monkeypatch.setattr(regions_file, "locate", locate)

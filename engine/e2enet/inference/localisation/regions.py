@@ -97,8 +97,7 @@ def find_regions(
     whole = tuple(slice(0, n) for n in grid.shape)
     if locator is None or locator.is_crop(grid):
         return [Region("", whole, labels, cropped=locator is not None)]  # type: ignore[arg-type]
-    image = grid.image(volumes[0].array)
-    boxes = locate(image, locator, name=volumes[0].name, reporter=reporter)
+    boxes = locate(volumes[0], locator, reporter=reporter)
     return [_boxed(box, box.slices(grid), k, labels) for k, box in enumerate(boxes)]
 
 
