@@ -262,8 +262,8 @@ class E2ENetSegmentationTest(ScriptedLoadableModuleTest):
         run.start()
         while run.poll():
             time.sleep(0.05)
-        assert run.seen.version >= (3, 10)
-        self.delayDisplay(f"The engine runs in Python {run.seen.version}")
+        assert run.result.version >= (3, 10)
+        self.delayDisplay(f"The engine runs in Python {run.result.version}")
 
     def test_ResultIntoScene(self):
         """The sample goes to a file and back, and labels of the shipped model into the scene."""

@@ -93,11 +93,11 @@ def test_repair_replaces_all(asks, ours):
     (ours.packages / "lesson" / "__init__.py").write_text("import nothing_of_that_name\n")
     look = Inspection(ours, ["lesson"])
     finish(look)
-    assert look.seen.broken[0].startswith("lesson: ModuleNotFoundError")
+    assert look.result.broken[0].startswith("lesson: ModuleNotFoundError")
     (ours.packages / "helper" / "stray.py").write_text("")
     repair = asks.installation(asks.purpose)
     finish(repair)
-    assert repair.seen.broken == []
+    assert repair.result.broken == []
     assert not (ours.packages / "helper" / "stray.py").exists()
 
 

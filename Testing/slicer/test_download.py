@@ -264,5 +264,5 @@ def test_results_are_those_that_were_measured(models):
 
 def test_a_killed_program_is_a_sentence(server, monkeypatch):
     run = Fetch("no such work")
-    with pytest.raises(Refused, match="ended unexpectedly"):
+    with pytest.raises(Refused, match="stopped unexpectedly"):
         finish(run)

@@ -163,7 +163,7 @@ class EnginePanel(WatchPanel):
             self._install(TRAIN if "torch" in names else SEGMENT)
 
     def onCheck(self) -> None:
-        self._look(interpreter.current, lambda run: self._showSeen(run.seen))
+        self._look(interpreter.current, lambda run: self._showSeen(run.result))
 
     def onRemove(self) -> None:
         with self.sentences():
@@ -190,7 +190,7 @@ class EnginePanel(WatchPanel):
         if program:
             self._look(
                 lambda: interpreter.Interpreter(program, interpreter.CHOSEN),
-                lambda run: self._choose(program, run.seen),
+                lambda run: self._choose(program, run.result),
             )
 
     def onSlicerPython(self) -> None:
@@ -215,7 +215,7 @@ class EnginePanel(WatchPanel):
                 return
             run = self.dependencies.installation(purpose, self.onProgress)
             run.start()
-            self._then = lambda run: self._showSeen(run.seen, _("Installed and tried."))
+            self._then = lambda run: self._showSeen(run.result, _("Installed and tried."))
             self.seen = None
             self._watch(run)
 

@@ -2,14 +2,15 @@
 
 import shutil
 
+from E2ENetSegmentationLib.engine.process import EngineProcess
 from E2ENetSegmentationLib.engine.run import EngineRun
 from E2ENetSegmentationLib.engine.temporary import temporaryFolder
 
 
 class Job:
-    """Work of the engine in a folder of its own, which goes away however the work ends.
+    """Work of a process in a folder of its own, which goes away however the work ends.
 
-    Subclasses start the engine in `_begin` and take its answer in `_answered`.
+    Subclasses start the process in `_begin` and take its answer in `_answered`.
 
     Args:
         onEvent: Called with each event of the engine.
@@ -40,7 +41,7 @@ class Job:
             Refused: It cannot be done; nothing was left behind.
         """
         try:
-            self._folder = temporaryFolder()
+            self._folder = self._newFolder()
             self._begin()
         except BaseException:
             self.cancel()
@@ -68,8 +69,11 @@ class Job:
             self._engine.cancel()
         self._clean()
 
+    def _newFolder(self):
+        return temporaryFolder()
+
     def _begin(self) -> None:
-        """Start the engine, with `_ask`."""
+        """Start the engine with `_ask`, or a program of the Lib with `_run`."""
         raise NotImplementedError
 
     def _answered(self) -> bool:
@@ -78,7 +82,13 @@ class Job:
 
     def _ask(self, arguments, names=None) -> None:
         """Start a verb; `names` says what a person calls what the engine reads."""
-        self._engine = EngineRun(arguments, self._folder, self._onEvent, names=names)
+        self._engine = EngineRun.verb(arguments, self._folder, self._onEvent, names)
+        self._engine.start()
+
+    def _run(self, command, environment, names=None) -> None:
+        """Start a program that speaks in events as the engine does."""
+        process = EngineProcess(command, self._folder, environment)
+        self._engine = EngineRun(process, self._onEvent, names)
         self._engine.start()
 
     def _clean(self) -> None:

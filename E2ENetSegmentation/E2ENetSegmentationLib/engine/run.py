@@ -13,34 +13,35 @@ UNUSABLE = ("ModuleNotFoundError:", "ImportError:", "OSError: [WinError")
 
 
 class EngineRun:
-    """Runs one verb and keeps what it said.
+    """Runs one program that speaks in events, and keeps what it said.
 
     Args:
-        arguments: Verb and options; that it shall speak in events is added here.
-        folder: For the process's output files.
+        process: Its `EngineProcess`, not started.
         onEvent: Called with each event as it comes.
-        process: Something like `EngineProcess`; tests hand over their own.
-        names: What the engine reads -> what a person calls it.
+        names: What it reads -> what a person calls it.
     """
 
-    def __init__(self, arguments, folder, onEvent=None, process=EngineProcess, names=None) -> None:
-        self.arguments = [*arguments, "--progress", "json"]
-        self.folder = folder
+    def __init__(self, process: EngineProcess, onEvent=None, names=None) -> None:
         self.warnings = []  # (code, sentence)
         self.result = {}
         self._error = None
         self._onEvent = onEvent or (lambda event: None)
-        self._makeProcess = process
         self._names = names or {}
-        self._process = None
+        self._process = process
+
+    @classmethod
+    def verb(cls, arguments, folder, onEvent=None, names=None) -> "EngineRun":
+        """A verb of the engine with its options; that it shall speak in events is added here."""
+        command = engineCommand([*arguments, "--progress", "json"])
+        return cls(EngineProcess(command, folder), onEvent, names)
 
     @property
     def running(self) -> bool:
-        return self._process is not None and self._process.running
+        return self._process.running
 
     @property
     def lines(self) -> list:
-        return self._process.lines if self._process else []
+        return self._process.lines
 
     @property
     def pid(self) -> int:
@@ -52,7 +53,6 @@ class EngineRun:
         return self._process.started
 
     def start(self) -> None:
-        self._process = self._makeProcess(engineCommand(self.arguments), self.folder)
         self._process.start()
 
     def poll(self) -> bool:
@@ -83,13 +83,11 @@ class EngineRun:
 
     def cancel(self) -> None:
         """End it at once."""
-        if self._process is not None:
-            self._process.kill()
+        self._process.kill()
 
     def askToEnd(self, seconds: float) -> None:
         """Let it clear up: ask it to end, and give it so long."""
-        if self._process is not None:
-            self._process.askToEnd(seconds)
+        self._process.askToEnd(seconds)
 
     def _failure(self) -> Exception:
         code = self._process.exitCode
@@ -111,8 +109,8 @@ class EngineRun:
                 "dependency",
             )
         try:
-            if isFull(self.folder):
-                return diskFull(self.folder)
+            if isFull(self._process.folder):
+                return diskFull(self._process.folder)
         except OSError:
             return Refused(_("The temporary folder was removed while the engine ran."))
         if code < 0 or code in (137, 143):

@@ -176,7 +176,7 @@ class Training:
         else:
             arguments = self._toArguments()
         names = self._names()
-        self._engine = EngineRun(arguments, self.folder, self._event, names=names)
+        self._engine = EngineRun.verb(arguments, self.folder, self._event, names)
         self._engine.start()
         self._save(RUNNING)
 

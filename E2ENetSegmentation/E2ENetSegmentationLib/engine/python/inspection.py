@@ -1,16 +1,13 @@
 """Looking at a Python by running it: what it is, and which packages it can really import."""
 
-import shutil
-
 from E2ENetSegmentationLib.engine import paths
-from E2ENetSegmentationLib.engine.process import EngineProcess
+from E2ENetSegmentationLib.engine.job import Job
 from E2ENetSegmentationLib.engine.python.interpreter import kindOf
-from E2ENetSegmentationLib.engine.temporary import temporaryFolder
 from E2ENetSegmentationLib.i18n import tr as _
 from E2ENetSegmentationLib.refusal import Refused
 
 LOOK = paths.LIB / "engine" / "python" / "look.py"
-OLDEST = (3, 10)
+OLDEST, TOO_OLD = (3, 10), "python-too-old"
 
 
 class Seen:
@@ -39,8 +36,8 @@ class Seen:
         return [f"{n}: {p['error']}" for n, p in self.packages.items() if "error" in p]
 
 
-class Inspection:
-    """Runs an interpreter; `poll` until it is done, then `seen` has the answer.
+class Inspection(Job):
+    """Runs an interpreter; `result` is what was `Seen`.
 
     Args:
         interpreter: `Interpreter`.
@@ -49,32 +46,12 @@ class Inspection:
     """
 
     def __init__(self, interpreter, names, folders=None) -> None:
-        self.seen = None
+        super().__init__()
         self._interpreter, self._names, self._folders = interpreter, list(names), folders
-        self._folder, self._process = None, None
 
-    @property
-    def lines(self) -> list:
-        """What it said beside its answer."""
-        return self._process.lines if self._process else []
-
-    def start(self) -> None:
-        """Run it.
-
-        Raises:
-            Refused: It cannot be started.
-        """
-        self._folder = temporaryFolder()
-        try:
-            self._process = EngineProcess(
-                self._interpreter.command(LOOK, *self._names),
-                self._folder,
-                self._interpreter.environment(self._folders),
-            )
-            self._process.start()
-        except BaseException:
-            self.cancel()
-            raise
+    def _begin(self) -> None:
+        python = self._interpreter
+        self._run(python.command(LOOK, *self._names), python.environment(self._folders))
 
     def poll(self) -> bool:
         """True while it runs.
@@ -82,33 +59,28 @@ class Inspection:
         Raises:
             Refused: It is no Python, or one that is too old.
         """
-        events = self._process.poll()
-        for event in events:
-            if event["event"] == "result":
-                self.seen = Seen(event)
-        if self._process.running:
-            return True
-        self.cancel()
-        if self.seen is None:
-            reason = self.lines[-1].strip() if self.lines else str(self._process.exitCode)
+        try:
+            return super().poll()
+        except Refused as refusal:
+            if refusal.code == TOO_OLD:
+                raise
+            reason = self.lines[-1].strip() if self.lines else str(refusal)
             raise Refused(
                 _("{program} cannot run as Python: {reason}.").format(
                     program=self._interpreter.program, reason=reason.rstrip(".")
                 )
-            )
-        if self.seen.version < OLDEST:
+            ) from refusal
+
+    def _answered(self) -> bool:
+        if not self._engine.result:
+            raise Refused(_("It says nothing."))
+        seen = Seen(self._engine.result)
+        if seen.version < OLDEST:
             raise Refused(
                 _("{program} is Python {version}; the engine needs 3.10 or later.").format(
-                    program=self._interpreter.program,
-                    version=".".join(map(str, self.seen.version)),
-                )
+                    program=self._interpreter.program, version=".".join(map(str, seen.version))
+                ),
+                code=TOO_OLD,
             )
+        self.result = seen
         return False
-
-    def cancel(self) -> None:
-        """End it and remove its files."""
-        if self._process is not None:
-            self._process.kill()
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None

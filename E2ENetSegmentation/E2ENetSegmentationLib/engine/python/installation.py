@@ -11,10 +11,12 @@ from pathlib import Path
 
 from E2ENetSegmentationLib.engine import paths
 from E2ENetSegmentationLib.engine.alive import isAlive
+from E2ENetSegmentationLib.engine.job import Job
 from E2ENetSegmentationLib.engine.process import EngineProcess
 from E2ENetSegmentationLib.engine.python import pip
 from E2ENetSegmentationLib.engine.python.inspection import Inspection
 from E2ENetSegmentationLib.engine.python.requirements import nameOf, replace
+from E2ENetSegmentationLib.engine.run import EngineRun
 from E2ENetSegmentationLib.i18n import tr as _
 from E2ENetSegmentationLib.refusal import Refused
 
@@ -22,8 +24,8 @@ PREFIX = ".installing-"
 _underWay = []  # one at a time: two would work on the same folder
 
 
-class Installation:
-    """One installation: start, poll until it is done; Cancel leaves everything as it was.
+class Installation(Job):
+    """One installation, step after step; Cancel leaves everything as it was.
 
     Args:
         interpreter: `Interpreter` with a folder for packages.
@@ -34,15 +36,15 @@ class Installation:
         onProgress: Called with a line for a person and the percentage of the whole.
 
     Attributes:
-        seen: `Seen`, once it is done.
+        result: What was `Seen` of it, once it is done.
     """
 
     def __init__(self, interpreter, lines, *, expected, wheels="", extraIndex="", onProgress=None):
-        self.seen = None
+        super().__init__()
         self._interpreter, self._wanted = interpreter, list(lines)
         self._expected, self._wheels, self._extraIndex = expected, wheels, extraIndex
         self._onProgress = onProgress or (lambda text, percent: None)
-        self._scratch, self._step, self._next = None, None, None
+        self._next = None  # what to do with the answer of the step under way
         self._lines = []  # of the steps that are over
 
     @property
@@ -52,8 +54,8 @@ class Installation:
     @property
     def lines(self) -> list:
         """What pip and the interpreter said, for the log."""
-        now = self._step.lines if self._step is not None else []
-        return self._lines + [line for line in now if not line.startswith(pip.NUMBERS)]
+        now = [line for line in super().lines if not line.startswith(pip.NUMBERS)]
+        return self._lines + now
 
     def start(self) -> None:
         """Begin.
@@ -65,56 +67,43 @@ class Installation:
             raise Refused(_("The engine is being installed already."))
         if self._wheels and not Path(self._wheels).is_dir():
             raise Refused(_("There is no folder {path}.").format(path=self._wheels))
+        super().start()
+
+    def _newFolder(self) -> Path:
+        """Beside the packages: only there it can change places with them in one step."""
         root = self.target.parent
+        folder = root / f"{PREFIX}{os.getpid()}"
         try:
             root.mkdir(parents=True, exist_ok=True)
             _removeLeftovers(root)
-            self._scratch = root / f"{PREFIX}{os.getpid()}"
-            shutil.rmtree(self._scratch, ignore_errors=True)
-            self._scratch.mkdir()
-            (self._scratch / "temporary").mkdir()
+            shutil.rmtree(folder, ignore_errors=True)
+            (folder / "temporary").mkdir(parents=True)
         except OSError as error:
             raise _failed(error.strerror or str(error)) from error
+        return folder
+
+    def _begin(self) -> None:
         _underWay.append(self)
-        self._begin(Inspection(self._interpreter, [], ()), self._install)
+        self._goOn(Inspection(self._interpreter, [], ()), self._install)
 
-    def poll(self) -> bool:
-        """Let it go on; True while it runs.
+    def _answered(self) -> bool:
+        answer, self._next = self._next, None
+        answer(self._engine)
+        return self._next is not None
 
-        Raises:
-            Refused: It failed; the installation that was there is untouched.
-        """
-        step = self._step
-        try:
-            if not step.poll():
-                self._next(step)
-        except BaseException:
-            self.cancel()
-            raise
-        return self._step is not None
+    def _goOn(self, step, then) -> None:
+        """Start the next step."""
+        self._lines, self._engine, self._next = self.lines, step, then
+        step.start()
 
-    def cancel(self) -> None:
-        """End it; what was downloaded goes."""
-        if self._step is not None:
-            self._step.cancel()
-            self._lines, self._step = self.lines, None
+    def _clean(self) -> None:
+        super()._clean()
         if self in _underWay:
             _underWay.remove(self)
-        if self._scratch is not None:
-            shutil.rmtree(self._scratch, ignore_errors=True)
-            self._scratch = None
-
-    def _begin(self, step, then) -> None:
-        self._lines, self._step, self._next = self.lines, step, then
-        try:
-            step.start()
-        except BaseException:
-            self.cancel()
-            raise
 
     def _install(self, inspection) -> None:
         """The interpreter answers: it has pip, or not."""
-        version = inspection.seen.pip
+        version = inspection.result.pip
         if not version:
             raise Refused(
                 _("{program} has no pip.").format(program=self._interpreter.program),
@@ -122,33 +111,31 @@ class Installation:
             )
         arguments = pip.arguments(
             self._wanted,
-            self._scratch / "packages",
+            self._folder / "packages",
             version,
             wheels=self._wheels,
             extraIndex=self._extraIndex,
         )
-        environment = pip.environment(
-            self._interpreter.environment(()), self._scratch / "temporary"
-        )
+        environment = pip.environment(self._interpreter.environment(()), self._folder / "temporary")
         command = self._interpreter.command("pip", *arguments)
-        process = EngineProcess(command, self._scratch, environment)
+        process = EngineProcess(command, self._folder, environment)
         said = pip.Progress(self._expected)
-        self._begin(_Pip(process, said, self._onProgress), self._try)
+        self._goOn(_Pip(process, said, self._onProgress), self._try)
 
     def _try(self, _pip) -> None:
         """What was installed has to run before it replaces anything."""
         self._onProgress(_("Trying it"), 95)
-        folders = [paths.engineFolder(), self._scratch / "packages"]
+        folders = [paths.engineFolder(), self._folder / "packages"]
         names = [nameOf(line) for line in self._wanted]
-        self._begin(Inspection(self._interpreter, names, folders), self._replace)
+        self._goOn(Inspection(self._interpreter, names, folders), self._replace)
 
     def _replace(self, inspection) -> None:
-        lacking = [name for name, found in inspection.seen.packages.items() if not found]
-        problems = inspection.seen.broken + lacking
+        lacking = [name for name, found in inspection.result.packages.items() if not found]
+        problems = inspection.result.broken + lacking
         if problems:
             raise _failed(_("{package} does not run").format(package=problems[0]))
         try:
-            replace(self.target, self._scratch / "packages")
+            replace(self.target, self._folder / "packages")
         except OSError as error:
             raise Refused(
                 _("The old packages in {folder} are in use: {reason}.").format(
@@ -156,41 +143,33 @@ class Installation:
                 ),
                 _("End what the engine computes, and try again."),
             ) from error
-        self.seen = inspection.seen
-        self.cancel()  # only the scratch folder is left
+        self.result = inspection.result
 
 
-class _Pip:
-    """pip's process as a step."""
+class _Pip(EngineRun):
+    """pip as a step: what it says are lines, no events."""
 
     def __init__(self, process, said, onProgress) -> None:
-        self._process, self._said, self._onProgress = process, said, onProgress
+        super().__init__(process)
+        self._said, self._onProgress = said, onProgress
         self._read = 0
 
-    @property
-    def lines(self) -> list:
-        return self._process.lines
-
-    def start(self) -> None:
-        self._process.start()
-
     def poll(self) -> bool:
-        self._process.poll()
+        goesOn = super().poll()
+        self._follow()
+        return goesOn
+
+    def _follow(self) -> None:
         before = self._said.text
-        for line in self._process.lines[self._read :]:
+        for line in self.lines[self._read :]:
             self._said.feed(line)
-        self._read = len(self._process.lines)
+        self._read = len(self.lines)
         if self._said.text != before:
             self._onProgress(self._said.text, self._said.percent)
-        if self._process.running:
-            return True
-        if self._process.exitCode != 0:
-            reason = self._said.error or (self.lines[-1] if self.lines else _("pip was ended"))
-            raise _failed(reason)
-        return False
 
-    def cancel(self) -> None:
-        self._process.kill()
+    def _failure(self) -> Exception:
+        self._follow()
+        return _failed(self._said.error or (self.lines[-1] if self.lines else _("pip was ended")))
 
 
 def _failed(reason: str) -> Refused:
