@@ -67,10 +67,14 @@ class FakeHost:
         while not until():
             if time.monotonic() > end:
                 raise AssertionError("nothing happened in time")
-            for timer in list(self.timers):
-                if timer.active:
-                    timer.callback()
+            self.tick()
             time.sleep(0.02)
+
+    def tick(self) -> None:
+        """Fire the running timers; Qt does so too in the event loop of a dialog or an import."""
+        for timer in list(self.timers):
+            if timer.active:
+                timer.callback()
 
     def setting(self, key, default=""):
         return self.settings.get(key, default)
@@ -80,6 +84,7 @@ class FakeHost:
 
     def confirm(self, text):
         self.asked.append(text)
+        self.tick()
         return self.answers.pop(0) if self.answers else False
 
     def progress(self, title):
@@ -144,6 +149,7 @@ class FakeHost:
         return None
 
     def storeDicom(self, path):
+        self.tick()
         self.dicomDatabase.addFile(path)
 
     def loadVolume(self, path):

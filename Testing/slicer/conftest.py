@@ -99,6 +99,16 @@ def blind(models, tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def tab(scene, models, left_behind):
+    """The tab Segment with the tiny bundle chosen."""
+    from harness.tabs import SegmentTab
+
+    tab = SegmentTab()
+    yield tab
+    tab.panel.cleanup()
+
+
+@pytest.fixture
 def stub(monkeypatch):
     """Call it with what the engine shall do wrong: the stub then stands in for the real one."""
 

@@ -12,13 +12,6 @@ from harness.mrml import save
 from harness.tabs import ExplainTab, FineTuneTab, SegmentTab
 
 
-@pytest.fixture
-def tab(scene, models, left_behind):
-    tab = SegmentTab()
-    yield tab
-    tab.panel.cleanup()
-
-
 def names(scene):
     count = scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode")
     return [scene.GetNthNodeByClass(i, "vtkMRMLSegmentationNode").GetName() for i in range(count)]

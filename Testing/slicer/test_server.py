@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from harness.made import add_volume
-from harness.tabs import RESOURCES, SegmentTab
+from harness.tabs import RESOURCES
 from harness.widgets import Ui
 
 
@@ -29,13 +29,6 @@ def served(tmp_path, tiny_bundle):
     process.terminate()
     assert process.wait(30) == 0
     process.stdout.close()
-
-
-@pytest.fixture
-def tab(scene, models, left_behind):
-    tab = SegmentTab()
-    yield tab
-    tab.panel.cleanup()
 
 
 def name(tab, address, token):

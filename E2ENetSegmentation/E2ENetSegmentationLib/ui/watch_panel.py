@@ -23,6 +23,7 @@ class WatchPanel(Panel):
         super().__init__(ui, core, host)
         self._run = None
         self._starting = False
+        self._looking = False
         self._seenLines = 0
         self._usedDevice = ""  # what computes, once the engine has told
         self._timer = host.timer(POLL_MILLISECONDS, self.poll)
@@ -71,10 +72,21 @@ class WatchPanel(Panel):
         return text
 
     def poll(self) -> None:
-        """Called by the timer while a run goes on."""
+        """Called by the timer while a run goes on.
+
+        A dialog, or DICOM's import, has an event loop of its own in which the timer goes on: what
+        is being looked at already is not looked at again.
+        """
         if not self.running:
             self._timer.stop()
-            return
+        elif not self._looking:
+            self._looking = True
+            try:
+                self._follow()
+            finally:
+                self._looking = False
+
+    def _follow(self) -> None:
         run, goesOn = self._run, None  # None: it failed, and that was said
         with self.sentences():
             try:
@@ -90,6 +102,8 @@ class WatchPanel(Panel):
         if goesOn:
             return
         run.cancel()
+        if self._run is not run:
+            return  # ended meanwhile, in such a loop
         self._run = None
         if goesOn is not None:
             with self.sentences():
