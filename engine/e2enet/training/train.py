@@ -16,40 +16,30 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from torch import nn
 
 from e2enet.bundle import Bundle
 from e2enet.data.axes import times
 from e2enet.data.datasets.raw import read_dataset
-from e2enet.data.datasets.targets import Targets
-from e2enet.data.patches.sampling import VALIDATION, PatchSampler
 from e2enet.data.planning.plan import Plan
 from e2enet.data.preprocessing.store import PreprocessedDataset
-from e2enet.dsff import Connections, Evolution
 from e2enet.events import BadInput, Cancelled, Reporter
 from e2enet.inference.device import choose_device, is_out_of_memory
 from e2enet.locks import locked
-from e2enet.training.finetune import transfer
-from e2enet.training.loop.interruption import saved_first
-from e2enet.training.loop.objective import Objective
+from e2enet.training.assembly import make_trainer
+from e2enet.training.loop.orders import CONTROL, saved_first
 from e2enet.training.loop.pace import step_seconds
 from e2enet.training.loop.ranks import Ranks, joined, own_device
-from e2enet.training.loop.recipe import Recipe
-from e2enet.training.loop.trainer import CHECKPOINT, CONTROL, Trainer
+from e2enet.training.loop.trainer import Trainer
 from e2enet.training.loop.validation import mean_dice, validate_cases
 from e2enet.training.run.export import Snapshot, export_bundle
-from e2enet.training.run.labels import match_labels
 from e2enet.training.run.log import LOG, Logged
 from e2enet.training.run.memory import needed_bytes, patch_workers
 from e2enet.training.run.metadata import load_metadata, merged
-from e2enet.training.run.networks import initial_network
 from e2enet.training.run.preparation import TrainingInputs, refuse_existing, started_before
 from e2enet.training.run.presets import Preset, with_preset
 from e2enet.training.run.settings import PLAN, RUN, Run, is_product
 from e2enet.training.run.summary import summary, warn_of_days
 from e2enet.training.run.tensorboard import FOLDER, TensorBoard, check_tensorboard
-
-ZETA, FINE_TUNING_ZETA = 0.5, 0.1
 
 
 @dataclass(frozen=True)
@@ -176,7 +166,7 @@ def _rehearsed(inputs: TrainingInputs, lock: ExitStack, *, resume: bool) -> Trai
     with ExitStack() as inner:  # the lock's file is closed before its folder goes
         trial = replace(inputs, output=Path(folder) / inputs.output.name)
         run, use, cases = trial.started(inner)
-        trainer = _trainer(run, cases, use, inputs, inputs.reporter)
+        trainer = make_trainer(run, cases, use, inputs, inputs.reporter)
         step_s = step_seconds(trainer)
         told = _summary(run, use, inputs, trainer, step_s=step_s)
         inputs.reporter.metric("summary", **told)
@@ -189,8 +179,8 @@ def _followed(inputs: TrainingInputs, ranks: Ranks) -> Trained:
     """Train along in a run that the first rank has prepared; it alone writes and measures."""
     ranks.meet()
     run, plan = Run.load(inputs.folder), Plan.load(inputs.folder / PLAN)
-    trainer = _trainer(run, inputs.preprocessed(plan), plan, inputs, inputs.reporter, ranks)
-    with saved_first(trainer):
+    trainer = make_trainer(run, inputs.preprocessed(plan), plan, inputs, inputs.reporter, ranks)
+    with saved_first(trainer.orders, trainer.rows):
         state = trainer.run()
     if state == "interrupted":
         raise Cancelled
@@ -240,14 +230,14 @@ def _trained(
     reporter: Reporter,
     ranks: Ranks,
 ) -> Trained:
-    trainer = _trainer(run, cases, plan, inputs, reporter, ranks)
+    trainer = make_trainer(run, cases, plan, inputs, reporter, ranks)
     trainer.begin()
     ranks.meet()  # the others start from this checkpoint
     told = _summary(run, plan, inputs, trainer)
     reporter.metric("summary", **told)
     warn_of_days(run, plan, inputs.device, reporter, done=trainer.iteration)
     try:
-        with saved_first(trainer):
+        with saved_first(trainer.orders, trainer.rows):
             state = trainer.run()
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
@@ -307,107 +297,6 @@ def _summary(
         memory_bytes=memory,
         step_s=step_s,
     )
-
-
-def _trainer(
-    run: Run,
-    cases: PreprocessedDataset,
-    plan: Plan,
-    inputs: TrainingInputs,
-    reporter: Reporter,
-    ranks: Ranks | None = None,
-) -> Trainer:
-    from e2enet.data.patches.augmentation import Augmentation
-    from e2enet.data.patches.synthesis import Synthesis
-
-    settings = run.settings
-    resume = (run.folder / CHECKPOINT).exists()
-    training, held_out = run.split()
-    network, connections = _network(run, None if resume else inputs.source, resume, reporter)
-    recipe = Recipe(
-        epochs=settings.epochs,
-        iterations_per_epoch=settings.iterations_per_epoch,
-        validation_iterations=max(1, settings.iterations_per_epoch // 5),
-        lr=settings.lr,
-        optimizer=settings.optimizer,
-        batch_dice=settings.batch_dice,
-    )
-    evolution = Evolution(
-        connections,
-        total_iterations=recipe.total,
-        period=run.period,
-        zeta_start=FINE_TUNING_ZETA if run.source else ZETA,
-        seed=settings.seed,
-    )
-    if not held_out:
-        reporter.warning(
-            "no-held-out-cases",
-            "Every case trains, so the Dice shown is that of training cases without augmentation.",
-        )
-
-    def sampler(names: tuple[str, ...], **more: Any) -> PatchSampler:
-        return PatchSampler(
-            cases=tuple(cases[name] for name in names),
-            patch=plan.patch,
-            batch_size=plan.batch_size,
-            seed=settings.seed,
-            **more,
-        )
-
-    tissues, targets = inputs.info.tissues, Targets.of(inputs.info)
-    synthesis = Synthesis(plan, tissues) if tissues else None
-    trainer = Trainer(
-        network=network,
-        connections=connections,
-        evolution=evolution,
-        training=sampler(training, augment=synthesis or Augmentation(plan, targets)),
-        validation=sampler(held_out or training, stream=VALIDATION, augment=synthesis),
-        recipe=recipe,
-        labels=list(inputs.info.structures.values),
-        folder=run.folder,
-        device=inputs.device,
-        workers=patch_workers(inputs.workers, inputs.device),
-        reporter=reporter,
-        objective=Objective(targets),
-        ranks=ranks,
-    )
-    if resume:
-        trainer.restore()
-    return trainer
-
-
-def _network(
-    run: Run, source: Bundle | None, resume: bool, reporter: Reporter
-) -> tuple[nn.Module, Connections]:
-    seed = run.settings.seed
-    pretrained = not resume and source is None
-    network = initial_network(
-        run.kind, run.network, run.settings, pretrained=pretrained, reporter=reporter
-    )
-    if source is None:  # a new model, or one whose checkpoint replaces these masks
-        settings = run.settings
-        return network, Connections.random(
-            network,  # type: ignore[arg-type]
-            settings.sparsity,
-            level0_density=settings.level0_density,
-            seed=seed,
-            group=settings.connection_group,
-        )
-    trained, connections = source.load_network()
-    match = match_labels(
-        run.dataset["labels"],
-        run.metadata.get("labels", []),
-        source.labels,
-        regions=bool(run.dataset.get("regions")),
-    )
-    moved = transfer(trained, connections, network, classes=match.classes, seed=seed)
-    if moved.reinitialised:
-        reporter.warning(
-            "re-initialised",
-            f"{len(moved.kept)} tensors of {source.name} were taken over; these do not fit and "
-            f"start anew: {', '.join(moved.reinitialised)}.",
-        )
-    return network, moved.connections
 
 
 def _tell(done: Trained, reporter: Reporter) -> Trained:

@@ -16,7 +16,8 @@ from e2enet.events import BadInput
 from e2enet.networks.normalisation import InstanceNormLeakyReLU
 from e2enet.training.loop.checkpoint import load_checkpoint
 from e2enet.training.loop.loss import supervised_loss
-from e2enet.training.loop.trainer import CONTROL, Trainer
+from e2enet.training.loop.orders import CONTROL
+from e2enet.training.loop.trainer import Trainer
 
 from ..conftest import Recorder, assert_same
 
@@ -260,7 +261,7 @@ def test_an_interrupted_run_is_saved(make_trainer: Make, finished: dict[str, Any
 
     def interrupted(*args: Any) -> float:
         if first.iteration == 5:
-            first.interrupt()
+            first.orders.interrupt()
         return step(*args)
 
     first.step = interrupted  # type: ignore[method-assign]

@@ -6,6 +6,7 @@ Reference: Isensee et al., nnU-Net, Nature Methods 2021, methods, "Patch samplin
 from __future__ import annotations
 
 import functools
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from e2enet.data.preprocessing.store import PreprocessedCase
 
@@ -181,3 +182,28 @@ class BatchKeys:
         for number in range(self.first, self.total):
             epoch, iteration = divmod(number, self.per_epoch)
             yield [(epoch, iteration, sample) for sample in self.samples]
+
+
+def patch_loader(
+    sampler: PatchSampler, keys: BatchKeys, *, workers: int, pin_memory: bool
+) -> DataLoader:
+    """Batches of image (B, C, D, H, W) and label (B, D, H, W), made in `workers` processes.
+
+    How many there are has no effect on what comes out; 0 makes them between steps.
+    """
+    workers = min(workers, len(keys))
+    return DataLoader(
+        sampler,
+        batch_sampler=keys,  # type: ignore[arg-type]
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        worker_init_fn=_leave_signals_to_the_parent,
+        pin_memory=pin_memory,
+        generator=torch.Generator(),  # else torch's global random state would be advanced
+    )
+
+
+def _leave_signals_to_the_parent(worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal, but the step under way needs its patches."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

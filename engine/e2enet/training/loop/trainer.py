@@ -9,18 +9,17 @@ needs neither SimpleITK nor MONAI.
 from __future__ import annotations
 
 import math
-import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from e2enet.data.patches.sampling import BatchKeys, PatchSampler
+from e2enet.data.patches.sampling import BatchKeys, PatchSampler, patch_loader
 from e2enet.dsff import Connections, Evolution
 from e2enet.events import BadInput, Reporter
 from e2enet.networks import E2ENet
@@ -34,18 +33,16 @@ from e2enet.training.loop.optimizer import (
     make_optimizer,
     optimizer_state,
 )
+from e2enet.training.loop.orders import Orders, Outcome
 from e2enet.training.loop.ranks import Ranks
 from e2enet.training.loop.recipe import Recipe
 from e2enet.training.loop.schedules import poly_lr, supervision_weights, warm_up
 
 CHECKPOINT, BEST = "checkpoint.safetensors", "best.safetensors"
-CONTROL = "control"
 _REPORT_EVERY_S = 0.5
 _DRAW_EVERY_S = 20.0
 _PATIENCE = 10  # steps without a finite loss, one after the other, that end the run
 _SETBACK = 0.5  # of the learning rate, each time that the run ended so
-
-Outcome = Literal["finished", "paused", "stopped", "interrupted"]
 
 
 class Trainer:
@@ -101,6 +98,7 @@ class Trainer:
         self.ranks = ranks or Ranks()
         self.ranks.check(network, training.batch_size)
         self.folder = folder
+        self.orders = Orders(folder, self.ranks)
         self.workers = workers
         self.reporter = reporter or Reporter()
         self.optimizer = make_optimizer(network, recipe)
@@ -113,13 +111,12 @@ class Trainer:
         self.left_out = 0  # steps of the epoch under way whose loss or gradient was not finite
         self.left_out_in_a_row = 0
         self.setbacks = 0  # how often the run has diverged and begun again at a checkpoint
-        self._interrupted = False
         self._seconds = 0.0  # of the epoch under way, before a pause
         self._reported = 0.0
         self._drawn = -_DRAW_EVERY_S
         # Validation patches are numbered through: they do not belong to an epoch.
         iterations = recipe.validation_iterations
-        self._validation_batches = self._loader(
+        self._validation_batches = self._batches(
             validation, first=0, total=iterations, per_epoch=iterations
         )
 
@@ -127,10 +124,6 @@ class Trainer:
     def checkpoint(self) -> Path:
         """Where its state is saved."""
         return self.folder / CHECKPOINT
-
-    def interrupt(self) -> None:
-        """Let `run` save and return after the step under way; a signal handler may call this."""
-        self._interrupted = True
 
     def begin(self) -> None:
         """Save the state of a run that has not begun yet."""
@@ -144,7 +137,7 @@ class Trainer:
 
         Returns:
             "finished"; "paused" or "stopped" as the control file said; "interrupted" after
-            `interrupt`. Whatever it is, the checkpoint holds the state.
+            `orders.interrupt`. Whatever it is, the checkpoint holds the state.
 
         Raises:
             BadInput: the loss stays infinite or no number, or a checkpoint cannot be written.
@@ -152,7 +145,7 @@ class Trainer:
         recipe, total = self.recipe, self.recipe.total
         self.begin()
         batches = iter(
-            self._loader(
+            self._batches(
                 self._patches(),
                 first=self.iteration,
                 total=total,
@@ -165,7 +158,7 @@ class Trainer:
         began = time.monotonic(), self.iteration
         self.reporter.progress("training", self.iteration, total)
         while self.iteration < total:
-            if order := self._agreed_order():
+            if order := self.orders.agreed():
                 self._seconds = time.monotonic() - started
                 self.save()
                 return order
@@ -402,27 +395,7 @@ class Trainer:
         if picture:
             self._drawn = now
 
-    def _agreed_order(self) -> Outcome | None:
-        """What somebody asks of any of the ranks; all of them stop at the same step."""
-        orders: tuple[Outcome | None, ...] = (None, "paused", "stopped", "interrupted")
-        asked = self._order() if self.ranks.first or self._interrupted else None
-        return orders[self.ranks.largest(orders.index(asked))]
-
-    def _order(self) -> Outcome | None:
-        """What somebody asks for; a control file is taken away once it is read."""
-        if self._interrupted:
-            return "interrupted"
-        path = self.folder / CONTROL
-        try:
-            word = path.read_text(encoding="utf-8").strip().lower()
-        except OSError:
-            return None
-        if word not in ("pause", "stop"):
-            return None  # still being written
-        path.unlink(missing_ok=True)
-        return "paused" if word == "pause" else "stopped"
-
-    def _loader(
+    def _batches(
         self, sampler: PatchSampler, *, first: int, total: int, per_epoch: int
     ) -> DataLoader:
         keys = BatchKeys(
@@ -431,25 +404,10 @@ class Trainer:
             per_epoch=per_epoch,
             samples=self.ranks.share(range(sampler.batch_size)),
         )
-        workers = min(self.workers, len(keys))
-        return DataLoader(
-            sampler,
-            batch_sampler=keys,  # type: ignore[arg-type]
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            worker_init_fn=_leave_signals_to_the_parent,
-            pin_memory=self.mixed,
-            generator=torch.Generator(),  # else torch's global random state would be advanced
-        )
+        return patch_loader(sampler, keys, workers=self.workers, pin_memory=self.mixed)
 
     def _report(self, total: int) -> None:
         now = time.monotonic()
         if now - self._reported >= _REPORT_EVERY_S or self.iteration == total:
             self._reported = now
             self.reporter.progress("training", self.iteration, total)
-
-
-def _leave_signals_to_the_parent(worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal, but the step under way needs its patches."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)

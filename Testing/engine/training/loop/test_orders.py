@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from e2enet.events import Cancelled
-from e2enet.training.loop.interruption import saved_first
+from e2enet.training.loop.orders import saved_first
 from e2enet.training.loop.trainer import Trainer
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="os.kill sends no SIGINT there")
@@ -37,7 +37,7 @@ def signalling(trainer: Trainer, at: int, *numbers: int) -> Trainer:
 def test_the_first_signal_ends_the_run_saved(make_trainer: Make, number: int, workers: int) -> None:
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     trainer = signalling(make_trainer(workers=workers), 5, number)
-    with saved_first(trainer):
+    with saved_first(trainer.orders, trainer.rows):
         assert trainer.run() == "interrupted"
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
     again = make_trainer()
@@ -49,7 +49,7 @@ def test_the_second_signal_ends_it_at_once_and_says_what_is_lost(make_trainer: M
     trainer = signalling(make_trainer(), 6, signal.SIGINT, signal.SIGINT)
     with (
         pytest.raises(Cancelled, match="the steps after epoch 1 may be lost") as caught,
-        saved_first(trainer),
+        saved_first(trainer.orders, trainer.rows),
     ):
         trainer.run()
     assert "--resume" in caught.value.help
@@ -63,7 +63,7 @@ def test_another_thread_has_no_signals(make_trainer: Make) -> None:
 
     def work() -> None:
         trainer = make_trainer(epochs=1, iterations_per_epoch=1)
-        with saved_first(trainer):
+        with saved_first(trainer.orders, trainer.rows):
             outcomes.append(trainer.run())
 
     thread = threading.Thread(target=work)
