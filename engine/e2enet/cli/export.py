@@ -38,7 +38,7 @@ def export(
     def work(reporter: Reporter) -> None:
         import os
 
-        from e2enet.training.run.export import export_run
+        from e2enet.training.product.export import export_run
 
         bundle = export_run(folder, Path(os.path.abspath(output)), best=best)
         provenance = bundle.model["provenance"]

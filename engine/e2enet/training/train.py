@@ -31,10 +31,10 @@ from e2enet.training.loop.pace import step_seconds
 from e2enet.training.loop.ranks import Ranks, joined, own_device
 from e2enet.training.loop.trainer import Trainer
 from e2enet.training.loop.validation import mean_dice, validate_cases
-from e2enet.training.run.export import Snapshot, export_bundle
+from e2enet.training.product.export import Snapshot, export_bundle
+from e2enet.training.product.metadata import load_metadata, merged
 from e2enet.training.run.log import LOG, Logged
 from e2enet.training.run.memory import needed_bytes, patch_workers
-from e2enet.training.run.metadata import load_metadata, merged
 from e2enet.training.run.preparation import TrainingInputs, refuse_existing, started_before
 from e2enet.training.run.presets import Preset, with_preset
 from e2enet.training.run.settings import PLAN, RUN, Run, is_product

@@ -16,7 +16,7 @@ from e2enet.extras import need_torch
 from e2enet.interop.nnunet.checkpoints import read_checkpoint
 from e2enet.interop.nnunet.pickles import read_plain_pickle
 from e2enet.interop.nnunet.plans import plan_of_version_1, plan_of_version_2, read_json
-from e2enet.training.run.export import PALETTE
+from e2enet.training.product.export import PALETTE
 
 if TYPE_CHECKING:
     from torch import nn
@@ -83,7 +83,7 @@ def import_folder(
         "nnU-Net takes voxels in the order of the file, this project in LPS orientation: unless "
         "the training files were stored in LPS, left and right may be exchanged. Look at a result.",
     )
-    from e2enet.training.run.card import model_card
+    from e2enet.training.product.card import model_card
 
     model = _model(trained, target.name)
     return write_bundle(

@@ -1,1 +1,1 @@
-"""A training as a folder: what was chosen, its lock, its plan, and the bundle it ends in."""
+"""A training as a folder: what was chosen, its lock, its plan, its log."""

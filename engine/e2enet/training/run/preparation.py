@@ -19,9 +19,9 @@ from e2enet.events import BadInput, Reporter
 from e2enet.files import output_errors
 from e2enet.locks import locked
 from e2enet.training.loop.trainer import CHECKPOINT
+from e2enet.training.product.metadata import inherited, volumes_ml, with_files_kept, with_locator
 from e2enet.training.run.labels import match_labels
 from e2enet.training.run.memory import check_memory, patch_workers
-from e2enet.training.run.metadata import inherited, volumes_ml, with_files_kept, with_locator
 from e2enet.training.run.networks import initial_network, kind_of, network_arguments
 from e2enet.training.run.planning import changed, planned, tuned
 from e2enet.training.run.settings import PLAN, RUN, Run, Settings, is_product, option

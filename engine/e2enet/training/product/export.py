@@ -21,7 +21,7 @@ from e2enet.networks import build_network
 from e2enet.training.loop.checkpoint import load_checkpoint
 from e2enet.training.loop.trainer import BEST, CHECKPOINT, Trainer
 from e2enet.training.loop.validation import Scores, mean_dice
-from e2enet.training.run.card import model_card
+from e2enet.training.product.card import model_card
 from e2enet.training.run.preparation import refuse_existing
 from e2enet.training.run.settings import PLAN, RUN, Run, Settings, option
 

@@ -15,7 +15,7 @@ from e2enet.inference import segment
 from e2enet.training.loop.checkpoint import load_checkpoint
 from e2enet.training.loop.curves import smoothed_dice
 from e2enet.training.loop.trainer import BEST, CHECKPOINT
-from e2enet.training.run.export import export_run
+from e2enet.training.product.export import export_run
 from e2enet.training.train import train
 
 from ..conftest import Recorder

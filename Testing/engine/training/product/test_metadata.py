@@ -14,8 +14,7 @@ from e2enet.data.planning.plan import Plan
 from e2enet.data.preprocessing.store import PreprocessedCase
 from e2enet.events import BadInput
 from e2enet.inference.localisation.locator import Locator
-from e2enet.training.run.labels import match_labels
-from e2enet.training.run.metadata import (
+from e2enet.training.product.metadata import (
     inherited,
     load_metadata,
     merged,
@@ -23,6 +22,7 @@ from e2enet.training.run.metadata import (
     with_files_kept,
     with_locator,
 )
+from e2enet.training.run.labels import match_labels
 from e2enet.training.train import train
 
 from ...conftest import tiny_model
