@@ -6,6 +6,8 @@ nnU-Net finds it where the environment variable nnUNet_extTrainer names `TRAINER
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +17,8 @@ from torch import nn
 
 from e2enet.dsff import Connections
 from e2enet.dsff.evolution import Evolution, default_period
+from e2enet.files import replacing
+from e2enet.interop.nnunet.checkpoints import read_checkpoint
 from e2enet.networks import E2ENet
 from e2enet.networks.lattice import Lattice
 
@@ -87,20 +91,21 @@ class nnUNetTrainerE2ENet(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801 - 
         """As nnU-Net, with the masks and the evolution beside the weights."""
         super().save_checkpoint(filename)
         if self.local_rank == 0 and not self.disable_checkpointing:
-            checkpoint = torch.load(filename, map_location="cpu", weights_only=False)
+            checkpoint = read_checkpoint(Path(filename))  # nnU-Net adds nothing by itself
             checkpoint[_STATE] = {
                 "arguments": self._plain_network().arguments,
                 "masks": {name: mask.cpu() for name, mask in self.connections.masks.items()},
                 "evolution": self.evolution.state_dict(),
             }
-            torch.save(checkpoint, filename)
+            with replacing(Path(filename)) as whole:
+                torch.save(checkpoint, whole)
 
     def load_checkpoint(self, filename_or_checkpoint: Any) -> None:
-        """As nnU-Net; the evolution goes on where it was."""
-        super().load_checkpoint(filename_or_checkpoint)
+        """As nnU-Net, but of a file only plain data; the evolution goes on where it was."""
         checkpoint = filename_or_checkpoint
-        if isinstance(checkpoint, str):
-            checkpoint = torch.load(checkpoint, map_location="cpu", weights_only=False)
+        if isinstance(checkpoint, (str, os.PathLike)):
+            checkpoint = read_checkpoint(Path(checkpoint))
+        super().load_checkpoint(filename_or_checkpoint)  # a dictionary stops nnU-Net 2.8.1
         state = checkpoint[_STATE]
         for name, mask in state["masks"].items():
             self.connections.masks[name].copy_(mask)
