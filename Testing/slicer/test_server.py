@@ -1,6 +1,7 @@
 """Segmenting on a real server from the panel: asked first, followed, cancelled, nothing left."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -13,8 +14,8 @@ from harness.widgets import Ui
 
 
 @pytest.fixture
-def served(tmp_path, tiny_bundle):
-    """(address, token, folder) of a server that has the model tiny."""
+def started(tmp_path, tiny_bundle):
+    """(process, address, token, folder) of a server that has the model tiny."""
     folder = tmp_path / "server"
     words = [sys.executable, "-m", "e2enet", "serve"]
     where = ["--folder", str(folder)]
@@ -25,10 +26,16 @@ def served(tmp_path, tiny_bundle):
         stdout=subprocess.PIPE,
         encoding="utf-8",
     )
-    yield process.stdout.readline().split()[-1], made.stdout.decode().strip(), folder
+    yield process, process.stdout.readline().split()[-1], made.stdout.decode().strip(), folder
     process.terminate()
-    assert process.wait(30) == 0
+    assert process.wait(30) in (0, -signal.SIGKILL)
     process.stdout.close()
+
+
+@pytest.fixture
+def served(started):
+    """(address, token, folder)."""
+    return started[1:]
 
 
 def name(tab, address, token):
@@ -88,6 +95,29 @@ def test_cancel_ends_the_job_there(tab, scene, served, left_behind):
     assert left_behind() == []
     tab.host.pump(lambda: not jobs(folder), seconds=30)
     assert jobs(folder) == []
+
+
+def test_a_server_that_is_killed(tab, scene, started, left_behind):
+    """It is waited for, it may be started again; Cancel leaves the scene as it was."""
+    ui, (process, address, token, folder) = tab.ui, started
+    tab.choose(add_volume(scene))
+    nodes = scene.GetNumberOfNodes()
+    name(tab, address, token)
+    tab.host.answers = [True]
+    ui.serverCheckBox.click()
+    ui.segmentButton.click()
+    engine = tab.panel._run._engine._process
+    sent = folder / "jobs"
+    tab.host.pump(lambda: bool(list(sent.glob("*/case_*"))) or not tab.panel.running)
+    process.kill()
+    tab.host.pump(lambda: "does not answer" in ui.logText.plainText, seconds=60)
+    assert tab.panel.running
+    ui.cancelButton.click()
+    assert ui.statusLabel.text == "Cancelled."
+    assert not engine.running
+    assert tab.usable
+    assert scene.GetNumberOfNodes() == nodes
+    assert left_behind() == []
 
 
 def test_what_the_server_refuses_is_a_sentence(tab, scene, served, left_behind):

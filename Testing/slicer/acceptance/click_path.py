@@ -10,6 +10,9 @@ the Python layer of a Slicer release over real Qt widgets, and what that needs (
 Pick a volume, Segment, look at the result; two more volumes in between; see it explained;
 cancel; fine-tune two epochs on two cases; use what came out; save and load. Exit status 1 with a
 list of problems if anything went wrong, also what Slicer only prints.
+
+With --install and without E2ENET_PYTHON the engine's packages are installed before, by the real pip
+from the network into a folder of their own, and nothing else is on the engine's path.
 """
 
 import argparse
@@ -21,7 +24,7 @@ from pathlib import Path
 
 MODULE = Path(__file__).resolve().parents[3] / "E2ENetSegmentation" / "E2ENetSegmentation.py"
 MINUTES = 60_000
-SEGMENT, FINE_TUNE, MODELS, EXPLAIN = range(4)
+SEGMENT, FINE_TUNE, MODELS, EXPLAIN, ADVANCED = range(5)
 VIEWS = {  # with Slicer's colours, in the order of its conventional layout
     "Red": (243, 74, 51),
     "ThreeD": (116, 144, 221),
@@ -38,6 +41,7 @@ def parsed():
     parser.add_argument("--out", default="pictures")
     parser.add_argument("--train-arguments", default="--workers 0")
     parser.add_argument("--only-segment", action="store_true", help="stop after the result")
+    parser.add_argument("--install", action="store_true", help="the engine's packages first")
     parser.add_argument("--size", type=int, nargs=2, default=(460, 760))
     return parser.parse_args()
 
@@ -67,7 +71,12 @@ class Walk:
     def picture(self, name, tab):
         self.widget.ui.tabWidget.currentIndex = tab
         self.h.process_events(50)
-        self.h.screenshot(self.widget, self.out / f"{name}.png", tuple(self.options.size))
+        width, height = self.options.size  # at least: Slicer's panel scrolls to what is below
+        shown = self.widget.ui.tabWidget.widget(tab)
+        height = max(height, shown.heightForWidth(width - 24) + 80)  # 24, 80: what is around it
+        self.widget.parent.resize(width, height)
+        self.h.process_events(50)
+        self.h.screenshot(self.widget, self.out / f"{name}.png", (width, height))
 
     def views(self, name):
         """Every view as a person gets it, and all beside the panel."""
@@ -103,6 +112,19 @@ class Walk:
         writer.SetInputConnection(grabbed.GetOutputPort())
         writer.SetFileName(str(path))
         writer.Write()
+
+    def install(self):
+        """The engine's packages for the CPU, on a page that shows what is there then."""
+        ui, panel = self.tabs["AdvancedTab"], self.widget.engine
+        assert ui.installButton.enabled, "an interpreter of its own is named by E2ENET_PYTHON"
+        ui.installButton.click()
+        self.h.wait_until(
+            lambda: ui.engineProgressBar.value > 20 or not panel.running, 10 * MINUTES
+        )
+        self.picture("advanced-installing", ADVANCED)
+        self.h.wait_until(lambda: not panel.running, 20 * MINUTES)
+        assert ui.engineStatusLabel.text == "Installed and tried.", ui.engineStatusLabel.text
+        self.picture("advanced", ADVANCED)
 
     def segment(self):
         ui, panel = self.tabs["SegmentTab"], self.widget.segment
@@ -331,6 +353,7 @@ def main():
     try:
         walk = Walk(options)
         steps = ["advanced", "segment", "other_patients", "explain"]
+        steps = ["install", *steps] if options.install else steps
         if not options.only_segment:
             steps += ["cancel", "fine_tune", "models", "save_and_load", "close_in_the_middle"]
         for step in steps:
