@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from e2enet.dsff import Connections
 from e2enet.networks import E2ENet
-from e2enet.runtime import ExecutionPlan
+from e2enet.runtime import ExecutionPlan, Precision
 from e2enet.runtime.plans.sparse import SparsePlan
 from e2enet.runtime.plans.weights import arrays_of
 from hypothesis import strategies as st
@@ -54,8 +54,9 @@ def made_network(
 class TensorPlan(ExecutionPlan):
     """The sparse plan of a network, whether this machine's kernels were tried or not."""
 
-    def __init__(self, network: E2ENet, threads: int) -> None:
-        super().__init__("sparse", SparsePlan(network.lattice, arrays_of(network), threads))
+    def __init__(self, network: E2ENet, threads: int, precision: Precision = "float32") -> None:
+        plan = SparsePlan(network.lattice, arrays_of(network), threads, precision)
+        super().__init__("sparse", plan, precision=precision)
 
 
 def made_image(network: E2ENet, times: Sequence[int], *, batch: int = 1, seed: int = 0) -> Tensor:
@@ -87,18 +88,26 @@ def difference(found: Tensor, wanted: Tensor) -> float:
     return float((found.double() - wanted).nan_to_num().abs().max())
 
 
-def assert_same(found: Tensor, network: E2ENet, image: Tensor) -> None:
+# How much coarser than float32, with 24 bits, a precision rounds.
+COARSER = {"float32": 1, "float16": 2**13, "bfloat16": 2**16}
+
+
+def assert_same(
+    found: Tensor, network: E2ENet, image: Tensor, precision: Precision = "float32"
+) -> None:
     """The logits err from double precision by no more than the network itself in float32.
 
     Beyond 1e-4 of their size, in which sums in another order and minimal filtering (three times the
-    rounding of a direct sum, measured) may differ, up to ten times the network's own error.
+    rounding of a direct sum, measured) may differ, up to ten times the network's own error. In 16
+    bit beyond 1 % (float16) and 5 % (bfloat16), and as much more as it rounds coarser.
     """
     wanted = exact(network, image)
     with torch.inference_mode():
         logits = network(image.float())
     own = difference(logits[0] if isinstance(logits, list) else logits, wanted)
     size = float(wanted.nan_to_num().abs().max())
-    assert difference(found, wanted) <= 10 * own + 1e-4 * max(1.0, size)
+    share = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}[precision]
+    assert difference(found, wanted) <= 10 * own * COARSER[precision] + share * max(1.0, size)
     assert found.dtype == torch.float32
 
 

@@ -5,8 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from e2enet.runtime.kernels.voxels import (
+    FLOAT,
+    HALF,
+)
 
 GAP = 160
+
+# As a share of the most that a voxel can be: of float16 half a unit in the last place, of bfloat16
+# that of both numbers of a product.
+ROUNDING = {"float32": 0.0, "float16": 2**-11, "bfloat16": 2 * 2**-9 + 2**-11}
+
+
+def stored(precision: str) -> tuple[np.ndarray, type[np.floating]]:
+    """How maps of the plan of a precision are in memory: for kernels and for numpy."""
+    return (FLOAT, np.float32) if precision == "float32" else (HALF, np.float16)
 
 
 @dataclass
@@ -25,9 +38,11 @@ class Laid:
     garbage: float
 
     @classmethod
-    def of(cls, values: np.ndarray, garbage: float = np.nan) -> Laid:
+    def of(
+        cls, values: np.ndarray, garbage: float = np.nan, kind: type[np.floating] = np.float32
+    ) -> Laid:
         size = values[0].size if len(values) else 0
-        memory = np.full(GAP + len(values) * (size + GAP), garbage, np.float32)
+        memory = np.full(GAP + len(values) * (size + GAP), garbage, kind)
         maps = []
         for number, one in enumerate(values):
             start = GAP + number * (size + GAP)
@@ -37,14 +52,20 @@ class Laid:
         return cls(memory, addresses, maps, garbage)
 
     @classmethod
-    def room(cls, count: int, shape: tuple[int, ...], garbage: float = 12345.0) -> Laid:
+    def room(
+        cls,
+        count: int,
+        shape: tuple[int, ...],
+        garbage: float = 12344.0,
+        kind: type[np.floating] = np.float32,
+    ) -> Laid:
         """For maps to be written: garbage everywhere."""
-        return cls.of(np.full((count, *shape), garbage, np.float32), garbage)
+        return cls.of(np.full((count, *shape), garbage, kind), garbage, kind)
 
     def assert_gaps_untouched(self) -> None:
         copy = self.memory.copy()
         for one in self.maps:
-            start = (one.ctypes.data - self.memory.ctypes.data) // 4
+            start = (one.ctypes.data - self.memory.ctypes.data) // self.memory.itemsize
             copy[start : start + one.size] = self.garbage
         np.testing.assert_array_equal(copy, np.full_like(copy, self.garbage))
 

@@ -17,8 +17,9 @@ from e2enet.cli.app import app
 from e2enet.events import Reporter
 from e2enet.inference.sliding_window.arrays import copied
 from e2enet.inference.sliding_window.predictor import Predictor
-from e2enet.runtime import ExecutionPlan, execution_plan
+from e2enet.runtime import ExecutionPlan, Precision, Runtime, execution_plan
 from e2enet.runtime import execution as compiling
+from e2enet.runtime.kernels import pairs
 from e2enet.runtime.plans.grouped import GroupedPlan
 from e2enet.runtime.plans.sparse import SparsePlan
 from torch import Tensor, nn
@@ -175,13 +176,38 @@ def test_images_that_the_network_does_not_take(plan_of: Any, shape: tuple[int, .
         plan_of(network)(torch.zeros(shape))
 
 
-def test_a_cpu_computes_in_single_precision_whatever_is_asked() -> None:
+@pytest.mark.parametrize(
+    ("asked", "missing", "runs"),
+    [
+        ("float32", (), "float32"),
+        ("float16", (), "float16"),
+        ("bfloat16", ("pairs",), "float16"),
+        ("bfloat16", ("pairs", "f16c"), "float32"),
+        ("float16", ("f16c",), "float32"),
+    ],
+)
+def test_a_cpu_computes_in_what_it_has(
+    asked: Precision, missing: tuple[str, ...], runs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    has = compiling._has
+    monkeypatch.setattr(compiling, "_has", lambda name: name not in missing and has(name))
+    if "pairs" in missing:
+        monkeypatch.setattr(pairs, "has_pairs", lambda: False)
     network = made_network([S222])
     image = made_image(network, (2, 2, 3))
-    for precision in ("float16", "bfloat16"):
-        assert torch.equal(
-            execution_plan(network, "cpu", precision)(image), execution_plan(network)(image)
-        )  # type: ignore[arg-type]
+    plan, exact = execution_plan(network, "cpu", asked), execution_plan(network)
+    assert plan.describe()["precision"] == plan.precision == runs
+    assert torch.equal(plan(image), exact(image)) == (runs == "float32")
+
+
+@pytest.mark.parametrize("runtime", ["sparse", "reference"])
+def test_pytorch_on_a_cpu_computes_in_single_precision(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiling, "why_no_kernels", lambda: "they are not wanted")
+    plan = execution_plan(made_network([S222]), "cpu", "bfloat16", runtime=runtime)
+    assert plan.name in ("grouped", "network")
+    assert plan.precision == "float32"
 
 
 def test_a_network_in_training_mode_with_deep_supervision() -> None:

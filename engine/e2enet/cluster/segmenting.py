@@ -33,14 +33,15 @@ def segment_on_cluster(
     roi: Any = None,
     save_probabilities: bool = False,
     runtime: Any = "sparse",
+    precision: Any = None,
     resume: bool = False,
     reporter: Reporter | None = None,
 ) -> dict[str, list[dict[str, Any]]]:
     """Segment every case of a folder on all machines of a cluster.
 
     Args:
-        folder, model, output, device, tta, roi, save_probabilities, runtime, resume, reporter: As
-            `e2enet.inference.batch.segment_folder`.
+        folder, model, output, device, tta, roi, save_probabilities, runtime, precision, resume,
+            reporter: As `e2enet.inference.batch.segment_folder`.
         address: "ray" for the cluster of this machine (or one of its own), "ray://HOST:PORT" for
             another.
         workers: One a GPU by default, or where there is none, one for each four cores.
@@ -52,7 +53,7 @@ def segment_on_cluster(
         BadInput: As `segment_folder`; Ray is not installed or does not answer.
     """
     reporter = reporter or Reporter()
-    options = {"device": device, "tta": tta, "runtime": runtime}
+    options = {"device": device, "tta": tta, "runtime": runtime, "precision": precision}
     segmenter = Segmenter(model, reporter=reporter, **options)  # type: ignore[arg-type]
     batch = Batch(segmenter, folder, output, roi=roi, save_probabilities=save_probabilities)
     if resume:

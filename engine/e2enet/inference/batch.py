@@ -17,7 +17,7 @@ from e2enet.inference.case.result import Outputs
 from e2enet.inference.segmenter import PathLike, Segmenter
 
 if TYPE_CHECKING:
-    from e2enet.inference.sliding_window.predictor import Runtime
+    from e2enet.inference.sliding_window.predictor import Precision, Runtime
 
 # What the next case would meet as well.
 _FATAL = (
@@ -40,6 +40,7 @@ def segment_folder(
     roi: Any = None,
     save_probabilities: bool = False,
     runtime: Runtime = "sparse",
+    precision: Precision | None = None,
     resume: bool = False,
     reporter: Reporter | None = None,
 ) -> dict[str, list[dict[str, Any]]]:
@@ -49,7 +50,7 @@ def segment_folder(
         folder: Images named as nnU-Net does (`CASE_0000.nii.gz` …), or one file a case for a model
             with one channel.
         output: Folder, made if it is missing; not the input folder.
-        model, device, tta, roi, save_probabilities, runtime, reporter: As
+        model, device, tta, roi, save_probabilities, runtime, precision, reporter: As
             `e2enet.inference.segment`; progress also comes as stage "cases".
         resume: Leave out the cases that OUTPUT has results of already, made of the same voxels by
             the same models with the same options; those that failed are tried again.
@@ -62,7 +63,9 @@ def segment_folder(
         BadInput: Nothing can be done at all: no images, no such model, an unusable output folder.
     """
     reporter = reporter or Reporter()
-    segmenter = Segmenter(model, device=device, tta=tta, runtime=runtime, reporter=reporter)
+    segmenter = Segmenter(
+        model, device=device, tta=tta, runtime=runtime, precision=precision, reporter=reporter
+    )
     batch = Batch(
         segmenter, Path(folder), Path(output), roi=roi, save_probabilities=save_probabilities
     )

@@ -33,7 +33,7 @@ from e2enet.inference.sliding_window.spill import DEFAULT_BUDGET, zeros
 if TYPE_CHECKING:
     from e2enet.bundle.weights import StoredNetwork
     from e2enet.inference.sliding_window.ensemble import MeanPredictor
-    from e2enet.inference.sliding_window.predictor import Predictor, Runtime
+    from e2enet.inference.sliding_window.predictor import Precision, Predictor, Runtime
 
 PathLike = str | os.PathLike[str]
 _PROBABILITY_BUDGET = 256 * 2**20  # bytes; larger ones go to a temporary file
@@ -50,6 +50,7 @@ def segment(
     series: str | Sequence[str] | None = None,
     save_probabilities: bool = False,
     runtime: Runtime = "sparse",
+    precision: Precision | None = None,
     reporter: Reporter | None = None,
 ) -> Result:
     """Segment one case.
@@ -70,6 +71,7 @@ def segment(
             modality.
         save_probabilities: Keep the probabilities of all labels.
         runtime: "sparse" skips what DSFF removed; "reference" runs the network as it was trained.
+        precision: As far as the device has it; None for float16 on CUDA and float32 elsewhere.
         reporter: Receives progress ("read", "locate", "inference", "write") and warnings.
 
     Returns:
@@ -88,20 +90,17 @@ def segment(
         case = case_in_memory(listed)
     else:
         case = find_case(listed, [series] if isinstance(series, str) else series)
-    segmenter = Segmenter(model, device=device, tta=tta, runtime=runtime, reporter=reporter)
-    return segmenter.run(
-        case,
-        output=output,
-        roi=roi,
-        save_probabilities=save_probabilities,
+    segmenter = Segmenter(
+        model, device=device, tta=tta, runtime=runtime, precision=precision, reporter=reporter
     )
+    return segmenter.run(case, output=output, roi=roi, save_probabilities=save_probabilities)
 
 
 class Segmenter:
     """A model that is loaded once and segments one case after the other.
 
     Args:
-        model, device, tta, runtime, reporter: As `segment`.
+        model, device, tta, runtime, precision, reporter: As `segment`.
 
     Raises:
         BadInput: No such model or device.
@@ -114,13 +113,14 @@ class Segmenter:
         device: str = "auto",
         tta: bool = False,
         runtime: Runtime = "sparse",
+        precision: Precision | None = None,
         reporter: Reporter | None = None,
     ) -> None:
         self.ensemble = open_models(model)
         self.bundle = self.ensemble.bundles[0]
         self.plan = Plan.from_dict(self.bundle.plan)
         self.tta = tta
-        self.runtime = runtime
+        self.runtime, self.precision = runtime, precision
         self._device_name = check_device_name(device)
         self._reporter = reporter or Reporter()
         self._networks: list[StoredNetwork] = []
@@ -232,6 +232,7 @@ class Segmenter:
             "roi": rois,
             "save_probabilities": save_probabilities,
         }
+        options |= {"precision": self.precision} if self.precision else {}
         if len(self.ensemble.bundles) > 1:
             options["ensemble"] = [
                 {"name": bundle.name, "weights_sha256": sha256}
@@ -265,6 +266,7 @@ class Segmenter:
                 left_right_pairs=[(place[a], place[b]) for a, b in self.plan.left_right_pairs],
                 budget=DEFAULT_BUDGET // len(self._networks),
                 runtime=self.runtime,
+                precision=self.precision,
                 reporter=reporter,
             )
             for network in self._networks

@@ -40,6 +40,10 @@ class ExecutionPlan:
         name: "sparse" for the kernels that Numba compiles, "grouped" for PyTorch without dead maps,
             "network" for the network itself.
         device: Where it computes.
+        precision: What it computes in, which need not be what was asked for: "float32"; on a GPU
+            "float16" or "bfloat16" throughout; with the kernels "float16" for maps that lie in
+            memory in it and arithmetic in float32, "bfloat16" for such maps and products of numbers
+            rounded to bfloat16, added up in float32.
         fallback: Why PyTorch computes where the kernels were asked for; None otherwise.
     """
 
@@ -49,9 +53,11 @@ class ExecutionPlan:
         run: Callable[..., Any],
         device: str = "cpu",
         *,
+        precision: Precision = "float32",
         fallback: str | None = None,
     ) -> None:
         self.name, self.device, self.fallback = name, device, fallback
+        self.precision = precision
         self.run = run
 
     def __call__(self, image: Image) -> Image:
@@ -69,9 +75,10 @@ class ExecutionPlan:
         return self.run(tensor).cpu().numpy()  # type: ignore[no-any-return]
 
     def describe(self) -> dict[str, Any]:
-        """For the record of a run: what computed, its version, and why if it is a fallback."""
+        """For the record of a run: what computed, its version, in which precision, and why."""
         library = "numba" if self.name == "sparse" else "torch"
-        about = {"name": self.name, library: importlib.metadata.version(library)}
+        version = importlib.metadata.version(library)
+        about = {"name": self.name, library: version, "precision": self.precision}
         return {**about, "fallback": self.fallback} if self.fallback else about
 
 
@@ -92,8 +99,10 @@ def execution_plan(
         network: A module of PyTorch on any device, or the stored network of a bundle. Without a
             lattice it is moved to the device and run as it is.
         device: Where to compute.
-        precision: Of the arithmetic on a GPU. A CPU computes in float32 whatever is asked for: the
-            sparse kernels are faster in it than dense ones in 16 bit.
+        precision: What to compute in. "float16" and "bfloat16" overflow beyond 65504, which leaves
+            logits that are not finite. A CPU takes what it has instructions for, first bfloat16
+            (AVX512-BF16), then float16 (F16C, NEON), else float32; PyTorch on a CPU computes in
+            float32. See `ExecutionPlan.precision`.
         runtime: "sparse" skips what DSFF removed; "reference" runs the network itself.
         threads: Of the kernels; one a physical core by default.
 
@@ -117,9 +126,9 @@ def execution_plan(
             from e2enet.runtime.plans.sparse import SparsePlan
 
             arrays = network.arrays if isinstance(network, StoredNetwork) else arrays_of(network)
-            return ExecutionPlan(
-                "sparse", SparsePlan(lattice, arrays, threads or default_threads())
-            )
+            precision = kernel_precision(precision)
+            sparse = SparsePlan(lattice, arrays, threads or default_threads(), precision)
+            return ExecutionPlan("sparse", sparse, precision=precision)
         if not has_torch():
             raise BadInput(
                 f"The sparse kernels do not run here ({fallback}), and PyTorch, which could take "
@@ -134,20 +143,35 @@ def execution_plan(
 
         if runtime == "sparse" and getattr(module, "sparse_layers", dict)():
             fallback = f"the kernels do not know all layers of {kind}"
+        if place.startswith("cpu"):
+            precision = "float32"
         run = network_plan(module, place, precision)
-        return ExecutionPlan("network", run, place, fallback=fallback)
+        return ExecutionPlan("network", run, place, precision=precision, fallback=fallback)
     import torch
 
     from e2enet.runtime.plans.grouped import GroupedPlan
 
-    half = None if place.startswith("cpu") or precision == "float32" else getattr(torch, precision)
+    if place.startswith("cpu"):
+        precision = "float32"
+    half = None if precision == "float32" else getattr(torch, precision)
     grouped = GroupedPlan(module, torch.device(place), half)  # type: ignore[arg-type]
-    return ExecutionPlan("grouped", grouped, place, fallback=fallback)
+    return ExecutionPlan("grouped", grouped, place, precision=precision, fallback=fallback)
 
 
 def kernels_work() -> bool:
     """Whether Numba's kernels are what a CPU computes with here."""
     return why_no_kernels() is None
+
+
+def kernel_precision(asked: Precision) -> Precision:
+    """What the kernels compute in on this machine where this is asked for."""
+    from e2enet.runtime.kernels.pairs import has_pairs
+
+    if asked == "bfloat16" and not has_pairs():
+        asked = "float16"
+    if asked == "float16" and not _has("f16c"):
+        asked = "float32"
+    return asked
 
 
 def why_no_kernels() -> str | None:
@@ -164,7 +188,7 @@ def _why_no_kernels() -> str | None:
     try:
         from e2enet.runtime.plans.sparse import SparsePlan
 
-        if has_torch() and not _has_fma():
+        if has_torch() and not _has("fma"):
             return "the CPU has no fused multiply-add, without which PyTorch is faster"
         lattice, weights, image = _trial()
         found = SparsePlan(lattice, weights, 1)(image[None])[0]
@@ -188,10 +212,10 @@ def _trial() -> tuple[Lattice, dict[str, np.ndarray], np.ndarray]:
     return lattice, weights, random.normal(size=(1, 4, 6, 10)).astype(np.float32)
 
 
-def _has_fma() -> bool:
-    """Of an x86 CPU; every other one that Numba knows has it."""
+def _has(feature: str) -> bool:
+    """Whether an x86 CPU has it; every other one that Numba knows has fma and float16."""
     if platform.machine().lower() not in ("x86_64", "amd64", "i686", "x86"):
         return True
     from llvmlite import binding
 
-    return bool(binding.get_host_cpu_features().get("fma", False))
+    return bool(binding.get_host_cpu_features().get(feature, False))

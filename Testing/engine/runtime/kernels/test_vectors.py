@@ -5,6 +5,9 @@ from __future__ import annotations
 import numba
 import numpy as np
 import pytest
+import torch
+from e2enet.runtime.kernels import pairs as instructions
+from e2enet.runtime.kernels.pairs import dot, pack, pairs, store_pairs
 from e2enet.runtime.kernels.vectors import (
     LANES,
     deal2,
@@ -21,11 +24,18 @@ from e2enet.runtime.kernels.vectors import (
     splat,
     store,
     store_at,
-    store_some,
     total,
     weave2,
     weave4,
     where_positive,
+)
+from e2enet.runtime.kernels.voxels import (
+    HALF,
+    read,
+    read_one,
+    store_some,
+    write_one,
+    write_some,
 )
 
 FLOATS = np.random.default_rng(0).normal(size=(4, LANES)).astype(np.float32)
@@ -107,14 +117,14 @@ def test_a_part_of_a_vector(count: int) -> None:
 
 
 @numba.njit
-def write(address, flat):
+def written(address, flat):
     poke(address, flat[3])
     store_at(address + 4, load(flat, 0))
 
 
 def test_writing_to_an_address() -> None:
     target = np.zeros(LANES + 3, np.float32)
-    write(target.ctypes.data + 4, FLOATS[1])
+    written(target.ctypes.data + 4, FLOATS[1])
     np.testing.assert_array_equal(target, [0, FLOATS[1, 3], *FLOATS[1], 0])
 
 
@@ -127,3 +137,41 @@ def test_what_is_no_number_passes_the_leaky_relu() -> None:
     out = np.zeros(LANES, np.float32)
     of_no_number(np.full(LANES, np.nan, np.float32), out)
     assert np.isnan(out).all()
+
+
+@numba.njit
+def halves(source, target, flat, count):
+    store(flat, 0, read(HALF, source))
+    write_some(HALF, target, load(flat, 0), count)
+    write_one(HALF, target + 2 * LANES, read_one(HALF, source + 2))
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 13, 16, 40])
+def test_float16_in_memory(count: int) -> None:
+    source = FLOATS[0].astype(np.float16)
+    target, flat = np.full(LANES + 2, 5, np.float16), np.zeros(LANES, np.float32)
+    halves(source.ctypes.data, target.ctypes.data, flat, count)
+    np.testing.assert_array_equal(flat, source.astype(np.float32))
+    first = min(count, LANES)
+    rest = np.full(LANES - first, 5, np.float16)
+    np.testing.assert_array_equal(target, [*source[:first], *rest, source[1], 5])
+
+
+def products(flat, out, weights):
+    x, y = pairs(pack(load(flat, 0), load(flat, 16)), pack(load(flat, 32), load(flat, 48)))
+    store_pairs(weights, 0, load(flat, 0))
+    store(out, 0, dot(x, splat(weights[1]), load(flat, 0)))
+    store(out, 16, dot(y, splat(weights[1]), load(flat, 16)))
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_pairs_of_bfloat16(here: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the instruction, where the CPU has it, and by what takes its place."""
+    if not here:
+        monkeypatch.setattr(instructions, "has_pairs", lambda: False)
+    out, weights = np.zeros(2 * LANES, np.float32), np.zeros(2 * LANES, np.float32)
+    numba.njit(products)(FLOATS.reshape(-1), out, weights)
+    rounded = torch.from_numpy(FLOATS).to(torch.bfloat16).double().numpy()
+    first, second = rounded[:2].reshape(-1), rounded[2:].reshape(-1)
+    wanted = FLOATS[:2].reshape(-1) + first * rounded[0, 2] + second * rounded[0, 3]
+    np.testing.assert_allclose(out, wanted, atol=1e-5)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from e2enet.runtime import Precision
 from e2enet.runtime.kernels.memory import Arena, Buffer, Maps, pitch
 from e2enet.runtime.kernels.vectors import SLACK
 from e2enet.runtime.plans import sparse
@@ -28,16 +29,17 @@ from ..made import (
 )
 
 S122, S222 = (1, 2, 2), (2, 2, 2)
+PRECISIONS = st.sampled_from(["float32", "float16", "bfloat16"])
 
 
 @settings(max_examples=60, deadline=None)
-@given(setup=setups(), threads=st.integers(1, 3))
-def test_equals_the_network(setup: Setup, threads: int) -> None:
+@given(setup=setups(), threads=st.integers(1, 3), precision=PRECISIONS)
+def test_equals_the_network(setup: Setup, threads: int, precision: Precision) -> None:
     network = setup.network()
     image = setup.image(network)
     kept = image.clone()
-    found = TensorPlan(network, threads)(image)
-    assert_same(found, network, image)
+    found = TensorPlan(network, threads, precision)(image)
+    assert_same(found, network, image, precision)
     assert torch.equal(image, kept)
 
 
@@ -109,6 +111,14 @@ def test_an_image_far_from_zero() -> None:
     assert_same(TensorPlan(network, 2)(image), network, image)
 
 
+def test_what_float16_does_not_hold_is_told() -> None:
+    network = made_network([S222], sparsity=0.0)
+    image = made_image(network, (2, 4, 6))
+    image[0, 0, 1, 2, 3] = 1e6
+    assert not TensorPlan(network, 2, "float16")(image).isfinite().all()
+    assert_same(TensorPlan(network, 2)(image), network, image)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_what_is_no_number_stays_none_and_harms_nobody_else(value: float) -> None:
     network = made_network([S222], sparsity=0.0)
@@ -161,9 +171,14 @@ def small_slabs(patch: pytest.MonkeyPatch) -> None:
 
 
 @settings(max_examples=25, deadline=None)
-@given(setup=setups(most_voxels=1500), depth=st.integers(16, 64), threads=st.integers(1, 2))
+@given(
+    setup=setups(most_voxels=1500),
+    depth=st.integers(16, 64),
+    threads=st.integers(1, 2),
+    precision=PRECISIONS,
+)
 def test_full_resolution_maps_that_overwrite_each_other(
-    setup: Setup, depth: int, threads: int
+    setup: Setup, depth: int, threads: int, precision: Precision
 ) -> None:
     network = setup.network()
     depth += -depth % network.divisor[0]
@@ -172,7 +187,7 @@ def test_full_resolution_maps_that_overwrite_each_other(
     image = torch.randn(1, setup.inputs, depth, height, width, generator=generator)
     with pytest.MonkeyPatch.context() as patch:
         small_slabs(patch)
-        assert_same(TensorPlan(network, threads)(image), network, image)
+        assert_same(TensorPlan(network, threads, precision)(image), network, image, precision)
 
 
 @pytest.mark.parametrize("shift_groups", [1, 3, 5])
@@ -216,7 +231,8 @@ class Littered(Arena):
 def assert_gaps_hold_garbage(maps: Maps, garbage: float) -> None:
     """What lies before, between and behind maps."""
     plane = maps.shape[1] * maps.shape[2]
-    step, used = pitch(maps.region * plane), maps.region * plane
+    size = maps.kind.itemsize
+    step, used = pitch(maps.region * plane, size), -(-maps.region * plane * size // 4)
     floats = maps.buffer.array
     count = (len(floats) - 2 * SLACK) // step
     gaps = floats[SLACK : SLACK + count * step].reshape(count, step)[:, used:]
@@ -225,9 +241,9 @@ def assert_gaps_hold_garbage(maps: Maps, garbage: float) -> None:
 
 
 @settings(max_examples=25, deadline=None)
-@given(setup=setups(most_voxels=1500), deep=st.booleans())
+@given(setup=setups(most_voxels=1500), deep=st.booleans(), precision=PRECISIONS)
 def test_nothing_is_written_beyond_a_map_and_nothing_unwritten_is_read(
-    setup: Setup, deep: bool
+    setup: Setup, deep: bool, precision: Precision
 ) -> None:
     """Memory full of NaN, and again full of a number: the logits do not know."""
     network = setup.network()
@@ -244,9 +260,9 @@ def test_nothing_is_written_beyond_a_map_and_nothing_unwritten_is_read(
             patch.setattr(SparsePlan, name, watched(getattr(SparsePlan, name)))
         for garbage in (np.nan, 1e6):
             patch.setattr(Littered, "garbage", garbage)
-            found.append(TensorPlan(network, 1)(image))
+            found.append(TensorPlan(network, 1, precision)(image))
     assert torch.equal(found[0], found[1])
-    assert_same(found[0], network, image)
+    assert_same(found[0], network, image, precision)
 
 
 def watched(method: Callable[..., Maps]) -> Callable[..., Maps]:

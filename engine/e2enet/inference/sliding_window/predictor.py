@@ -54,6 +54,8 @@ class Predictor:
         finish: What becomes of finished slices of averaged logits (n, K, H, W); by default
             probabilities.
         runtime: "sparse" runs the execution plan of the network, "reference" the network itself.
+        precision: What to compute in; None for float16 on CUDA and float32 elsewhere. What
+            overflows in 16 bit is computed in float32.
         reporter: Receives warnings when memory runs out and the work goes on differently.
 
     Example:
@@ -79,6 +81,7 @@ class Predictor:
         budget: int = DEFAULT_BUDGET,
         finish: Callable[[Any], Any] | None = None,
         runtime: Runtime = "sparse",
+        precision: Precision | None = None,
         reporter: Reporter | None = None,
     ) -> None:
         self.patch = tuple(int(n) for n in patch)
@@ -94,7 +97,9 @@ class Predictor:
             fitting = _GPU_VOXELS // int(np.prod(self.patch))
             batch = 1 if self.device == "cpu" else max(1, min(_GPU_WINDOWS, fitting))
         self.batch = batch
-        self._half = self.device.startswith("cuda")
+        cuda = self.device.startswith("cuda")
+        self._precision: Precision = precision or ("float16" if cuda else "float32")
+        self._chosen = precision is not None
         self._flips = [
             axes
             for count in range(len(mirror_axes) + 1)
@@ -207,8 +212,8 @@ class Predictor:
 
     def _forward(self, windows: Any) -> Any:
         logits = self._plan(windows)
-        if self._half and not bool(logits.isfinite().all()):
-            self._half = False
+        if self._precision != "float32" and not _finite(logits):
+            self._precision = "float32"
             self._plan = self._planned()
             self.reporter.warning(
                 "half-precision", "Half precision overflowed; the work goes on in single precision."
@@ -261,8 +266,7 @@ class Predictor:
         return torch.inference_mode()
 
     def _planned(self) -> ExecutionPlan:
-        precision: Precision = "float16" if self._half else "float32"
-        plan = execution_plan(self.network, self.device, precision, runtime=self.runtime)
+        plan = execution_plan(self.network, self.device, self._precision, runtime=self.runtime)
         if plan.fallback:
             self.reporter.warning(
                 "slow-runtime",
@@ -304,11 +308,18 @@ class Predictor:
             "out-of-memory-cpu",
             f"{device_name(self.device)} ran out of memory; going on with the CPU (slower).",
         )
-        used, self.device, self._half = self.device, "cpu", False
+        used, self.device = self.device, "cpu"
+        if not self._chosen:
+            self._precision = "float32"
         if not isinstance(self.network, StoredNetwork):
             self.network.to(self.device)
         self._plan = self._planned()
         release_memory(used)
+
+
+def _finite(logits: Any) -> bool:
+    whole = np.isfinite(logits) if isinstance(logits, np.ndarray) else logits.isfinite()
+    return bool(whole.all())
 
 
 def _advance(slab: Any, by: int) -> None:

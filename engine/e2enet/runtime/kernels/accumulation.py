@@ -8,7 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from e2enet.runtime.kernels.vectors import fma, load, part, splat, store
+from e2enet.runtime.kernels.vectors import (
+    fma,
+    load,
+    part,
+    splat,
+    store,
+)
 
 WIDE = 32  # lanes a sum covers
 PITCH = 64  # floats from one input map to the next

@@ -10,18 +10,30 @@ and is written once. The concatenation, the shifted and the normalised maps are 
 from __future__ import annotations
 
 import numpy as np
+from numba import types
+from numba.extending import overload
 
-from e2enet.runtime.kernels.accumulation import BLOCK, PITCH, WIDE, ZERO, shared, single
+from e2enet.runtime.kernels.accumulation import (
+    BLOCK,
+    PITCH,
+    WIDE,
+    ZERO,
+    shared,
+    single,
+)
 from e2enet.runtime.kernels.memory import aligned
+from e2enet.runtime.kernels.pairs import shared_pairs, single_pairs
 from e2enet.runtime.kernels.tiles import (
     PLANES,
     ROW,
+    columns_to_pairs,
     columns_to_points,
     cut_runs,
     plane_pitch,
     rows_to_points,
 )
 from e2enet.runtime.kernels.vectors import (
+    LANES,
     SLACK,
     deal2,
     fma,
@@ -31,10 +43,13 @@ from e2enet.runtime.kernels.vectors import (
     part,
     splat,
     store,
-    store_at,
-    store_some,
     total,
     weave4,
+)
+from e2enet.runtime.kernels.voxels import (
+    size_of,
+    write,
+    write_some,
 )
 from e2enet.runtime.kernels.winograd import SIZE, TILE, A, B
 
@@ -42,14 +57,16 @@ _A, _B = np.float32(A), np.float32(B)
 _A2, _B2, _A3, _B3 = (np.float32(v) for v in (A * A, B * B, A**3, B**3))
 
 
-def scratch(maps: int, outputs: int) -> tuple[np.ndarray, ...]:
+def scratch(maps: int, outputs: int, *, paired: bool = False) -> tuple[np.ndarray, ...]:
     """What one thread needs for so many input and output maps at most.
 
-    Transformed inputs, sums, one map's rows, a line of voxels, runs.
+    Transformed inputs (int32 where they are pairs of bfloat16), sums, one map's rows, a line of
+    voxels, runs.
     """
     outputs = -(-outputs // BLOCK) * BLOCK
+    transformed = aligned(PLANES // (4 if paired else 2) * (maps * PITCH + 16))
     return (
-        aligned(PLANES // 2 * (maps * PITCH + 16)),
+        transformed.view(np.int32) if paired else transformed,
         aligned(outputs * PLANES * WIDE),
         aligned(PLANES * ROW),
         aligned(TILE * 16 + SLACK),
@@ -92,8 +109,11 @@ def _columns_from_points(sums, at, rows):
 
 
 @part
-def _write(runs, count, rows, line, base, move, depth, height, width, step_h, step_w, sums, output):
+def _write(
+    runs, count, rows, line, kind, base, move, depth, height, width, step_h, step_w, sums, output
+):
     """Back along the rows and into the output map; adds to the sums of its norm."""
+    size = size_of(kind)
     added = splat(ZERO)
     squared = splat(ZERO)
     out_height, out_width = -(-height // step_h), -(-width // step_w)
@@ -106,7 +126,7 @@ def _write(runs, count, rows, line, base, move, depth, height, width, step_h, st
             row = TILE * runs[n, 1] + i
             if row % step_h:
                 continue
-            place = base + 4 * out_width * (target * out_height + row // step_h)
+            place = base + size * out_width * (target * out_height + row // step_h)
             for k in range(0, length, 16):
                 s = SIZE * i * ROW + lane + k
                 y0, y1, y2, y3 = _from_points(
@@ -127,17 +147,17 @@ def _write(runs, count, rows, line, base, move, depth, height, width, step_h, st
                     valid = (valid + 1) // 2
                 elif step_w > 2:
                     y0, y1, y2, y3, valid = _every(line, y0, y1, y2, y3, valid, left, step_w)
-                to = place + 4 * (-(-left // step_w))
+                to = place + size * (-(-left // step_w))
                 if valid == 64:
-                    store_at(to, y0)
-                    store_at(to + 64, y1)
-                    store_at(to + 128, y2)
-                    store_at(to + 192, y3)
+                    write(kind, to, y0)
+                    write(kind, to + 16 * size, y1)
+                    write(kind, to + 32 * size, y2)
+                    write(kind, to + 48 * size, y3)
                 else:
-                    store_some(to, y0, valid)
-                    store_some(to + 64, y1, valid - 16)
-                    store_some(to + 128, y2, valid - 32)
-                    store_some(to + 192, y3, valid - 48)
+                    write_some(kind, to, y0, valid)
+                    write_some(kind, to + 16 * size, y1, valid - 16)
+                    write_some(kind, to + 32 * size, y2, valid - 32)
+                    write_some(kind, to + 48 * size, y3, valid - 48)
                     y0, y1 = keep(y0, valid), keep(y1, valid - 16)
                     y2, y3 = keep(y2, valid - 32), keep(y3, valid - 48)
                 added = added + (y0 + y1) + (y2 + y3)
@@ -160,6 +180,64 @@ def _every(line, y0, y1, y2, y3, valid, left, step):
     return load(line, 0), load(line, 16), load(line, 32), load(line, 48), count
 
 
+def _to_planes(rows, maps, at, pitch):
+    """Transform along the columns, to float32 or to pairs of bfloat16 as `maps` are."""
+
+
+@overload(_to_planes)
+def _to_planes_of(rows, maps, at, pitch):
+    if maps.dtype == types.int32:
+        return lambda rows, maps, at, pitch: columns_to_pairs(rows, maps, at, pitch)
+    return lambda rows, maps, at, pitch: columns_to_points(rows, maps, at, pitch)
+
+
+def _multiply(maps, pitch, factors, live, lists, grouped, outputs, sums):
+    """The sums of all live connections of a block in the transformed domain."""
+
+
+@overload(_multiply)
+def _multiply_of(maps, pitch, factors, live, lists, grouped, outputs, sums):
+    return _multiply_pairs if maps.dtype == types.int32 else _multiply_floats
+
+
+def _multiply_floats(maps, pitch, factors, live, lists, grouped, outputs, sums):
+    inputs, begins = lists
+    if grouped:
+        for plane in range(PLANES):
+            at = plane // 2 * pitch + plane % 2 * WIDE
+            for group in range(len(begins) - 1):
+                shared(
+                    maps, at, factors, plane * live, inputs, begins[group], begins[group + 1],
+                    sums, (BLOCK * group * PLANES + plane) * WIDE, PLANES * WIDE,
+                )  # fmt: skip
+    else:
+        for pair in range(PLANES // 2):
+            for output in range(outputs):
+                single(
+                    maps, pair * pitch, factors, 2 * pair * live, live, inputs, begins[output],
+                    begins[output + 1], sums, (output * PLANES + 2 * pair) * WIDE,
+                )  # fmt: skip
+
+
+def _multiply_pairs(maps, pitch, factors, live, lists, grouped, outputs, sums):
+    inputs, begins = lists
+    if grouped:
+        for plane in range(PLANES):
+            at = plane // 4 * pitch + plane % 4 * LANES
+            for group in range(len(begins) - 1):
+                shared_pairs(
+                    maps, at, factors, plane * live, inputs, begins[group], begins[group + 1],
+                    sums, (BLOCK * group * PLANES + plane) * WIDE, PLANES * WIDE,
+                )  # fmt: skip
+    else:
+        for four in range(PLANES // 4):
+            for output in range(outputs):
+                single_pairs(
+                    maps, four * pitch, factors, 4 * four * live, live, inputs, begins[output],
+                    begins[output + 1], sums, (output * PLANES + 4 * four) * WIDE,
+                )  # fmt: skip
+
+
 @kernel
 def convolve(
     blocks,  # (first, last) of this thread
@@ -169,16 +247,15 @@ def convolve(
     shifts,  # depth-shift of every input map in slices
     lists,  # Lists of the output maps
     grouped,  # whether BLOCK output maps share a list
-    factors,  # (planes, live) transformed kernels
+    factors,  # (planes, live) transformed kernels, or (planes, pairs of them)
     target,  # Target
     sums,  # (output maps, 2) of this thread: sum and sum of squares
     scratch,
 ):
     """Compute the tiles of some blocks of a part of the slices."""
     maps, transformed, rows, line, runs = scratch
-    addresses, affine = source
-    inputs, begins = lists
-    outputs, out_shifts, out_depth = target
+    addresses, affine, kind = source
+    outputs, out_shifts, out_depth, out_kind = target
     live, factors = factors.shape[1], factors.reshape(-1)
     first_slice, slices, depth, height, width = shape
     step, step_h, step_w = stride
@@ -193,26 +270,11 @@ def convolve(
         )
         for c in range(len(addresses)):
             rows_to_points(
-                runs, count, rows, addresses[c], depth, height, width, step, shifts[c],
+                runs, count, rows, kind, addresses[c], depth, height, width, step, shifts[c],
                 affine[c, 0], affine[c, 1], affine[c, 2],
             )  # fmt: skip
-            columns_to_points(rows, maps, c * PITCH, pitch)
-        if grouped:
-            for plane in range(PLANES):
-                at = plane // 2 * pitch + plane % 2 * WIDE
-                for group in range(len(begins) - 1):
-                    shared(
-                        maps, at, factors, plane * live, inputs, begins[group],
-                        begins[group + 1], transformed, (BLOCK * group * PLANES + plane) * WIDE,
-                        PLANES * WIDE,
-                    )  # fmt: skip
-        else:
-            for pair in range(PLANES // 2):
-                for output in range(len(outputs)):
-                    single(
-                        maps, pair * pitch, factors, 2 * pair * live, live, inputs, begins[output],
-                        begins[output + 1], transformed, (output * PLANES + 2 * pair) * WIDE,
-                    )  # fmt: skip
+            _to_planes(rows, maps, c * PITCH, pitch)
+        _multiply(maps, pitch, factors, live, lists, grouped, len(outputs), transformed)
         for output in range(len(outputs)):
             _columns_from_points(transformed, output * PLANES * WIDE, rows)
             _write(
@@ -220,6 +282,7 @@ def convolve(
                 count,
                 rows,
                 line,
+                out_kind,
                 outputs[output],
                 out_shifts[output],
                 out_depth,

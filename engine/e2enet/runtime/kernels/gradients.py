@@ -34,11 +34,11 @@ from e2enet.runtime.kernels.vectors import (
     poke,
     splat,
     store,
-    store_some,
     total,
     weave2,
     where_positive,
 )
+from e2enet.runtime.kernels.voxels import store_some
 from e2enet.runtime.kernels.winograd import SIZE, TILE, A, B
 
 CHUNK = 4  # live inputs of an output map that are summed together: lists are padded to it
@@ -161,7 +161,7 @@ def kernel_gradients(
 ):
     """Add the gradients of the transformed live kernels over some blocks of tiles."""
     maps, spread, rows, waiting, runs = scratch
-    addresses, affine = source
+    addresses, affine, kind = source
     inputs, begins = lists
     depth, height, width = shape
     tile_rows, tile_columns = -(-height // TILE), -(-width // TILE)
@@ -175,7 +175,7 @@ def kernel_gradients(
         count = cut_runs(runs, first, last, tile_rows, tile_columns)
         for c in range(len(addresses)):
             rows_to_points(
-                runs, count, rows, addresses[c], depth, height, width, 1, shifts[c],
+                runs, count, rows, kind, addresses[c], depth, height, width, 1, shifts[c],
                 affine[c, 0], affine[c, 1], affine[c, 2],
             )  # fmt: skip
             columns_to_points(rows, maps, c * PITCH, pitch)

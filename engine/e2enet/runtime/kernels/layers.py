@@ -77,10 +77,16 @@ class ConvLists:
     live: Lists
     places: np.ndarray
 
-    def kernels(self, weight: np.ndarray) -> np.ndarray:
-        """(9, factors of a plane) from a weight (output, input, 3, 3)."""
+    def kernels(self, weight: np.ndarray, *, paired: bool = False) -> np.ndarray:
+        """(9, factors of a plane) from a weight (output, input, 3, 3).
+
+        For the kernels of pairs of inputs those of the second lie beside those of the first.
+        """
+        places = self.places
+        if paired and self.grouped:
+            places = places.reshape(-1, 2, BLOCK).swapaxes(1, 2).reshape(-1)
         taps = np.concatenate([weight.reshape(-1, 9), np.zeros((1, 9), np.float32)])
-        return np.ascontiguousarray(taps[self.places].T)
+        return np.ascontiguousarray(taps[places].T)
 
 
 def conv_lists(live: np.ndarray, needed: np.ndarray) -> ConvLists:
@@ -95,6 +101,7 @@ def conv_lists(live: np.ndarray, needed: np.ndarray) -> ConvLists:
     numbers = np.where(live, np.arange(nothing).reshape(live.shape), nothing)
     written = np.flatnonzero(needed)
     read = np.flatnonzero(live[written].any(axis=0))
+    # Lists are padded to even numbers of inputs, because kernels take them by twos.
     live, numbers = live[written][:, read], numbers[written][:, read]
     blocks = [live[first : first + BLOCK].any(axis=0) for first in range(0, len(live), BLOCK)]
     together = BLOCK * sum(int(block.sum()) for block in blocks)
@@ -103,9 +110,11 @@ def conv_lists(live: np.ndarray, needed: np.ndarray) -> ConvLists:
     parts: list[np.ndarray] = []
     if grouped:
         for number, block in enumerate(blocks):
-            lists.append(np.flatnonzero(block))
-            rows = numbers[BLOCK * number : BLOCK * (number + 1), lists[-1]]
-            rows = np.pad(rows, ((0, BLOCK - len(rows)), (0, 0)), constant_values=nothing)
+            inputs = np.flatnonzero(block)
+            odd = len(inputs) % 2
+            lists.append(np.pad(inputs, (0, odd)))
+            rows = numbers[BLOCK * number : BLOCK * (number + 1), inputs]
+            rows = np.pad(rows, ((0, BLOCK - len(rows)), (0, odd)), constant_values=nothing)
             parts.append(rows.T.reshape(-1))  # input by input
     else:
         # Lists of one length follow each other: loops that end where they ended are predicted.
@@ -113,7 +122,7 @@ def conv_lists(live: np.ndarray, needed: np.ndarray) -> ConvLists:
         written = written[order]
         for row, kernels in zip(live[order], numbers[order], strict=True):
             inputs = np.flatnonzero(row)
-            odd = len(inputs) % 2  # `single` takes them by twos
+            odd = len(inputs) % 2
             lists.append(np.pad(inputs, (0, odd)))
             parts.append(np.pad(kernels[inputs], (0, odd), constant_values=nothing))
     places = np.concatenate([*parts, np.zeros(0, np.int64)])
@@ -121,13 +130,16 @@ def conv_lists(live: np.ndarray, needed: np.ndarray) -> ConvLists:
     return ConvLists(read, written, grouped, _joined(lists), places)
 
 
-def point_layer(weight: np.ndarray, box: tuple[int, int, int], needed: np.ndarray) -> PointLayer:
+def point_layer(
+    weight: np.ndarray, box: tuple[int, int, int], needed: np.ndarray, *, paired: bool = False
+) -> PointLayer:
     """Lists and factors of a transposed convolution or, with a box of one voxel, of a head.
 
     Args:
         weight: (input, output, *box), zero where a connection is dead.
         box: Stride (D, H, W).
         needed: Output maps that somebody reads.
+        paired: Factors are pairs of bfloat16, of two inputs each.
     """
     written = np.flatnonzero(needed)
     rows = weight[:, written].reshape(len(weight), len(written), math.prod(box))
@@ -140,13 +152,22 @@ def point_layer(weight: np.ndarray, box: tuple[int, int, int], needed: np.ndarra
     blocks = rows.reshape(len(read), rows.shape[1] * wide // BLOCK, BLOCK)
     lists = [np.flatnonzero(np.any(blocks[:, n], axis=1)) for n in range(blocks.shape[1])]
     factors = [blocks[inputs, n] for n, inputs in enumerate(lists)]
-    return PointLayer(
-        read,
-        written,
-        _joined(lists),
-        np.concatenate([*factors, np.zeros((0, BLOCK), np.float32)]).reshape(-1),
-        box,
+    if paired:
+        lists = [np.pad(inputs, (0, len(inputs) % 2)) for inputs in lists]
+        factors = [np.pad(part, ((0, len(part) % 2), (0, 0))) for part in factors]
+    joined = np.concatenate([*factors, np.zeros((0, BLOCK), np.float32)]).astype(np.float32)
+    if paired:
+        joined = _as_pairs(joined[::2], joined[1::2])
+    return PointLayer(read, written, _joined(lists), joined.reshape(-1), box)
+
+
+def _as_pairs(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Float32 with the bits of two numbers rounded to bfloat16 each."""
+    low, high = (
+        part.view(np.uint32) + 0x7FFF + ((part.view(np.uint32) >> 16) & 1)
+        for part in (np.ascontiguousarray(first), np.ascontiguousarray(second))
     )
+    return ((low >> 16) | (high & 0xFFFF0000)).astype(np.uint32).view(np.float32)
 
 
 def _joined(lists: list[np.ndarray]) -> Lists:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from e2enet.runtime.kernels.vectors import SLACK
+from e2enet.runtime.kernels.voxels import FLOAT
 
 
 def identity(maps: int) -> np.ndarray:
@@ -22,12 +23,12 @@ def aligned(size: int) -> np.ndarray:
     return room[first : first + size]
 
 
-def pitch(voxels: int) -> int:
-    """Floats from one map to the next.
+def pitch(voxels: int, size: int = 4) -> int:
+    """Floats from one map of voxels of so many bytes to the next.
 
     Maps whose size is a power of two would share few places of a cache; a tenth of the time.
     """
-    return -(-voxels // 16) * 16 + 9 * 16
+    return -(-voxels * size // 64) * 16 + 9 * 16
 
 
 @dataclass
@@ -42,6 +43,7 @@ class Maps:
         region: Slices that a region has room for.
         origin: Where in its region slice 0 lies, in slices; negative if the first stored slice is
             a later one.
+        kind: FLOAT or HALF (`vectors`): how voxels are in memory.
     """
 
     buffer: Buffer
@@ -50,6 +52,7 @@ class Maps:
     affine: np.ndarray
     region: int
     origin: int = 0
+    kind: np.ndarray = field(default_factory=lambda: FLOAT)
 
     @classmethod
     def make(
@@ -61,28 +64,35 @@ class Maps:
         room: int | None = None,
         region: int | None = None,
         origin: int = 0,
+        kind: np.ndarray = FLOAT,
     ) -> Maps:
         """Maps in a buffer for `room` (or just these) regions of `region` (or just D) slices."""
         depth, height, width = shape
         region = depth if region is None else region
-        floats = (len(kept) if room is None else room) * pitch(region * height * width)
+        step = pitch(region * height * width, kind.itemsize)
+        floats = (len(kept) if room is None else room) * step
         affine = identity(len(kept))
         buffer = arena.take(floats + 2 * SLACK)
-        return cls(buffer, kept, (depth, height, width), affine, region, origin)
+        return cls(buffer, kept, (depth, height, width), affine, region, origin, kind)
 
     @property
     def regions(self) -> int:
         """How many maps fit into the buffer."""
+        return (self.buffer.size - 2 * SLACK) // self._step
+
+    @property
+    def _step(self) -> int:
+        """Floats from one map to the next."""
         _, height, width = self.shape
-        return (self.buffer.size - 2 * SLACK) // pitch(self.region * height * width)
+        return pitch(self.region * height * width, self.kind.itemsize)
 
     def addresses(self, channels: np.ndarray) -> np.ndarray:
         """Where slice 0 of each channel lies, or would lie if it were stored."""
         _, height, width = self.shape
         plane = height * width
         places = np.searchsorted(self.kept, channels).astype(np.int64)
-        first = self.buffer.address + 4 * (SLACK + self.origin * plane)
-        return first + 4 * pitch(self.region * plane) * places
+        first = self.buffer.address + 4 * SLACK + self.kind.itemsize * self.origin * plane
+        return first + 4 * self._step * places
 
     def affines(self, channels: np.ndarray) -> np.ndarray:
         """Norm and activation of these channels."""
@@ -91,8 +101,9 @@ class Maps:
     def array(self) -> np.ndarray:
         """A view (C, D, H, W) of maps that are stored as a whole."""
         depth, height, width = self.shape
-        step = pitch(self.region * height * width)
-        rows = self.buffer.array[SLACK:][: len(self.kept) * step].reshape(-1, step)
+        floats = self.buffer.array[SLACK:][: len(self.kept) * self._step]
+        stored = np.float32 if self.kind.itemsize == 4 else np.float16
+        rows = floats.view(stored).reshape(len(self.kept), -1)
         first = self.origin * height * width
         return rows[:, first : first + depth * height * width].reshape(-1, *self.shape)
 

@@ -10,53 +10,101 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numba import types
+from numba.extending import overload
 
 from e2enet.runtime.kernels.accumulation import BLOCK, PITCH, WIDE, shared
 from e2enet.runtime.kernels.layers import PointLayer
 from e2enet.runtime.kernels.memory import aligned
+from e2enet.runtime.kernels.pairs import pack, shared_pairs
 from e2enet.runtime.kernels.vectors import (
     SLACK,
     deal2,
     fma,
     kernel,
     load,
-    load_at,
     maximum,
     part,
-    poke,
     splat,
     store,
-    store_some,
     weave2,
+)
+from e2enet.runtime.kernels.voxels import (
+    read,
+    size_of,
+    write_one,
+    write_some,
 )
 
 
-def scratch(layers: Sequence[PointLayer]) -> tuple[np.ndarray, ...]:
-    """What one thread needs for any of them: activated inputs, sums, a row of voxels."""
+def scratch(layers: Sequence[PointLayer], *, paired: bool = False) -> tuple[np.ndarray, ...]:
+    """What one thread needs for any of them: activated inputs, sums, a row of voxels.
+
+    The inputs are int32 where they are pairs of bfloat16.
+    """
+    maps = aligned(max(len(layer.read) for layer in layers) * PITCH + SLACK)
     return (
-        aligned(max(len(layer.read) for layer in layers) * PITCH + SLACK),
+        maps.view(np.int32) if paired else maps,
         aligned(max(len(layer.live.begins) for layer in layers) * BLOCK * PITCH + SLACK),
         aligned(max(layer.box[2] for layer in layers) * PITCH + SLACK),
     )
 
 
+def _put(maps, at, lane, low, high):
+    """32 activated voxels of an input map, as float32 or as bfloat16 as `maps` are."""
+
+
+@overload(_put)
+def _put_as(maps, at, lane, low, high):
+    if maps.dtype == types.int32:
+        return lambda maps, at, lane, low, high: store(maps, at + lane // 2, pack(low, high))
+
+    def put(maps, at, lane, low, high):
+        store(maps, at + lane, low)
+        store(maps, at + lane + 16, high)
+
+    return put
+
+
+def _multiply(maps, lane, factors, inputs, begin, end, sums, to):
+    """BLOCK rows of the product for WIDE voxels."""
+
+
+@overload(_multiply)
+def _multiply_as(maps, lane, factors, inputs, begin, end, sums, to):
+    if maps.dtype == types.int32:
+        return lambda maps, lane, factors, inputs, begin, end, sums, to: shared_pairs(
+            maps, lane // 2, factors, 0, inputs, begin, end, sums, to, PITCH
+        )
+    return lambda maps, lane, factors, inputs, begin, end, sums, to: shared(
+        maps, lane, factors, 0, inputs, begin, end, sums, to, PITCH
+    )
+
+
 @part
-def _write_row(sums, at, box_w, line, count, to):
+def _activated(kind, address, scale, shift, slope):
+    v = fma(read(kind, address), scale, shift)
+    return maximum(v, v * slope)
+
+
+@part
+def _write_row(sums, at, box_w, line, count, kind, to):
     """One row of output voxels from the sums of its box_w columns."""
+    size = size_of(kind)
     for k in range(0, count, 16):
         left = count - k
         if box_w == 1:
-            store_some(to + 4 * k, load(sums, at + k), left)
+            write_some(kind, to + size * k, load(sums, at + k), left)
         elif box_w == 2:
             y0, y1 = weave2(load(sums, at + k), load(sums, at + PITCH + k))
-            store_some(to + 8 * k, y0, 2 * left)
-            store_some(to + 8 * k + 64, y1, 2 * left - 16)
+            write_some(kind, to + 2 * size * k, y0, 2 * left)
+            write_some(kind, to + 2 * size * k + 16 * size, y1, 2 * left - 16)
         else:
             for n in range(min(left, 16)):
                 for e in range(box_w):
                     line[box_w * n + e] = sums[at + e * PITCH + k + n]
             for n in range(0, box_w * 16, 16):
-                store_some(to + 4 * (box_w * k + n), load(line, n), box_w * left - n)
+                write_some(kind, to + size * (box_w * k + n), load(line, n), box_w * left - n)
 
 
 @kernel
@@ -68,6 +116,7 @@ def expand(
     lists,  # Lists of each group of BLOCK rows
     factors,
     outputs,  # address of every output map, of the slice that input slice 0 would make
+    out_kind,  # FLOAT or HALF
     scratch,
 ):
     """Compute the output boxes of some blocks of PITCH input voxels.
@@ -76,7 +125,7 @@ def expand(
     the box is a single voxel.
     """
     maps, sums, line = scratch
-    addresses, affine = source
+    addresses, affine, kind = source
     inputs, begins = lists
     first_slice, slices, height, width = shape
     box_d, box_h, box_w = box
@@ -90,15 +139,16 @@ def expand(
         for c in range(len(addresses)):
             scale, shift = splat(affine[c, 0]), splat(affine[c, 1])
             slope = splat(affine[c, 2])
-            address = addresses[c] + 4 * (before + first)
-            for k in range(0, length, 16):
-                v = fma(load_at(address + 4 * k), scale, shift)
-                store(maps, c * PITCH + k, maximum(v, v * slope))
+            address = addresses[c] + size_of(kind) * (before + first)
+            for k in range(0, length, WIDE):
+                low = _activated(kind, address + size_of(kind) * k, scale, shift, slope)
+                high = _activated(kind, address + size_of(kind) * (k + 16), scale, shift, slope)
+                _put(maps, c * PITCH, k, low, high)
         for group in range(len(begins) - 1):
             for half in range(0, length, WIDE):
-                shared(
-                    maps, half, factors, 0, inputs, begins[group], begins[group + 1],
-                    sums, BLOCK * group * PITCH + half, PITCH,
+                _multiply(
+                    maps, half, factors, inputs, begins[group], begins[group + 1],
+                    sums, BLOCK * group * PITCH + half,
                 )  # fmt: skip
         done = 0
         while done < length:
@@ -112,8 +162,8 @@ def expand(
                     for b in range(box_h):
                         at = (output * rows + (a * box_h + b) * box_w) * PITCH + done
                         row = (d * box_d + a) * height * box_h + h * box_h + b
-                        to = outputs[output] + 4 * (row * width * box_w + w * box_w)
-                        _write_row(sums, at, box_w, line, count, to)
+                        to = outputs[output] + size_of(out_kind) * (row * width * box_w + w * box_w)
+                        _write_row(sums, at, box_w, line, count, out_kind, to)
             done += count
 
 
@@ -123,11 +173,12 @@ def pool(
     shape,  # output slices, H, W of the input
     box,  # stride (D, H, W)
     source,  # Source
-    outputs,  # address of every output map
+    outputs,  # address of every output map, of the kind of those read
     line,
 ):
     """Maximum of each box, after norm and activation."""
-    addresses, affine = source
+    addresses, affine, kind = source
+    size = size_of(kind)
     depth, height, width = shape
     box_d, box_h, box_w = box
     rows, columns = height // box_h, width // box_w
@@ -141,17 +192,18 @@ def pool(
                 for a in range(box_d):
                     for b in range(box_h):
                         row = (d * box_d + a) * height + h * box_h + b
-                        v = fma(load_at(addresses[c] + 4 * (row * width + k)), scale, shift)
+                        v = read(kind, addresses[c] + size * (row * width + k))
+                        v = fma(v, scale, shift)
                         best = maximum(best, maximum(v, v * slope))
                 store(line, k, best)
-            to = outputs[c] + 4 * (d * rows + h) * columns
+            to = outputs[c] + size * (d * rows + h) * columns
             if box_w == 2:
                 for k in range(0, columns, 16):
                     even, odd = deal2(load(line, 2 * k), load(line, 2 * k + 16))
-                    store_some(to + 4 * k, maximum(even, odd), columns - k)
+                    write_some(kind, to + size * k, maximum(even, odd), columns - k)
                 continue
             for w in range(columns):
                 best_voxel = line[w * box_w]
                 for e in range(1, box_w):
                     best_voxel = max(best_voxel, line[w * box_w + e])
-                poke(to + 4 * w, best_voxel)
+                write_one(kind, to + size * w, best_voxel)

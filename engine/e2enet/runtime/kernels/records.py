@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from e2enet.runtime.kernels.voxels import FLOAT
+
 
 class Source(NamedTuple):
     """Maps that are read.
@@ -14,10 +16,12 @@ class Source(NamedTuple):
         addresses: Of slice 0 of every map.
         affine: (maps, 3) scale and shift of the norm and slope of the activation that a map still
             has to go through.
+        kind: FLOAT or HALF: how voxels are in memory.
     """
 
     addresses: np.ndarray
     affine: np.ndarray
+    kind: np.ndarray = FLOAT
 
 
 class Target(NamedTuple):
@@ -27,11 +31,13 @@ class Target(NamedTuple):
         addresses: Of slice 0 of every map.
         shifts: Depth-shift of every map in slices; what leaves its depth is dropped.
         depth: Slices of a map.
+        kind: FLOAT or HALF: how voxels are in memory.
     """
 
     addresses: np.ndarray
     shifts: np.ndarray
     depth: int
+    kind: np.ndarray = FLOAT
 
 
 class Lists(NamedTuple):

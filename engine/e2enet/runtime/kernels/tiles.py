@@ -10,19 +10,23 @@ from __future__ import annotations
 import numpy as np
 
 from e2enet.runtime.kernels.accumulation import PITCH, WIDE, ZERO
+from e2enet.runtime.kernels.pairs import pack
 from e2enet.runtime.kernels.vectors import (
     deal4,
     fma,
     keep,
     load,
-    load_at,
     maximum,
     part,
-    peek,
     slide,
     slide_up,
     splat,
     store,
+)
+from e2enet.runtime.kernels.voxels import (
+    read,
+    read_one,
+    size_of,
 )
 from e2enet.runtime.kernels.winograd import SIZE, TILE, A, B
 
@@ -83,14 +87,14 @@ def _activated(v, scale, shift, slope):
 
 
 @part
-def _activated_one(address, scale, shift, slope):
-    v = peek(address) * scale + shift
+def _activated_one(kind, address, scale, shift, slope):
+    v = read_one(kind, address) * scale + shift
     return max(v, v * slope)
 
 
 @part
 def rows_to_points(
-    runs, count, rows, base, depth, height, width, step, offset, scale, shift, slope
+    runs, count, rows, kind, base, depth, height, width, step, offset, scale, shift, slope
 ):
     """Transform along the rows of the input tiles: rows[6 * row + point][lane].
 
@@ -98,6 +102,7 @@ def rows_to_points(
     A slice is read `offset`, the depth-shift of its map, before its place.
     """
     zero = splat(ZERO)
+    size = size_of(kind)
     scales, shifts, slopes = splat(scale), splat(shift), splat(slope)
     for n in range(count):
         source = runs[n, 0] * step - offset
@@ -112,17 +117,17 @@ def rows_to_points(
                 continue
             for k in range(0, length, 16):
                 left = TILE * (column + k)
-                address = base + 4 * (width * (source * height + row) + left)
-                d1 = _activated(load_at(address), scales, shifts, slopes)
-                d2 = _activated(load_at(address + 64), scales, shifts, slopes)
-                d3 = _activated(load_at(address + 128), scales, shifts, slopes)
-                d4 = _activated(load_at(address + 192), scales, shifts, slopes)
+                address = base + size * (width * (source * height + row) + left)
+                d1 = _activated(read(kind, address), scales, shifts, slopes)
+                d2 = _activated(read(kind, address + 16 * size), scales, shifts, slopes)
+                d3 = _activated(read(kind, address + 32 * size), scales, shifts, slopes)
+                d4 = _activated(read(kind, address + 48 * size), scales, shifts, slopes)
                 valid = width - left
                 before = after = ZERO
                 if left > 0:
-                    before = _activated_one(address - 4, scale, shift, slope)
+                    before = _activated_one(kind, address - size, scale, shift, slope)
                 if valid > 64:
-                    after = _activated_one(address + 256, scale, shift, slope)
+                    after = _activated_one(kind, address + 64 * size, scale, shift, slope)
                 elif valid < 64:
                     d1, d2 = keep(d1, valid), keep(d2, valid - 16)
                     d3, d4 = keep(d3, valid - 32), keep(d4, valid - 48)
@@ -161,3 +166,39 @@ def columns_to_points(rows, maps, at, pitch):
             store(maps, to + 9 * pitch, p3)
             store(maps, to + 12 * pitch, p4)
             store(maps, to + 15 * pitch, p5)
+
+
+@part
+def columns_to_pairs(rows, maps, at, pitch):
+    """Transform along the columns to bfloat16: plane 6 * point + column of one map, from `at` on.
+
+    Four planes lie side by side, WIDE lanes of each in one register (`vectors.pack`).
+    """
+    for column in range(SIZE):
+        i = column * ROW
+        s = SIZE * ROW
+        p = _to_points(
+            load(rows, i),
+            load(rows, i + s),
+            load(rows, i + 2 * s),
+            load(rows, i + 3 * s),
+            load(rows, i + 4 * s),
+            load(rows, i + 5 * s),
+        )
+        i += 16
+        q = _to_points(
+            load(rows, i),
+            load(rows, i + s),
+            load(rows, i + 2 * s),
+            load(rows, i + 3 * s),
+            load(rows, i + 4 * s),
+            load(rows, i + 5 * s),
+        )
+        even = at + column // 4 * pitch + column % 4 * 16
+        odd = at + (column + 2) // 4 * pitch + (column + 2) % 4 * 16
+        store(maps, even, pack(p[0], q[0]))
+        store(maps, odd + pitch, pack(p[1], q[1]))
+        store(maps, even + 3 * pitch, pack(p[2], q[2]))
+        store(maps, odd + 4 * pitch, pack(p[3], q[3]))
+        store(maps, even + 6 * pitch, pack(p[4], q[4]))
+        store(maps, odd + 7 * pitch, pack(p[5], q[5]))

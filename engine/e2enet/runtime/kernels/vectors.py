@@ -30,8 +30,8 @@ LANES = 16
 SLACK = 80  # floats before and after every buffer that vectors may overrun
 
 _FLOAT, _INT = ir.FloatType(), ir.IntType(32)
-_REGISTER = ir.VectorType(_FLOAT, LANES)
-_UNDEFINED = ir.Constant(_REGISTER, ir.Undefined)
+REGISTER = ir.VectorType(_FLOAT, LANES)
+UNDEFINED = ir.Constant(REGISTER, ir.Undefined)
 
 
 def kernel(function: Callable[..., Any]) -> Any:
@@ -74,10 +74,10 @@ VECTOR = Vector()
 @register_model(Vector)
 class _Model(models.PrimitiveModel):
     def __init__(self, manager: Any, numba_type: Any) -> None:
-        super().__init__(manager, numba_type, _REGISTER)
+        super().__init__(manager, numba_type, REGISTER)
 
 
-def _instruction(result: Any, *arguments: Any) -> Callable[..., Any]:
+def instruction(result: Any, *arguments: Any) -> Callable[..., Any]:
     """Make an intrinsic of these types from a function (builder, values, types) -> value."""
 
     def decorate(emit: Callable[..., Any]) -> Any:
@@ -96,22 +96,22 @@ def _instruction(result: Any, *arguments: Any) -> Callable[..., Any]:
     return decorate
 
 
-def _shuffle(builder: Any, left: Any, right: Any, lanes: list[int]) -> Any:
+def shuffle(builder: Any, left: Any, right: Any, lanes: list[int]) -> Any:
     return builder.shuffle_vector(left, right, ir.Constant(ir.VectorType(_INT, len(lanes)), lanes))
 
 
 def _splat(builder: Any, scalar: Any) -> Any:
-    first = builder.insert_element(_UNDEFINED, scalar, ir.Constant(_INT, 0))
-    return _shuffle(builder, first, _UNDEFINED, [0] * LANES)
+    first = builder.insert_element(UNDEFINED, scalar, ir.Constant(_INT, 0))
+    return shuffle(builder, first, UNDEFINED, [0] * LANES)
 
 
-def _at(builder: Any, address: Any, kind: Any) -> Any:
+def pointer_at(builder: Any, address: Any, kind: Any) -> Any:
     return builder.inttoptr(address, kind.as_pointer())
 
 
-def _element(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
+def element(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
     data = context.make_array(array_type)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [index]), _REGISTER.as_pointer())
+    return builder.bitcast(builder.gep(data, [index]), REGISTER.as_pointer())
 
 
 @intrinsic
@@ -119,7 +119,7 @@ def load(context, array, index):
     """array[index : index + 16]."""
 
     def codegen(context, builder, signature, values):
-        pointer = _element(context, builder, signature.args[0], values[0], values[1])
+        pointer = element(context, builder, signature.args[0], values[0], values[1])
         return builder.load(pointer, align=4)
 
     return VECTOR(array, types.intp), codegen
@@ -130,194 +130,154 @@ def store(context, array, index, vector):
     """array[index : index + 16] = vector."""
 
     def codegen(context, builder, signature, values):
-        pointer = _element(context, builder, signature.args[0], values[0], values[1])
+        pointer = element(context, builder, signature.args[0], values[0], values[1])
         builder.store(values[2], pointer, align=4)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, VECTOR), codegen
 
 
-@_instruction(VECTOR, types.int64)
+@instruction(VECTOR, types.int64)
 def load_at(context, builder, values):
     """Sixteen floats from an address."""
-    return builder.load(_at(builder, values[0], _REGISTER), align=4)
+    return builder.load(pointer_at(builder, values[0], REGISTER), align=4)
 
 
-@_instruction(types.void, types.int64, VECTOR)
+@instruction(types.void, types.int64, VECTOR)
 def store_at(context, builder, values):
     """Sixteen floats to an address."""
-    builder.store(values[1], _at(builder, values[0], _REGISTER), align=4)
+    builder.store(values[1], pointer_at(builder, values[0], REGISTER), align=4)
 
 
-@_instruction(types.float32, types.int64)
+@instruction(types.float32, types.int64)
 def peek(context, builder, values):
     """One float from an address."""
-    return builder.load(_at(builder, values[0], _FLOAT), align=4)
+    return builder.load(pointer_at(builder, values[0], _FLOAT), align=4)
 
 
-@_instruction(types.void, types.int64, types.float32)
+@instruction(types.void, types.int64, types.float32)
 def poke(context, builder, values):
     """One float to an address."""
-    builder.store(values[1], _at(builder, values[0], _FLOAT), align=4)
+    builder.store(values[1], pointer_at(builder, values[0], _FLOAT), align=4)
 
 
-@_instruction(VECTOR, types.float32)
+@instruction(VECTOR, types.float32)
 def splat(context, builder, values):
     """The same number in every lane."""
     return _splat(builder, values[0])
 
 
-def _call(builder: Any, name: str, arguments: list[Any], result: Any = _REGISTER) -> Any:
+def call(builder: Any, name: str, arguments: list[Any], result: Any = REGISTER) -> Any:
     kind = ir.FunctionType(result, [argument.type for argument in arguments])
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
 
 
-@_instruction(VECTOR, VECTOR, VECTOR, VECTOR)
+@instruction(VECTOR, VECTOR, VECTOR, VECTOR)
 def fma(context, builder, values):
     """a * b + c, rounded once."""
-    return _call(builder, "llvm.fma.v16f32", list(values))
+    return call(builder, "llvm.fma.v16f32", list(values))
 
 
-@_instruction(VECTOR, VECTOR, VECTOR)
+@instruction(VECTOR, VECTOR, VECTOR)
 def maximum(context, builder, values):
     """The larger of each lane."""
     return builder.select(builder.fcmp_ordered(">", *values), *values)
 
 
-@_instruction(VECTOR, VECTOR, VECTOR, VECTOR)
+@instruction(VECTOR, VECTOR, VECTOR, VECTOR)
 def where_positive(context, builder, values):
     """Lane by lane the second where the first is above zero, else the third."""
-    zero = ir.Constant(_REGISTER, [0.0] * LANES)
+    zero = ir.Constant(REGISTER, [0.0] * LANES)
     return builder.select(builder.fcmp_ordered(">", values[0], zero), values[1], values[2])
 
 
-@_instruction(types.float32, VECTOR)
+@instruction(types.float32, VECTOR)
 def total(context, builder, values):
     """Sum of the lanes, in pairs."""
     vector = values[0]
     for width in (8, 4, 2, 1):
         lanes = [(lane + width) % LANES for lane in range(LANES)]
-        vector = builder.fadd(vector, _shuffle(builder, vector, _UNDEFINED, lanes))
+        vector = builder.fadd(vector, shuffle(builder, vector, UNDEFINED, lanes))
     return builder.extract_element(vector, ir.Constant(_INT, 0))
 
 
-@_instruction(VECTOR, VECTOR, types.float32)
+@instruction(VECTOR, VECTOR, types.float32)
 def slide(context, builder, values):
     """Lanes 1 to 15, then the number."""
-    return _shuffle(builder, values[0], _splat(builder, values[1]), [*range(1, LANES), LANES])
+    return shuffle(builder, values[0], _splat(builder, values[1]), [*range(1, LANES), LANES])
 
 
-@_instruction(VECTOR, types.float32, VECTOR)
+@instruction(VECTOR, types.float32, VECTOR)
 def slide_up(context, builder, values):
     """The number, then lanes 0 to 14."""
     number, vector = values
-    return _shuffle(builder, vector, _splat(builder, number), [LANES, *range(LANES - 1)])
+    return shuffle(builder, vector, _splat(builder, number), [LANES, *range(LANES - 1)])
 
 
-@_instruction(VECTOR, VECTOR, types.int64)
+@instruction(VECTOR, VECTOR, types.int64)
 def keep(context, builder, values):
     """The first so many lanes, zero in the others."""
     vector, count = values
     wide = ir.VectorType(ir.IntType(64), LANES)
     first = builder.insert_element(ir.Constant(wide, ir.Undefined), count, ir.Constant(_INT, 0))
-    counts = _shuffle(builder, first, ir.Constant(wide, ir.Undefined), [0] * LANES)
+    counts = shuffle(builder, first, ir.Constant(wide, ir.Undefined), [0] * LANES)
     kept = builder.icmp_signed("<", ir.Constant(wide, list(range(LANES))), counts)
-    return builder.select(kept, vector, ir.Constant(_REGISTER, [0.0] * LANES))
-
-
-@_instruction(VECTOR, types.int64, VECTOR, types.int64)
-def _store_first(context, builder, values):
-    """Store the first 8, 4, 2 or 1 lanes (a constant size a branch) and move the others down."""
-    address, vector, count = values
-    for width in (8, 4, 2, 1):
-        wanted = builder.icmp_signed(
-            "!=", builder.and_(count, ir.Constant(count.type, width)), ir.Constant(count.type, 0)
-        )
-        before = builder.block
-        with builder.if_then(wanted):
-            part_of = _shuffle(builder, vector, _UNDEFINED, list(range(width)))
-            kind = ir.VectorType(_FLOAT, width)
-            builder.store(part_of, _at(builder, address, kind), align=4)
-            lanes = [*range(width, LANES), *range(width)]
-            moved = _shuffle(builder, vector, _UNDEFINED, lanes)
-            further = builder.add(address, ir.Constant(address.type, 4 * width))
-            inside = builder.block
-        vector, address = (
-            _merged(builder, old, before, new, inside)
-            for old, new in ((vector, moved), (address, further))
-        )
-    return vector
-
-
-def _merged(builder: Any, old: Any, before: Any, new: Any, inside: Any) -> Any:
-    value = builder.phi(old.type)
-    value.add_incoming(old, before)
-    value.add_incoming(new, inside)
-    return value
-
-
-@part
-def store_some(address, vector, count):
-    """The first so many lanes to an address, all of them from 16 on, and not one voxel more."""
-    if count >= LANES:
-        store_at(address, vector)
-    elif count > 0:
-        _store_first(address, vector, count)
+    return builder.select(kept, vector, ir.Constant(REGISTER, [0.0] * LANES))
 
 
 def _halves(builder: Any, left: Any, right: Any) -> tuple[Any, Any]:
-    even = _shuffle(builder, left, right, list(range(0, 2 * LANES, 2)))
-    return even, _shuffle(builder, left, right, list(range(1, 2 * LANES, 2)))
+    even = shuffle(builder, left, right, list(range(0, 2 * LANES, 2)))
+    return even, shuffle(builder, left, right, list(range(1, 2 * LANES, 2)))
 
 
 def _zip(builder: Any, even: Any, odd: Any) -> tuple[Any, Any]:
     lanes = [lane + LANES * side for lane in range(LANES) for side in (0, 1)]
     return (
-        _shuffle(builder, even, odd, lanes[:LANES]),
-        _shuffle(builder, even, odd, lanes[LANES:]),
+        shuffle(builder, even, odd, lanes[:LANES]),
+        shuffle(builder, even, odd, lanes[LANES:]),
     )
 
 
-_PAIR, _FOUR = types.UniTuple(VECTOR, 2), types.UniTuple(VECTOR, 4)
+PAIR, _FOUR = types.UniTuple(VECTOR, 2), types.UniTuple(VECTOR, 4)
 
 
-def _tuple(context: Any, builder: Any, kind: Any, parts: Any) -> Any:
+def tuple_of(context: Any, builder: Any, kind: Any, parts: Any) -> Any:
     return context.make_tuple(builder, kind, list(parts))
 
 
-@_instruction(_PAIR, VECTOR, VECTOR)
+@instruction(PAIR, VECTOR, VECTOR)
 def deal2(context, builder, values):
     """The even and the odd ones of 32 neighbours."""
-    return _tuple(context, builder, _PAIR, _halves(builder, *values))
+    return tuple_of(context, builder, PAIR, _halves(builder, *values))
 
 
-@_instruction(_PAIR, VECTOR, VECTOR)
+@instruction(PAIR, VECTOR, VECTOR)
 def weave2(context, builder, values):
     """32 neighbours from the even and the odd ones: the reverse of `deal2`."""
-    return _tuple(context, builder, _PAIR, _zip(builder, *values))
+    return tuple_of(context, builder, PAIR, _zip(builder, *values))
 
 
-@_instruction(_FOUR, VECTOR, VECTOR, VECTOR, VECTOR)
+@instruction(_FOUR, VECTOR, VECTOR, VECTOR, VECTOR)
 def deal4(context, builder, values):
     """Every fourth of 64 neighbours, from the first, second, third and fourth on."""
     even_low, odd_low = _halves(builder, values[0], values[1])
     even_high, odd_high = _halves(builder, values[2], values[3])
     first, third = _halves(builder, even_low, even_high)
     second, fourth = _halves(builder, odd_low, odd_high)
-    return _tuple(context, builder, _FOUR, (first, second, third, fourth))
+    return tuple_of(context, builder, _FOUR, (first, second, third, fourth))
 
 
-@_instruction(_FOUR, VECTOR, VECTOR, VECTOR, VECTOR)
+@instruction(_FOUR, VECTOR, VECTOR, VECTOR, VECTOR)
 def weave4(context, builder, values):
     """64 neighbours from four times every fourth: the reverse of `deal4`."""
     even_low, even_high = _zip(builder, values[0], values[2])
     odd_low, odd_high = _zip(builder, values[1], values[3])
     low, high = _zip(builder, even_low, odd_low), _zip(builder, even_high, odd_high)
-    return _tuple(context, builder, _FOUR, (*low, *high))
+    return tuple_of(context, builder, _FOUR, (*low, *high))
 
 
 def _binary(operation: Any, name: str) -> None:
-    @_instruction(VECTOR, VECTOR, VECTOR)
+    @instruction(VECTOR, VECTOR, VECTOR)
     def emit(context, builder, values):
         return getattr(builder, name)(*values)
 

@@ -13,8 +13,18 @@ its rounding within three times that of the direct sum (measured; A = 1, B = 2: 
 from __future__ import annotations
 
 import numpy as np
+from numba import types
+from numba.extending import overload
 
-from e2enet.runtime.kernels.vectors import LANES, fma, kernel, load, splat, store
+from e2enet.runtime.kernels.pairs import store_pairs
+from e2enet.runtime.kernels.vectors import (
+    LANES,
+    fma,
+    kernel,
+    load,
+    splat,
+    store,
+)
 
 TILE, TAPS, SIZE = 4, 3, 6  # output, kernel and input edge
 A, B = 0.75, 1.5
@@ -36,12 +46,23 @@ def plane_matrix() -> np.ndarray:
     return np.kron(matrix, matrix).astype(np.float32)
 
 
+def _put(factors, at, value):
+    """Store sixteen factors from the `at`-th on, as float32 or as pairs of bfloat16."""
+
+
+@overload(_put)
+def _put_as(factors, at, value):
+    if factors.dtype == types.int32:
+        return lambda factors, at, value: store_pairs(factors, at // 2, value)
+    return lambda factors, at, value: store(factors, at, value)
+
+
 @kernel
 def transform_kernels(
     columns,  # (first, last) of this thread, in vectors
     matrix,  # plane_matrix()
     kernels,  # (9, padded to vectors)
-    factors,  # (36, as kernels)
+    factors,  # (36, as kernels) float32, or int32: half as many pairs of bfloat16
 ):
     """Transform kernels, one a column."""
     size = kernels.shape[1]
@@ -51,4 +72,4 @@ def transform_kernels(
             value = splat(np.float32(0))
             for tap in range(matrix.shape[1]):
                 value = fma(load(flat, tap * size + column), splat(matrix[plane, tap]), value)
-            store(factors, plane * size + column, value)
+            _put(factors, plane * size + column, value)

@@ -6,28 +6,33 @@ import functools
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from e2enet.networks.lattice import (
-    LEAKY_SLOPE,
-    NORM_EPS,
     Flow,
     Lattice,
-    Layer,
     Node,
     NodeId,
-    chunk_shifts,
 )
 from e2enet.runtime.kernels import convolution, pointwise
 from e2enet.runtime.kernels.accumulation import PITCH, WIDE
-from e2enet.runtime.kernels.layers import ConvLayer, PointLayer, conv_lists, point_layer
+from e2enet.runtime.kernels.layers import ConvLayer, PointLayer, point_layer
 from e2enet.runtime.kernels.memory import Arena, Maps
 from e2enet.runtime.kernels.records import Source, Target
 from e2enet.runtime.kernels.tiles import PLANES
-from e2enet.runtime.kernels.vectors import LANES, SLACK
+from e2enet.runtime.kernels.vectors import (
+    LANES,
+    SLACK,
+)
+from e2enet.runtime.kernels.voxels import (
+    FLOAT,
+    HALF,
+)
 from e2enet.runtime.kernels.winograd import TILE, plane_matrix, transform_kernels
 from e2enet.runtime.kernels.workers import LEAST_BLOCKS, LEAST_COLUMNS, Work, Workers
+from e2enet.runtime.plans.convolutions import conv_layer
 from e2enet.runtime.plans.liveness import live_connections, maps_read
 
 _SLAB_BYTES = 8 << 20  # of the slices that are made at a time, at least
@@ -53,10 +58,21 @@ class SparsePlan:
         lattice: The network's graph.
         weights: Parameter name -> float32 array, zero where a connection is dead; copied.
         threads: Threads to compute with.
+        precision: "float32"; "float16" keeps maps in memory in 16 bit and computes in float32;
+            "bfloat16" does, and multiplies numbers rounded to bfloat16, adding up in float32. A
+            map beyond the range of float16 makes logits that are not finite.
     """
 
-    def __init__(self, lattice: Lattice, weights: Mapping[str, np.ndarray], threads: int) -> None:
+    def __init__(
+        self,
+        lattice: Lattice,
+        weights: Mapping[str, np.ndarray],
+        threads: int,
+        precision: str = "float32",
+    ) -> None:
         self.lattice = lattice
+        self._kind = FLOAT if precision == "float32" else HALF
+        self._paired = precision == "bfloat16"
         self._workers = Workers(threads)
         self._arena = Arena()
         self._shape: tuple[int, ...] = ()
@@ -68,8 +84,10 @@ class SparsePlan:
         maps = max(len(layer.read) for layer in convolutions)
         written = max(len(layer.written) for layer in convolutions)
         workers = range(self._workers.threads)
-        self._conv_scratch = [convolution.scratch(maps, written) for _ in workers]
-        self._point_scratch = [pointwise.scratch(points) for _ in workers]
+        self._conv_scratch = [
+            convolution.scratch(maps, written, paired=self._paired) for _ in workers
+        ]
+        self._point_scratch = [pointwise.scratch(points, paired=self._paired) for _ in workers]
 
     def _build(self, weights: Mapping[str, np.ndarray]) -> None:
         """Each layer computes only what somebody reads."""
@@ -79,13 +97,14 @@ class SparsePlan:
         def up(flow: Flow | None) -> PointLayer | None:
             if flow is None or flow.up is None:
                 return None
-            return point_layer(weights[flow.up.weight], flow.up.stride, read[flow.up.name])
+            weight, needed = weights[flow.up.weight], read[flow.up.name]
+            return point_layer(weight, flow.up.stride, needed, paired=self._paired)
 
         self.nodes = [
             _Node(
                 node,
                 tuple(
-                    _conv_layer(layer, weights, live[layer.name], read[layer.name])
+                    conv_layer(layer, weights, live[layer.name], read[layer.name], self._paired)
                     for layer in node.blocks
                 ),
                 up(node.flow("upward")),
@@ -94,7 +113,7 @@ class SparsePlan:
         ]
         finest = self.lattice.heads[0]
         head = weights[finest.weight].reshape(finest.out_channels, -1).T[..., None]
-        self.head = point_layer(head, (1, 1, 1), read[finest.name])
+        self.head = point_layer(head, (1, 1, 1), read[finest.name], paired=self._paired)
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """(B, C, D, H, W) -> (B, K, D, H, W) float32.
@@ -126,9 +145,10 @@ class SparsePlan:
             self._shape = image.shape
 
     def _run(self, image: np.ndarray, logits: np.ndarray) -> None:
-        x = Maps.make(self._arena, np.arange(len(image)), image.shape[1:])
+        x = self._maps(np.arange(len(image)), image.shape[1:])
         if not self._measuring:
-            x.array()[:] = image
+            with np.errstate(over="ignore"):  # the logits tell
+                x.array()[:] = image
         maps: dict[NodeId | None, Maps] = {None: x}
         for node in self.nodes:
             maps[node.graph.id] = self._node(node, maps)
@@ -195,15 +215,16 @@ class SparsePlan:
         depth, height, width = sources[0][0].shape
         out, parts = place
         outputs = out.addresses(layer.written)
-        target = Target(outputs, np.zeros(len(outputs), np.int64), depth)
+        target = Target(outputs, np.zeros(len(outputs), np.int64), depth, self._kind)
         sums = np.zeros((self._workers.portions, len(layer.written), 2))
         reach = self._reach
         # Transformed kernels are four times as large as kernels, so they exist while they are used.
-        room = self._arena.take(4 * layer.kernels.size)
+        room = self._arena.take((2 if self._paired else 4) * layer.kernels.size)
         factors = room.array
+        put = factors.view(np.int32) if self._paired else factors
         self._share(
             layer.kernels.shape[1] // LANES,
-            lambda columns, *_: transform_kernels(columns, _MATRIX, layer.kernels, factors),
+            lambda columns, *_: transform_kernels(columns, _MATRIX, layer.kernels, put),
             least=LEAST_COLUMNS,
         )
         for first, stop in parts:
@@ -215,7 +236,7 @@ class SparsePlan:
             affine = np.concatenate([maps.affines(channels) for maps, channels in read])
             tiles = (stop - first) * -(-height // TILE) * -(-width // TILE)
             shape = (first, stop - first, depth, height, width)
-            source = Source(addresses, affine)
+            source = Source(addresses, affine, self._kind)
             work = functools.partial(self._tiles, layer, factors, shape, source, target, sums)
             self._share(-(-tiles // WIDE), work, least=LEAST_BLOCKS)
             if up is not None:
@@ -269,7 +290,7 @@ class SparsePlan:
         slab = max(
             1,
             depth // 8,
-            _SLAB_BYTES // (4 * self.lattice.channels[level] * height * width),
+            _SLAB_BYTES // (self._kind.itemsize * self.lattice.channels[level] * height * width),
             -(-_BLOCKS_A_THREAD * self._workers.threads * WIDE // tiles),
         )
         box = up[0].box[0] if up else 1
@@ -292,11 +313,11 @@ class SparsePlan:
                 origin = 0
             else:
                 origin, parts = spare, parts[::-1]
-            return Maps(last.buffer, kept, last.shape, affine, last.region, origin), parts
+            return Maps(
+                last.buffer, kept, last.shape, affine, last.region, origin, self._kind
+            ), parts
         room = self.lattice.channels[level] if spare else None
-        return Maps.make(
-            self._arena, kept, (depth, height, width), room=room, region=depth + spare
-        ), parts
+        return self._maps(kept, (depth, height, width), room=room, region=depth + spare), parts
 
     def _expand(self, layer: PointLayer, below: Maps, first: int, last: int) -> Maps:
         """Slices from first to last, at least, of the upward maps."""
@@ -304,21 +325,26 @@ class SparsePlan:
         box = layer.box[0]
         begin, end = first // box, -(-last // box)
         shape = [n * s for n, s in zip(below.shape, layer.box, strict=True)]
-        out = Maps.make(
-            self._arena, layer.written, shape, region=(end - begin) * box, origin=-begin * box
-        )
-        self._point(layer, below, out.addresses(layer.written), (begin, end - begin, height, width))
+        region, origin = (end - begin) * box, -begin * box
+        out = self._maps(layer.written, shape, region=region, origin=origin)
+        voxels = (begin, end - begin, height, width)
+        self._point(layer, below, out.addresses(layer.written), self._kind, voxels)
         return out
 
     def _head(self, x: Maps, logits: np.ndarray) -> None:
         plane = logits[0].size
         outputs = logits.ctypes.data + 4 * plane * np.arange(len(logits), dtype=np.int64)
-        self._point(self.head, x, outputs, (0, 1, 1, plane))
+        self._point(self.head, x, outputs, FLOAT, (0, 1, 1, plane))
 
     def _point(
-        self, layer: PointLayer, x: Maps, outputs: np.ndarray, shape: tuple[int, ...]
+        self,
+        layer: PointLayer,
+        x: Maps,
+        outputs: np.ndarray,
+        kind: np.ndarray,
+        shape: tuple[int, ...],
     ) -> None:
-        source = Source(x.addresses(layer.read), x.affines(layer.read))
+        source = Source(x.addresses(layer.read), x.affines(layer.read), self._kind)
         scratch = self._point_scratch
         self._share(
             -(-shape[1] * shape[2] * shape[3] // PITCH),
@@ -330,14 +356,15 @@ class SparsePlan:
                 layer.live,
                 layer.factors,
                 outputs,
+                kind,
                 scratch[thread],
             ),
         )
 
     def _pool_down(self, x: Maps, channels: np.ndarray, box: tuple[int, int, int]) -> Maps:
         shape = tuple(n // s for n, s in zip(x.shape, box, strict=True))
-        out = Maps.make(self._arena, channels, shape)
-        source = Source(x.addresses(channels), x.affines(channels))
+        out = self._maps(channels, shape)
+        source = Source(x.addresses(channels), x.affines(channels), self._kind)
         outputs = out.addresses(channels)
         self._share(
             len(channels) * shape[0],
@@ -352,24 +379,12 @@ class SparsePlan:
         )
         return out
 
+    def _maps(self, kept: np.ndarray, shape: Sequence[int], **where: Any) -> Maps:
+        return Maps.make(self._arena, kept, shape, kind=self._kind, **where)
+
     def _share(self, count: int, work: Work, *, least: int = 1) -> None:
         if not self._measuring:
             self._workers.share(count, work, least=least)
 
     def _free(self, maps: Maps) -> None:
         self._arena.give(maps.buffer)
-
-
-def _conv_layer(
-    layer: Layer, weights: Mapping[str, np.ndarray], live: np.ndarray, read: np.ndarray
-) -> ConvLayer:
-    lists = conv_lists(live, read)
-    shifts = np.zeros(layer.in_channels, np.int64)
-    for start, stop, shift in chunk_shifts(layer.in_channels, layer.shift_groups):
-        shifts[start:stop] = shift
-    norm = np.stack([weights[f"{layer.norm}.weight"], weights[f"{layer.norm}.bias"]], axis=1)
-    return ConvLayer(
-        lists.read, lists.written, lists.grouped, lists.live,
-        lists.kernels(weights[layer.weight][:, :, 0]), shifts[lists.read], layer.stride,
-        norm[lists.written], NORM_EPS, LEAKY_SLOPE,
-    )  # fmt: skip

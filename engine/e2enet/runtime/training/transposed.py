@@ -16,6 +16,7 @@ from e2enet.runtime.kernels.accumulation import PITCH
 from e2enet.runtime.kernels.layers import PointLayer, point_layer
 from e2enet.runtime.kernels.memory import identity
 from e2enet.runtime.kernels.records import Lists, Source
+from e2enet.runtime.kernels.voxels import FLOAT
 from e2enet.runtime.kernels.workers import Workers
 from e2enet.runtime.training.tensors import addresses, planar, readable
 
@@ -55,7 +56,7 @@ class SparseUp:
             -(-x[0].numel() // PITCH),
             lambda blocks, thread, _: pointwise.expand(
                 blocks, (0, *x.shape[1:]), layer.box, source, layer.live, layer.factors,
-                outputs, scratch[thread],
+                outputs, FLOAT, scratch[thread],
             ),
         )  # fmt: skip
 
