@@ -88,6 +88,18 @@ def test_a_killed_worker_loses_and_doubles_nothing(
     assert [case.get("resumed") for case in again["cases"]] == [True] * 5
 
 
+def test_a_cluster_that_does_not_start(
+    folder: Path, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(**options: object) -> None:
+        raise Exception("The current node timed out during startup.")  # as Ray says it
+
+    monkeypatch.setattr("ray.init", late)
+    with pytest.raises(BadInput, match=r"does not answer: .*during startup"):
+        segment_on_cluster(folder, tiny_bundle, address="ray", output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("address", ["slurm", "ray://", "http://x"])
 def test_what_is_no_cluster(folder: Path, tiny_bundle: Path, tmp_path: Path, address: str) -> None:
     with pytest.raises(BadInput) as caught:

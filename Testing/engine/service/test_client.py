@@ -185,7 +185,9 @@ def test_what_the_server_refuses_is_its_own_sentence(
         (volume, ["--model", "tiny", "--device", "cpu"], served.token(), "not-on-a-server"),
         (volume, ["--model", "tiny", "--roi", "x"], served.token(), "bad-roi"),
         (volume, ["--model", "tiny", "--roi", "900,0,0,901,1,1"], served.token(), "roi-outside"),
-        (tmp_path, ["--model", "tiny"], served.token(), "not-on-a-server"),
+        (tmp_path, ["--model", "tiny", "--resume"], served.token(), "not-on-a-server"),
+        (tmp_path, ["--model", "none"], served.token(), "no-model"),
+        (tmp_path, ["--model", "tiny"], "e2enet_wrong", "wrong-token"),
     ]
     for image, words, token, code in cases:
         status, events = segment(

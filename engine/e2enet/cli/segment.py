@@ -175,6 +175,11 @@ def segment(
 
             options |= {"series": series or None, "resume": resume, "cluster": cluster}
             result = _on_server(server, token_file, inputs, model, options)
+            if isinstance(result, dict):
+                reporter.result(**result)
+                _take_bar_away(reporter)
+                _say_batch(result, progress)
+                return
             reporter.result(**result.describe(Outputs.of(output)))
             _take_bar_away(reporter)
             _say(result.labels, Outputs.of(output), progress)
@@ -182,11 +187,7 @@ def segment(
         several = is_case_folder(inputs[0]) or (resume and inputs[0].is_dir())
         if len(inputs) == 1 and several:
             if series:
-                raise BadInput(
-                    f"{inputs[0]} is a folder of images, not of DICOM series to choose from.",
-                    help="Leave --series out.",
-                    code="no-dicom",
-                )
+                raise _no_series(inputs[0])
             if cluster is not None:
                 from e2enet.cluster.segmenting import segment_on_cluster
 
@@ -239,9 +240,10 @@ def _on_server(
     from e2enet.inference.case.inputs import is_case_folder
     from e2enet.service.client import segment_on_server
     from e2enet.service.connection import Server, read_token
+    from e2enet.service.folder import segment_folder_on_server
 
     left = {
-        "a folder of cases": is_case_folder(inputs[0]) or options["resume"],
+        "--resume": options["resume"],
         "an output in DICOM": options["output"].suffix.lower() == ".dcm",
         "several models": len(model) > 1,
         "--cluster": options["cluster"] is not None,
@@ -255,11 +257,20 @@ def _on_server(
             raise BadInput(
                 f"A server does not take {name}.", help="Leave it out.", code="not-on-a-server"
             )
-    return segment_on_server(
-        inputs,
-        model[0],
-        server=Server(server, read_token(token_file)),
-        **{name: options[name] for name in ("output", "tta", "roi", "series", "reporter")},
+    there = Server(server, read_token(token_file))
+    shared = {name: options[name] for name in ("output", "tta", "roi", "reporter")}
+    if len(inputs) == 1 and is_case_folder(inputs[0]):
+        if options["series"]:
+            raise _no_series(inputs[0])
+        return segment_folder_on_server(inputs[0], model[0], server=there, **shared)
+    return segment_on_server(inputs, model[0], server=there, series=options["series"], **shared)
+
+
+def _no_series(folder: Path) -> BadInput:
+    return BadInput(
+        f"{folder} is a folder of images, not of DICOM series to choose from.",
+        help="Leave --series out.",
+        code="no-dicom",
     )
 
 

@@ -55,9 +55,9 @@ def segment_on_cluster(
     reporter = reporter or Reporter()
     options = {"device": device, "tta": tta, "runtime": runtime, "precision": precision}
     segmenter = Segmenter(model, reporter=reporter, **options)  # type: ignore[arg-type]
-    batch = Batch(segmenter, folder, output, roi=roi, save_probabilities=save_probabilities)
+    batch = Batch(len(segmenter.bundle.channels), folder, output)
     if resume:
-        batch.leave_out_finished()
+        batch.leave_out_finished(segmenter, roi, save_probabilities)
     waiting = batch.waiting()
     if not waiting:
         return batch.outcome(reporter)
@@ -168,10 +168,12 @@ def _connected(address: str) -> Any:
             log_to_driver=False,
             configure_logging=False,
         )
-    except (ConnectionError, RuntimeError, OSError) as error:
+    except Exception as error:  # a bare one where its own processes do not start in time
+        why = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise BadInput(
-            f"{address} does not answer: {str(error).splitlines()[0]}.",
-            help="Check that the cluster runs and has this version of Ray and Python.",
+            f"{address} does not answer: {why}.",
+            help="Check that the cluster runs and has this version of Ray and Python; on a machine "
+            "with too much to do, try again.",
             code="bad-cluster",
         ) from error
     return ray

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +13,14 @@ from e2enet.files import remove_litter
 from e2enet.inference.case.finished import find_finished
 from e2enet.inference.case.inputs import InputCase, find_cases
 from e2enet.inference.case.loading import parse_rois
-from e2enet.inference.case.result import Outputs
+from e2enet.inference.case.result import Outputs, Result
 from e2enet.inference.segmenter import PathLike, Segmenter
 
 if TYPE_CHECKING:
     from e2enet.inference.sliding_window.predictor import Precision, Runtime
 
 # What the next case would meet as well.
-_FATAL = (
+FATAL = (
     "no-device",
     "damaged-model",
     "bad-locator",
@@ -66,11 +66,9 @@ def segment_folder(
     segmenter = Segmenter(
         model, device=device, tta=tta, runtime=runtime, precision=precision, reporter=reporter
     )
-    batch = Batch(
-        segmenter, Path(folder), Path(output), roi=roi, save_probabilities=save_probabilities
-    )
+    batch = Batch(len(segmenter.bundle.channels), Path(folder), Path(output))
     if resume:
-        batch.leave_out_finished()
+        batch.leave_out_finished(segmenter, roi, save_probabilities)
     for case in batch.waiting():
         batch.tell(reporter)
         batch.take(segment_case(segmenter, case, batch.target, roi, save_probabilities), reporter)
@@ -86,10 +84,18 @@ def segment_case(
         BadInput: Whatever the next case would meet as well.
     """
     path = output_of(target, case)
+    options = {"roi": roi, "save_probabilities": save_probabilities}
+    return told(case, path, lambda: segmenter.run(case, output=path, **options))
+
+
+def told(
+    case: InputCase, path: Path, work: Callable[[], Result], fatal: Sequence[str] = FATAL
+) -> dict[str, Any]:
+    """What `work` wrote for a case at `path`, or why nothing was; a `fatal` code is raised."""
     try:
-        result = segmenter.run(case, output=path, roi=roi, save_probabilities=save_probabilities)
+        result = work()
     except BadInput as error:
-        if error.code in _FATAL:
+        if error.code in fatal:
             raise
         failure = {"code": error.code, "message": error.message, "help": error.help}
         return {"case": case.name, **failure}
@@ -100,25 +106,16 @@ class Batch:
     """The cases of a folder and what has become of them.
 
     Args:
-        segmenter: What will segment them, or what says how somebody else will.
-        folder, target, roi, save_probabilities: As `segment_folder`.
+        channels: Of the model.
+        folder, target: Images and output of `segment_folder`.
 
     Raises:
         BadInput: No images, or an unusable output folder.
     """
 
-    def __init__(
-        self,
-        segmenter: Segmenter,
-        folder: Path,
-        target: Path,
-        *,
-        roi: Any = None,
-        save_probabilities: bool = False,
-    ) -> None:
-        self.segmenter, self.target = segmenter, target
-        self._roi, self._save_probabilities = roi, save_probabilities
-        self.cases = find_cases(folder, len(segmenter.bundle.channels))
+    def __init__(self, channels: int, folder: Path, target: Path) -> None:
+        self.target = target
+        self.cases = find_cases(folder, channels)
         self.done: list[dict[str, Any]] = []
         self.failed: list[dict[str, Any]] = []
         if target.exists() and not target.is_dir():
@@ -134,12 +131,10 @@ class Batch:
                 code="output-is-input",
             )
 
-    def leave_out_finished(self) -> None:
-        """Count what an earlier process did as done."""
+    def leave_out_finished(self, segmenter: Segmenter, roi: Any, save_probabilities: bool) -> None:
+        """Count what an earlier process did, as `segmenter` would do it, as done."""
         remove_litter(self.target)
-        self.done = _finished(
-            self.cases, self.segmenter, self.target, self._roi, self._save_probabilities
-        )
+        self.done = _finished(self.cases, segmenter, self.target, roi, save_probabilities)
 
     def waiting(self) -> list[InputCase]:
         """What is not done yet."""
