@@ -136,8 +136,8 @@ def segment(
     server: Annotated[
         str | None,
         typer.Option(
-            help="Segment on this server (https://HOST:PORT) with one of its models, the cases of a "
-            "folder one after the other. Voxels and geometry are sent, nothing else, and deleted "
+            help="Segment on this server (https://HOST:PORT) with one of its models, the cases of "
+            "a folder one after the other. Voxels and geometry are sent, nothing else, and deleted "
             "there once the result is here.",
             show_default=False,
         ),
