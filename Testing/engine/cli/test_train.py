@@ -60,6 +60,25 @@ def test_json_events_and_nothing_else(tiny_dataset: Path, tmp_path: Path) -> Non
     assert f"Model: {output}" in text.replace("\n", "")
 
 
+def test_a_pause_before_the_first_epoch_promises_no_curves(
+    tiny_dataset: Path, tmp_path: Path
+) -> None:
+    control = tmp_path / "model.run" / "control"
+
+    def pause() -> None:
+        while not (tmp_path / "model.run" / "log.txt").exists():
+            time.sleep(0.01)
+        control.write_text("pause")
+
+    thread = threading.Thread(target=pause)
+    thread.start()
+    words = [tiny_dataset, "--output", tmp_path / "model", *SMALL, "--patch", "16,16,16"]
+    status, text = call(*words, "--iterations-per-epoch", "100000")
+    thread.join()
+    assert status == 0
+    assert text.splitlines()[-1] == "Paused; the same command with --resume goes on."
+
+
 @pytest.mark.parametrize("patch", ["16,16", "a,b,c", "16;16;16"])
 def test_a_patch_that_is_none(tiny_dataset: Path, tmp_path: Path, patch: str) -> None:
     status, text = call(

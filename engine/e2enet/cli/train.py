@@ -149,6 +149,7 @@ def train(
 
     def work(reporter: Reporter) -> None:
         sizes = None if patch is None else parse_sizes(patch, "--patch")
+        from e2enet.training.loop.curves import PNG
         from e2enet.training.train import train as do
 
         done = do(
@@ -188,7 +189,12 @@ def train(
             input_slices=input_slices,
         )
         if progress is ProgressStyle.bar and done.state not in ("dry-run", "followed"):
-            words = f"Model: {done.bundle}" if done.bundle else f"{done.state.capitalize()}"
-            typer.echo(f"{words}. Curves: {done.run / 'curves.png'}")
+            words = (
+                f"Model: {done.bundle}."
+                if done.bundle
+                else (f"{done.state.capitalize()}; the same command with --resume goes on.")
+            )
+            curves = done.run / PNG
+            typer.echo(f"{words} Curves: {curves}" if curves.is_file() else words)
 
     run(work, progress=progress, debug=debug)
