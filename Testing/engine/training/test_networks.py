@@ -1,8 +1,10 @@
-"""Every network trains, goes on after a pause, ships as a bundle and segments, in 2D and in 3D."""
+"""Every network trains, goes on after a kill, ships as a bundle and segments, in 2D and in 3D."""
 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,13 @@ from e2enet.networks.encoders import Encoder
 from e2enet.training.loop.checkpoint import load_checkpoint
 from e2enet.training.train import Trained, train
 
-from .conftest import Recorder, assert_same
+from .conftest import assert_same
 from .datasets import make_dataset
 
 ENCODER = "resnet10"
+SHORT: dict[str, Any] = {
+    "epochs": 2, "iterations_per_epoch": 2, "batch_size": 2, "evolve_every": 2, "seed": 3,
+}  # fmt: skip
 KINDS: dict[str, dict[str, Any]] = {
     "E2ENet": {"network": "e2enet", "base_channels": 4},
     "EncoderE2ENet": {"network": "e2enet", "base_channels": 4, "encoder": ENCODER},
@@ -42,10 +47,7 @@ def volumes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def small(dataset: Path, output: Path, **changes: Any) -> Trained:
-    given: dict[str, Any] = {
-        "epochs": 2, "iterations_per_epoch": 2, "batch_size": 2, "evolve_every": 2, "seed": 3,
-    }  # fmt: skip
-    return train(dataset, output, workers=0, device="cpu", **{**given, **changes})
+    return train(dataset, output, workers=0, device="cpu", **{**SHORT, **changes})
 
 
 def patch_of(kind: str, dataset: Path) -> tuple[int, int, int]:
@@ -53,45 +55,71 @@ def patch_of(kind: str, dataset: Path) -> tuple[int, int, int]:
     return depth, 32, 32
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("where", ["images", "volumes"])
-def test_train_pause_resume_segment(
-    kind: str, where: str, tmp_path: Path, request: pytest.FixtureRequest, recorder: Recorder
+def killed_after_an_epoch(dataset: Path, output: Path, settings: dict[str, Any]) -> None:
+    """A process of its own that trains, and gets SIGKILL once its first epoch is told."""
+    words = ["train", str(dataset), "--output", str(output), "--device", "cpu", "--workers", "0"]
+    for name, value in {**SHORT, **settings}.items():
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        words += [f"--{name.replace('_', '-')}", text]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "e2enet", *words, "--progress", "json"],
+        stdout=subprocess.PIPE, text=True, encoding="utf-8",
+    )  # fmt: skip
+    assert process.stdout is not None
+    told = (json.loads(line) for line in process.stdout)
+    assert next(event for event in told if event.get("name") == "epoch")["epoch"] == 1
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL on Windows")
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "E2ENet"])
+def test_a_killed_training_ends_as_if_it_had_not_been(
+    kind: str, volumes: Path, tmp_path: Path
+) -> None:
+    """As an E2ENet's does (`test_kill`)."""
+    settings = {**KINDS[kind], "patch": patch_of(kind, volumes)}
+    small(volumes, tmp_path / "calm" / "model", **settings)
+    output = tmp_path / "killed" / "model"
+    killed_after_an_epoch(volumes, output, settings)
+    assert not output.exists()
+    assert small(volumes, output, resume=True).state == "finished"
+    one, other = (
+        load_checkpoint(tmp_path / name / "model.run" / "checkpoint.safetensors")
+        for name in ("calm", "killed")
+    )
+    assert_same(other, one)
+    check(kind, volumes, output)
+
+
+@pytest.mark.parametrize(
+    ("kind", "where"), [*((kind, "images") for kind in KINDS), ("E2ENet", "volumes")]
+)
+def test_train_and_segment(
+    kind: str, where: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     dataset: Path = request.getfixturevalue(where)
     settings = {**KINDS[kind], "patch": patch_of(kind, dataset)}
-    calm = small(dataset, tmp_path / "calm" / "model", **settings)
-    assert calm.state == "finished"
+    assert small(dataset, tmp_path / "model", **settings).state == "finished"
+    check(kind, dataset, tmp_path / "model")
 
-    # The same with a pause in between: "pause" is read before the step after this one.
-    output = tmp_path / "paused" / "model"
 
-    def pause(name: str, **values: Any) -> None:
-        if name == "epoch" and values["epoch"] == 1:
-            (output.with_name("model.run") / "control").write_text("pause")
-
-    recorder.metric = pause  # type: ignore[method-assign]
-    assert small(dataset, output, reporter=recorder, **settings).state == "paused"
-    again = small(dataset, output, resume=True, **settings)
-    assert again.state == "finished"
-    one, other = (
-        load_checkpoint(tmp_path / name / "model.run" / "checkpoint.safetensors")
-        for name in ("calm", "paused")
-    )
-    assert_same(other, one)
-
+def check(kind: str, dataset: Path, output: Path) -> None:
+    """The bundle says what it is, and segments on the image's own grid."""
+    flat = "Flat" in dataset.name
     bundle = Bundle.open(output)
     assert bundle.model["network"]["kind"] == kind
-    assert bundle.model["plan"].get("flat", False) is (where == "images")
+    assert bundle.model["plan"].get("flat", False) is flat
     assert kind in (output / "README.md").read_text(encoding="utf-8")
     connections = bundle.load_network()[1]
     assert (connections.total > 0) is ("E2ENet" in kind)
     assert connections.density == pytest.approx(0.2 if connections.total else 1.0, abs=0.01)
 
-    ending = ".png" if where == "images" else ".nii.gz"
+    ending = ".png" if flat else ".nii.gz"
     image = dataset / "imagesTr" / f"case0_0000{ending}"
-    result = segment(image, output, output=tmp_path / f"label{ending}", device="cpu")
-    written = sitk.ReadImage(str(tmp_path / f"label{ending}"))
+    result = segment(image, output, output=output.with_name(f"label{ending}"), device="cpu")
+    written = sitk.ReadImage(str(output.with_name(f"label{ending}")))
     assert written.GetSize() == sitk.ReadImage(str(image)).GetSize()
     assert set(np.unique(result.label)) <= {0, 1, 2}
     reference = segment(image, output, device="cpu", runtime="reference")
