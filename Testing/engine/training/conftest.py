@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from e2enet.networks import E2ENet
 from e2enet.training.loop.recipe import Recipe
 from e2enet.training.loop.trainer import Trainer
 
+from .forks import Forks
 from .runs import small
 
 PATCH = (8, 8, 8)
@@ -150,6 +152,16 @@ def trained(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     done = small(tiny_dataset, output)
     assert done.state == "finished"
     return output
+
+
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    """Runs of `e2enet train` that can be killed; skipped where processes cannot be forked."""
+    if not hasattr(os, "fork"):
+        pytest.skip("there is neither fork nor SIGKILL on Windows")
+    made = Forks(tmp_path_factory.mktemp("forks"))
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from e2enet.training.train import Trained, train
 
 from .conftest import assert_same
 from .datasets import make_dataset
+from .forks import Forks
 
 ENCODER = "resnet10"
 SHORT: dict[str, Any] = {
@@ -55,41 +56,41 @@ def patch_of(kind: str, dataset: Path) -> tuple[int, int, int]:
     return depth, 32, 32
 
 
-def killed_after_an_epoch(dataset: Path, output: Path, settings: dict[str, Any]) -> None:
-    """A process of its own that trains, and gets SIGKILL once its first epoch is told."""
-    words = ["train", str(dataset), "--output", str(output), "--device", "cpu", "--workers", "0"]
-    for name, value in {**SHORT, **settings}.items():
-        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-        words += [f"--{name.replace('_', '-')}", text]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "e2enet", *words, "--progress", "json"],
-        stdout=subprocess.PIPE, text=True, encoding="utf-8",
-    )  # fmt: skip
-    assert process.stdout is not None
-    told = (json.loads(line) for line in process.stdout)
-    assert next(event for event in told if event.get("name") == "epoch")["epoch"] == 1
-    process.kill()
-    process.wait()
-    process.stdout.close()
+@pytest.fixture(scope="module")
+def calm(
+    images: Path, volumes: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str, Path], Path]:
+    """calm(kind, dataset) is a finished bundle, not to be written in, with its run beside it."""
+
+    @cache
+    def trained(kind: str, dataset: Path) -> Path:
+        settings = {**KINDS[kind], "patch": patch_of(kind, dataset)}
+        done = small(dataset, tmp_path_factory.mktemp("calm") / "model", **settings)
+        assert done.state == "finished"
+        assert done.bundle is not None
+        return done.bundle
+
+    return trained
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL on Windows")
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "E2ENet"])
 def test_a_killed_training_ends_as_if_it_had_not_been(
-    kind: str, volumes: Path, tmp_path: Path
+    kind: str, volumes: Path, tmp_path: Path, forks: Forks, calm: Callable[[str, Path], Path]
 ) -> None:
     """As an E2ENet's does (`test_kill`)."""
-    settings = {**KINDS[kind], "patch": patch_of(kind, volumes)}
-    small(volumes, tmp_path / "calm" / "model", **settings)
-    output = tmp_path / "killed" / "model"
-    killed_after_an_epoch(volumes, output, settings)
+    output, options = tmp_path / "model", []
+    for name, value in {**SHORT, **KINDS[kind], "patch": patch_of(kind, volumes)}.items():
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        options += [f"--{name.replace('_', '-')}", text]
+    run = forks.train(volumes, output, *options)
+    assert run.until("name", "epoch")["epoch"] == 1
+    run.kill()
     assert not output.exists()
+    checkpoint = tmp_path / "model.run" / "checkpoint.safetensors"
+    assert 2 <= load_checkpoint(checkpoint)["iteration"] <= 4
     assert small(volumes, output, resume=True).state == "finished"
-    one, other = (
-        load_checkpoint(tmp_path / name / "model.run" / "checkpoint.safetensors")
-        for name in ("calm", "killed")
-    )
-    assert_same(other, one)
+    expected = calm(kind, volumes).with_name("model.run") / "checkpoint.safetensors"
+    assert_same(load_checkpoint(checkpoint), load_checkpoint(expected))
     check(kind, volumes, output)
 
 
@@ -97,12 +98,10 @@ def test_a_killed_training_ends_as_if_it_had_not_been(
     ("kind", "where"), [*((kind, "images") for kind in KINDS), ("E2ENet", "volumes")]
 )
 def test_train_and_segment(
-    kind: str, where: str, tmp_path: Path, request: pytest.FixtureRequest
+    kind: str, where: str, calm: Callable[[str, Path], Path], request: pytest.FixtureRequest
 ) -> None:
     dataset: Path = request.getfixturevalue(where)
-    settings = {**KINDS[kind], "patch": patch_of(kind, dataset)}
-    assert small(dataset, tmp_path / "model", **settings).state == "finished"
-    check(kind, dataset, tmp_path / "model")
+    check(kind, dataset, calm(kind, dataset))
 
 
 def check(kind: str, dataset: Path, output: Path) -> None:
@@ -138,26 +137,28 @@ def test_a_model_of_slices_takes_volumes_and_single_images(
     assert result.label.shape == (5, 34, 40)
 
 
-def test_single_images_are_not_volumes(volumes: Path, images: Path, tmp_path: Path) -> None:
-    flat = small(images, tmp_path / "flat", **KINDS["OmniaNet"], patch=(1, 32, 32))
+def test_single_images_are_not_volumes(
+    volumes: Path, images: Path, calm: Callable[[str, Path], Path]
+) -> None:
     with pytest.raises(BadInput) as caught:
-        segment(volumes / "imagesTr" / "case1_0000.nii.gz", flat.bundle or "", device="cpu")
+        segment(volumes / "imagesTr" / "case1_0000.nii.gz", calm("OmniaNet", images), device="cpu")
     assert caught.value.code == "not-2d"
-    deep = small(volumes, tmp_path / "deep", **KINDS["DXNet"], patch=(4, 32, 32))
     with pytest.raises(BadInput) as caught:
-        segment(images / "imagesTr" / "case1_0000.png", deep.bundle or "", device="cpu")
+        segment(images / "imagesTr" / "case1_0000.png", calm("DXNet", volumes), device="cpu")
     assert caught.value.code == "single-slice"
 
 
-def test_fine_tuning_keeps_the_network(volumes: Path, tmp_path: Path) -> None:
-    base = small(volumes, tmp_path / "base", **KINDS["DXNet"], patch=(4, 32, 32))
-    tuned = small(volumes, tmp_path / "tuned", base=base.bundle, epochs=1, lr=1e-6, evolve_every=0)
-    before, after = (Bundle.open(one.bundle or "").load_network()[0] for one in (base, tuned))
+def test_fine_tuning_keeps_the_network(
+    volumes: Path, tmp_path: Path, calm: Callable[[str, Path], Path]
+) -> None:
+    base, tuned = calm("DXNet", volumes), tmp_path / "tuned"
+    small(volumes, tuned, base=base, epochs=1, iterations_per_epoch=1, lr=1e-6, evolve_every=0)
+    before, after = (Bundle.open(one).load_network()[0] for one in (base, tuned))
     assert type(after).__name__ == "DXNet"
     for name, tensor in before.named_parameters():
         torch.testing.assert_close(after.get_parameter(name), tensor, atol=1e-3, rtol=0)
     with pytest.raises(BadInput, match="--network cannot be chosen with --from"):
-        small(volumes, tmp_path / "no", base=base.bundle, network="ds")
+        small(volumes, tmp_path / "no", base=base, network="ds")
 
 
 @pytest.mark.parametrize("kind", ["OmniaNet", "DSNet", "DXNet", "EncoderE2ENet"])

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -26,6 +24,7 @@ from e2enet.training.loop.checkpoint import load_checkpoint
 from e2enet.training.train import Trained, train
 
 from .conftest import Recorder, assert_same
+from .forks import Forks
 
 SMALL: dict[str, Any] = {
     "epochs": 2, "iterations_per_epoch": 10, "base_channels": 4, "levels": 2,
@@ -194,25 +193,20 @@ def test_a_model_of_regions_is_fine_tuned(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL on Windows")
-def test_a_training_on_regions_is_killed_and_goes_on(brats: Path, tmp_path: Path) -> None:
+def test_a_training_on_regions_is_killed_and_goes_on(
+    brats: Path, tmp_path: Path, forks: Forks
+) -> None:
     calm = small(brats, tmp_path / "calm" / "model")
     output = tmp_path / "killed" / "model"
     options = [
         "--epochs", "2", "--iterations-per-epoch", "10", "--base-channels", "4", "--levels", "2",
         "--patch", "16,16,16", "--batch-size", "2", "--evolve-every", "4", "--seed", "3",
-        "--lr", "0.05", "--workers", "0", "--device", "cpu", "--progress", "json",
+        "--lr", "0.05",
     ]  # fmt: skip
-    command = [sys.executable, "-m", "e2enet", "train", str(brats), "--output", str(output)]
-    process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    for line in process.stdout:
-        event = json.loads(line)
-        if event.get("stage") == "training" and event["done"]:
-            break
+    run = forks.train(brats, output, *options)
+    next(event for event in run.events if event.get("stage") == "training" and event["done"])
     time.sleep(0.1)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
+    run.kill()
     assert small(brats, output, resume=True).state == "finished"
     one, other = (
         load_checkpoint(path / "checkpoint.safetensors")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,27 +17,32 @@ from e2enet.events import BadInput
 from e2enet.networks import E2ENet
 from e2enet.training.loop.checkpoint import load_checkpoint
 from e2enet.training.loop.ranks import Ranks
+from e2enet.training.train import train
 from torch import nn
 
-SMALL = (
-    *("--patch", "16,16,16", "--batch-size", "2", "--base-channels", "4", "--levels", "3"),
-    *("--iterations-per-epoch", "4", "--evolve-every", "3", "--workers", "0", "--device", "cpu"),
-    *("--batch-dice", "--seed", "3", "--progress", "json"),
-)
+SMALL: dict[str, Any] = {
+    "patch": (16, 16, 16), "batch_size": 2, "base_channels": 4, "levels": 3, "epochs": 3,
+    "iterations_per_epoch": 4, "evolve_every": 3, "workers": 0, "device": "cpu",
+    "batch_dice": True, "seed": 3,
+}  # fmt: skip
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="finds the ranks in /proc")
 
 
-def command(ranks: int, dataset: Path, output: Path, *words: str) -> list[str]:
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-    start = [sys.executable, *(launcher if ranks > 1 else []), "-m", "e2enet", "train"]
-    return [*start, str(dataset), "--output", str(output), *SMALL, *words]
+def command(dataset: Path, output: Path) -> list[str]:
+    words = ["--progress", "json"]
+    for name, value in SMALL.items():
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        words += [f"--{name.replace('_', '-')}", *([] if value is True else [text])]
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    start = [sys.executable, *launcher, "-m", "e2enet", "train", str(dataset)]
+    return [*start, "--output", str(output), *words]
 
 
-def train(ranks: int, dataset: Path, output: Path, *words: str) -> list[dict]:
-    """The events of a training."""
+def train_by_two(dataset: Path, output: Path) -> list[dict]:
+    """The events of a training by two processes."""
     done = subprocess.run(
-        command(ranks, dataset, output, *words), capture_output=True, encoding="utf-8", timeout=300
+        command(dataset, output), capture_output=True, encoding="utf-8", timeout=300
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
@@ -62,13 +68,13 @@ def assert_alike(one: dict, other: dict) -> None:
 def alone(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A training by one process, of three epochs."""
     output = tmp_path_factory.mktemp("alone") / "model"
-    train(1, tiny_dataset, output, "--epochs", "3")
+    assert train(tiny_dataset, output, **SMALL).state == "finished"
     return output
 
 
 def test_two_train_as_one(alone: Path, tiny_dataset: Path, tmp_path: Path) -> None:
     output = tmp_path / "model"
-    events = train(2, tiny_dataset, output, "--epochs", "3")
+    events = train_by_two(tiny_dataset, output)
     # One of them talks, measures and writes.
     assert [event["event"] for event in events].count("result") == 1
     assert len([event for event in events if event.get("name") == "epoch"]) == 3
@@ -92,7 +98,7 @@ def rank_of(pid: int) -> str:
 def test_a_death_ends_both_and_one_goes_on(alone: Path, tiny_dataset: Path, tmp_path: Path) -> None:
     output = tmp_path / "model"
     process = subprocess.Popen(
-        command(2, tiny_dataset, output, "--epochs", "3"),
+        command(tiny_dataset, output),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8",
     )  # fmt: skip
     assert process.stdout is not None
@@ -111,7 +117,7 @@ def test_a_death_ends_both_and_one_goes_on(alone: Path, tiny_dataset: Path, tmp_
         time.sleep(0.1)
     assert not Path(f"/proc/{survivors[0]}").exists()
     assert 4 <= state(output)["iteration"] < 12
-    train(1, tiny_dataset, output, "--resume")
+    assert train(tiny_dataset, output, resume=True, device="cpu").state == "finished"
     assert_alike(state(output), state(alone))
 
 
