@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -84,7 +85,7 @@ def test_a_killed_training_ends_as_if_it_had_not_been(
         options += [f"--{name.replace('_', '-')}", text]
     run = forks.train(volumes, output, *options)
     assert run.until("name", "epoch")["epoch"] == 1
-    run.kill()
+    assert run.kill() == -signal.SIGKILL
     assert not output.exists()
     checkpoint = tmp_path / "model.run" / "checkpoint.safetensors"
     assert 2 <= load_checkpoint(checkpoint)["iteration"] <= 4

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -206,7 +207,7 @@ def test_a_training_on_regions_is_killed_and_goes_on(
     run = forks.train(brats, output, *options)
     next(event for event in run.events if event.get("stage") == "training" and event["done"])
     time.sleep(0.1)
-    run.kill()
+    assert run.kill() == -signal.SIGKILL
     assert small(brats, output, resume=True).state == "finished"
     one, other = (
         load_checkpoint(path / "checkpoint.safetensors")
