@@ -382,7 +382,8 @@ def _counts(canvas: np.ndarray, highest: int) -> np.ndarray:
     """Voxels of each label 0 … highest; slice by slice, because bincount makes 64-bit copies."""
     counts = np.zeros(highest + 1, np.int64)
     for plane in canvas:
-        counts += np.bincount(plane.ravel(), minlength=highest + 1)
+        counts += np.bincount(plane[plane > 0], minlength=highest + 1)
+    counts[0] = canvas.size - counts.sum()
     return counts
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from e2enet.data.images import reading
 from e2enet.data.images.volume import Grid, read_image, read_label, write_image, write_label
 from e2enet.events import BadInput
 
@@ -59,6 +60,30 @@ def test_gzip_of_too_little(tmp_path: Path, save: Callable[..., Path]) -> None:
     whole = save(tmp_path / "a.nii", noise((20, 30, 40))).read_bytes()
     (tmp_path / "b.nii.gz").write_bytes(gzip.compress(whole[: len(whole) // 2]))
     assert refused(tmp_path / "b.nii.gz").code == "damaged-file"
+
+
+@pytest.mark.parametrize("place", [-8, -4])
+def test_a_wrong_checksum_or_length(tmp_path: Path, save: Callable[..., Path], place: int) -> None:
+    path = save(tmp_path / "a.nii.gz", noise((20, 30, 40)))
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    assert refused(path).code in ("damaged-file", "unreadable-image")
+
+
+def test_a_whole_file_is_decompressed_once(
+    tmp_path: Path, save: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its checksum is that of its voxels; in several pieces of gzip it has to be read again."""
+    voxels = noise((20, 30, 40))
+    path = save(tmp_path / "a.nii.gz", voxels)
+    whole = gzip.decompress(path.read_bytes())
+    pieces = tmp_path / "b.nii.gz"
+    pieces.write_bytes(gzip.compress(whole[:5000]) + gzip.compress(whole[5000:]))
+    assert np.array_equal(read_image(pieces).array, read_image(path).array)
+    monkeypatch.setattr(reading, "_length", lambda path: -1)
+    assert np.allclose(read_image(path).array, voxels)
+    assert refused(pieces).code == "damaged-file"
 
 
 def test_header_without_data(tmp_path: Path, save: Callable[..., Path]) -> None:

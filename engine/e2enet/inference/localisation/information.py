@@ -67,7 +67,7 @@ class Information:
         d, h, w = image.values.shape
         self._voxels = np.ascontiguousarray(image.values, np.float32).ravel()
         self._last = np.array([[w - 1], [h - 1], [d - 1]], np.float32)
-        self._corner = np.maximum(self._last - 1, 0)
+        self._corner = np.maximum(self._last - 1, 0).astype(np.intp)
         self._strides = np.array([[1], [w], [h * w]])
         x, y, z = int(w > 1), w * (h > 1), h * w * (d > 1)
         self._neighbours = np.add.outer([0, z], np.add.outer([0, y], [0, x])).reshape(8, 1)
@@ -87,10 +87,12 @@ class Information:
         count = int(inside.sum())
         if count < _LEAST_INSIDE * inside.size:
             return -math.inf, np.zeros((3, 3)), np.zeros(3)
-        np.clip(place, 0, self._last, out=place)
-        corner = np.minimum(np.floor(place), self._corner)
-        place -= corner
-        first = (corner.astype(np.intp) * self._strides).sum(axis=0)
+        if count < inside.size:
+            np.clip(place, 0, self._last, out=place)
+        corner = np.minimum(place.astype(np.intp), self._corner)
+        place -= corner.astype(np.float32)
+        corner *= self._strides
+        first = corner[0] + corner[1] + corner[2]
         value, gradient = _trilinear(self._voxels.take(first + self._neighbours), place)
 
         bins = self._bins

@@ -83,10 +83,10 @@ class Registration:
         reporter.progress("locate", 1, steps)
         going_on = []
         for information, most in zip((self._sharp, self._blurred), _GOING_ON, strict=True):
-            found = [climb_similarity(information, start, 4.0, 8) for start in starts]
+            found = [climb_similarity(information, start, 4.0, 6) for start in starts]
             going_on += _distinct(found, most)
         reporter.progress("locate", 2, steps)
-        found = [climb_similarity(self._sharper, start, 2.0, 15) for _, start in going_on]
+        found = [climb_similarity(self._sharper, start, 2.0, 12) for _, start in going_on]
         found = _distinct(found, _FINALISTS)
         reporter.progress("locate", 3, steps)
         best = found[0][1]
@@ -95,12 +95,12 @@ class Registration:
             found.append(climb_similarity(self._sharper, smaller, 4.0, 20))
         reporter.progress("locate", 4, steps)
         finalists = _distinct(found, _FINALISTS)
-        found = [climb_affine(self._fine, start, 2.0, 60) for _, start in finalists]
+        found = [climb_affine(self._fine, start, 2.0, 20) for _, start in finalists]
         value, affine = max(found, key=lambda pair: pair[0])
         if not math.isfinite(value):
             raise RuntimeError("no start stayed on the image")
         score = self._score(affine)[0]
-        finest = climb_affine(self._finest, affine, 1.0, 40)
+        finest = climb_affine(self._finest, affine, 1.0, 25)
         affine = finest[1] if math.isfinite(finest[0]) else affine
         reporter.progress("locate", steps, steps)
         return affine, score
