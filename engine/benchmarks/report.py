@@ -13,6 +13,14 @@ from rich.table import Table
 Rows = dict[str, dict[str, Any]]
 Column = tuple[str, str, str]  # header, key of a row, format
 
+HEADS = (
+    "segment_head_cold",
+    "segment_head_warm",
+    "segment_head_first",
+    "segment_head_hippodeep",
+)
+MORE_IS_BETTER = ("times_faster_than_released", "equal_labels")
+
 _TIME: list[Column] = [
     ("time (s)", "seconds", ".2f"),
     ("/ nnU-Net", "time_vs_nnunet", ".2f"),
@@ -30,7 +38,27 @@ _BF16: list[Column] = [
     ("MiB", "peak_mib", ".0f"),
     *_EQUAL,
 ]
-_WITHOUT_MEMORY_TARGET = _TIME[:-1]
+_DEPLOYED: list[Column] = [
+    ("time (s)", "seconds", ".2f"),
+    ("/ nnU-Net", "time_vs_nnunet", ".2f"),
+    ("/ OpenVINO*", "time_vs_openvino", ".2f"),
+    ("peak (MiB)", "peak_mib", ".0f"),
+    *_EQUAL,
+]
+_HEADS: list[Column] = [
+    ("time (s)", "seconds", ".2f"),
+    ("CPU (s)", "processor_s", ".2f"),
+    ("more (s)", "extra_s", ".2f"),
+    ("locate", "locate_s", ".2f"),
+    ("peak (MiB)", "peak_mib", ".0f"),
+]
+_GROWTH: list[Column] = [
+    ("time (s)", "seconds", ".2f"),
+    ("µs a voxel", "microseconds_a_voxel", ".2f"),
+    ("peak (MiB)", "peak_mib", ".0f"),
+    ("bytes a voxel", "bytes_a_voxel", ".0f"),
+    ("faster than 1", "times_faster_than_1_thread", ".2f"),
+]
 _GPU = [("time (ms)", "milliseconds", ".1f"), *_TIME[1:-1], *_EQUAL]
 _SWEEP: list[Column] = [
     ("time (s)", "seconds", ".2f"),
@@ -63,21 +91,31 @@ def print_report(facts: dict[str, Any], rows: Rows, console: Console) -> None:
     sweep = [name for name, row in rows.items() if "sparsity" in row]
     console.print()
     _print_facts(facts, rows, console)
-    _print(f"Forward, {size}, 16 classes, CPU, float32", _TIME, rows, forward, console)
-    if paper in rows:
+    if sweep:
+        _print(f"Forward, {size}, 16 classes, CPU, float32", _TIME, rows, forward, console)
         _print_notes(rows[paper], rows["cpu_fp32_forward_s0.8_released"], console)
     title = "Time against feature sparsity S (the same forward)"
     _print(title, _SWEEP, rows, sweep, console)
-    bf16 = [name for name in rows if name.startswith("cpu_bf16")]
+    bf16 = [n for n in rows if n.startswith("cpu_bf16") and "openvino" not in n]
     title = "Forward, CPU, against nnU-Net in bfloat16 (as shipped; channels-last)"
     _print(title, _BF16, rows, bf16, console)
     step = [name for name in rows if name.startswith("cpu_training")]
     title = f"Training step, {size}, batch 1, CPU, float32"
-    _print(title, _WITHOUT_MEMORY_TARGET, rows, step, console)
+    _print(title, _TIME, rows, step, console)
     gpu = [name for name in rows if name.startswith("gpu")]
     _print(f"Forward, {size}, GPU, float16", _GPU, rows, gpu, console)
-    segment = [name for name in rows if name.startswith("segment")]
+    deployed = [n for n in rows if "openvino" in n or "onnxruntime" in n or "compile" in n]
+    if deployed:
+        shown = ["cpu_fp32_forward_nnunet", paper, "cpu_16bit_forward_s0.8", *deployed]
+        _print(f"Forward, {size}, CPU, as deployed", _DEPLOYED, rows, shown, console)
+        console.print("  * 16 bit against OpenVINO's bfloat16, all others against float32\n")
+    heads = [name for name in rows if name in HEADS]
+    segment = [name for name in rows if name.startswith("segment") and name not in HEADS]
     _print("e2enet segment, CPU, cold process", _SEGMENT, rows, segment, console)
+    _print("e2enet segment, a head of 256³ voxels", _HEADS, rows, heads, console)
+    growth = [name for name in rows if name.startswith("growth")]
+    _print("Growth with voxels, threads and volume", _GROWTH, rows, growth, console)
+    _print_targets(rows, console)
 
 
 def _print(
@@ -115,11 +153,38 @@ def _print(
         console.print(f"  {mark} {note}\n", highlight=False)
 
 
+def _print_targets(rows: Rows, console: Console) -> None:
+    """Every target of a row that was measured, and what was reached."""
+    table = Table(
+        title="Targets", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )  # fmt: skip
+    for header, side in (("", "left"), ("of", "left"), ("target", "right"), ("reached", "right")):
+        table.add_column(header, justify=side, no_wrap=True)  # type: ignore[arg-type]
+    table.add_column("", no_wrap=True)
+    for row in rows.values():
+        for key, aim in row.items():
+            what = key.removeprefix("target_")
+            if what == key or what not in row:
+                continue
+            more = what in MORE_IS_BETTER
+            met = row[what] >= aim if more else row[what] <= aim
+            sign = "≥" if more else "≤"
+            shown = what.replace("_", " ").replace("vs", "/")
+            reached, verdict = f"{row[what]:.4g}", "met" if met else "missed"
+            table.add_row(row.get("what", ""), shown, f"{sign} {aim:g}", reached, verdict)
+    if table.row_count:
+        console.print(table)
+
+
 def _with_units(row: dict[str, Any]) -> dict[str, Any]:
     found = dict(row)
     if "multiply_adds" in row:
         found["multiply_adds_g"] = row["multiply_adds"] / 1e9
         found["rate_g"] = row["multiply_adds"] / row["seconds"] / 1e9
+    if "voxels" in row and "seconds" in row:
+        found["microseconds_a_voxel"] = 1e6 * row["seconds"] / row["voxels"]
+        found["bytes_a_voxel"] = 2**20 * row["peak_mib"] / row["voxels"]
     if "seconds" in row:
         found["milliseconds"] = 1000 * row["seconds"]
     return found

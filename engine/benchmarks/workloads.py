@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import deployed
 import numpy as np
 import torch
 from e2enet.dsff import Connections, Evolution
@@ -41,24 +42,37 @@ class Workload:
     Attributes:
         kind: compiled (the execution plan), reference (the network itself), released (its forward
             as the released code computes it), trainer (a training step as the engine's trainer does
-            it), nnunet or nnunet-channels-last.
+            it), nnunet or nnunet-channels-last, and nnU-Net's as it is deployed (`deployed.py`).
         sparsity, group: Of an E2ENet's connections.
         precision, device: Of a forward.
         train: Measure a training step instead of a forward; kinds are trainer and nnunet.
         size: Patch (D, H, W).
+        folder: Where the models lie that a kind reads.
     """
 
-    kind: Literal["compiled", "reference", "released", "trainer", "nnunet", "nnunet-channels-last"]
+    kind: Literal[
+        "compiled",
+        "reference",
+        "released",
+        "trainer",
+        "nnunet",
+        "nnunet-channels-last",
+        "openvino",
+        "openvino-int8",
+        "onnxruntime",
+        "torch-compile",
+    ]
     sparsity: float = 0.8
     group: int = 1
     precision: Precision = "float32"
     device: str = "cpu"
     train: bool = False
     size: tuple[int, ...] = SIZE
+    folder: str = ""
 
     @property
     def of_others(self) -> bool:
-        return self.kind.startswith("nnunet")
+        return self.kind.startswith("nnunet") or self.kind in deployed.NEEDS
 
 
 def e2enet(workload: Workload) -> tuple[E2ENet, Connections]:
@@ -99,6 +113,9 @@ def nnunet(workload: Workload) -> nn.Module:
 
 def forward(workload: Workload) -> Callable[[], Forward]:
     """Build the network; what is returned does the rest of the preparation, to be measured too."""
+    if workload.kind in deployed.NEEDS:
+        network = nnunet(workload).eval() if workload.kind == "torch-compile" else nn.Identity()
+        return lambda: deployed.prepare(workload, network)
     if workload.of_others:
         network = nnunet(workload).to(workload.device).eval()
         if workload.device == "cpu":
