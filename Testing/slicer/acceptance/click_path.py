@@ -12,7 +12,8 @@ cancel; fine-tune two epochs on two cases; use what came out; save and load. Exi
 list of problems if anything went wrong, also what Slicer only prints.
 
 With --install and without E2ENET_PYTHON the engine's packages are installed before, by the real pip
-from the network into a folder of their own, and nothing else is on the engine's path.
+from the network into a folder of their own, and nothing else is on the engine's path: those for
+the CPU, and the steps that need PyTorch are left out.
 """
 
 import argparse
@@ -352,9 +353,12 @@ def main():
     problems = []
     try:
         walk = Walk(options)
-        steps = ["advanced", "segment", "other_patients", "explain"]
-        steps = ["install", *steps] if options.install else steps
-        if not options.only_segment:
+        steps = ["advanced", "segment", "other_patients"]
+        if options.install:  # the rest needs PyTorch
+            steps = ["install", *steps]
+        else:
+            steps.append("explain")
+        if not (options.install or options.only_segment):
             steps += ["cancel", "fine_tune", "models", "save_and_load", "close_in_the_middle"]
         for step in steps:
             print("step:", step, flush=True)
