@@ -177,7 +177,7 @@ def test_consequences_of_a_folder(tab, tiny_dataset, tmp_path):
     ui.sourceComboBox.currentIndex = 1
     ui.datasetPathEdit.currentPath = str(folder)
     names = sorted(path.name.split(".")[0] for path in (folder / "labelsTr").iterdir())
-    assert f"all {len(names)} cases train" in ui.consequencesLabel.text
+    assert f"all cases train ({len(names)})" in ui.consequencesLabel.text
     from e2enet.data.datasets.splits import five_folds
 
     for fold in range(min(5, len(names))):
@@ -425,7 +425,7 @@ def test_one_bad_pair_does_not_keep_the_others_away(tab, scene):
     bad.volumeNodes[0].SetAndObserveImageData(None)
     add_case(scene, name="Fine")
     tab.ui.addAllCasesButton.click()
-    assert tab.ui.trainStatusLabel.text == "Added 2 cases. Bad has no voxels."
+    assert tab.ui.trainStatusLabel.text == "Cases added: 2. Bad has no voxels."
     assert [row[0] for row in tab.ui.casesTable._rows] == ["Good", "Fine"]
 
 
