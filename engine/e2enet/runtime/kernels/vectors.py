@@ -97,6 +97,7 @@ def instruction(result: Any, *arguments: Any) -> Callable[..., Any]:
 
 
 def shuffle(builder: Any, left: Any, right: Any, lanes: list[int]) -> Any:
+    """Chosen lanes of two vectors, numbered through from the left one's first."""
     return builder.shuffle_vector(left, right, ir.Constant(ir.VectorType(_INT, len(lanes)), lanes))
 
 
@@ -106,10 +107,12 @@ def _splat(builder: Any, scalar: Any) -> Any:
 
 
 def pointer_at(builder: Any, address: Any, kind: Any) -> Any:
+    """An address, a whole number, as a pointer to an LLVM type."""
     return builder.inttoptr(address, kind.as_pointer())
 
 
 def element(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
+    """Pointer to the register that begins at an index of an array."""
     data = context.make_array(array_type)(context, builder, array).data
     return builder.bitcast(builder.gep(data, [index]), REGISTER.as_pointer())
 
@@ -168,6 +171,7 @@ def splat(context, builder, values):
 
 
 def call(builder: Any, name: str, arguments: list[Any], result: Any = REGISTER) -> Any:
+    """A call of one of LLVM's intrinsic functions."""
     kind = ir.FunctionType(result, [argument.type for argument in arguments])
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
 
@@ -242,6 +246,7 @@ PAIR, _FOUR = types.UniTuple(VECTOR, 2), types.UniTuple(VECTOR, 4)
 
 
 def tuple_of(context: Any, builder: Any, kind: Any, parts: Any) -> Any:
+    """Values as a Numba tuple of a type."""
     return context.make_tuple(builder, kind, list(parts))
 
 
