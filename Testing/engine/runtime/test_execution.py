@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -230,6 +231,13 @@ def test_segment_writes_the_same_labels_with_and_without(tiny_bundle: Path, tmp_
         labels.append(sitk.GetArrayFromImage(sitk.ReadImage(output)))
     assert len(np.unique(labels[0])) > 1
     np.testing.assert_array_equal(*labels)
+    halved = CliRunner().invoke(app, [*arguments, "--precision", "float16"])
+    assert halved.exit_code == 0, halved.output
+    manifest = json.loads((tmp_path / "sparse.manifest.json").read_text())
+    assert manifest["options"]["precision"] == "float16"
+    assert manifest["runtime"]["precision"] == compiling.kernel_precision("float16")
+    refused = CliRunner().invoke(app, [*arguments, "--precision", "int8"])
+    assert refused.exit_code == 2
 
 
 def test_from_a_full_gpu_the_work_moves_to_the_sparse_kernels(
