@@ -64,7 +64,7 @@ def _messages() -> dict:
         ),
         "missing-extra": missing,
         "needs-monai": missing,
-        "no-fusion": _("This model is of a kind that cannot be explained."),
+        "no-fusion": _("Training removed no connections of this model: there is no flow to show."),
         "no-held-out-cases": _(
             "No case is held out: the Dice shown is that of cases it learns from, new ones will "
             "have less."
@@ -103,7 +103,7 @@ def _helps() -> dict:
         "needs-monai": repair,
         "no-device": _("Choose CPU as the device, under Advanced."),
         "no-foreground": labels,
-        "no-fusion": _("Choose an E2ENet model."),
+        "no-fusion": _("Name an image: then it is shown what the model reads there."),
         "no-torch": repair,
         "not-located": region,
         "other-settings": anew,

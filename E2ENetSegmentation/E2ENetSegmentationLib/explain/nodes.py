@@ -32,19 +32,20 @@ def stridesOf(model: Model) -> list:
     raise Refused(_("{model} does not say how many levels it has.").format(model=model.title))
 
 
-def levelsOf(model: Model) -> int:
-    """Levels of the model's lattice; raises what `stridesOf` raises."""
-    return len(stridesOf(model)) + 1
+def nodesOf(model: Model) -> dict:
+    """(stage, level) of every fused node, by stage, then level, and where its input comes from.
 
-
-def nodesOf(levels: int) -> list:
-    """(stage, level) of every fused node, by stage, then level."""
-    return [(stage, level) for stage in range(1, levels) for level in range(levels - stage)]
-
-
-def directionsOf(level: int) -> tuple:
-    """Where a node's input comes from; nothing lies above level 0."""
-    return DIRECTIONS if level else DIRECTIONS[:2]
+    Raises:
+        Refused: The bundle does not say.
+    """
+    bundle = paths.engineModule("bundle").Bundle(model.path, model.content)
+    try:
+        nodes = paths.engineModule("explain.nodes").nodes_of(bundle)
+    except (KeyError, TypeError) as error:
+        raise Refused(
+            _("{model} does not say how many levels it has.").format(model=model.title)
+        ) from error
+    return {(node.stage, node.level): tuple(directions) for node, directions in nodes.items()}
 
 
 def nodeName(node) -> str:
@@ -63,11 +64,13 @@ def describe(model: Model, node) -> str:
     factors = [math.prod(axis) for axis in zip(*stridesOf(model)[:level], strict=True)]
     if not level:
         scale = _("full resolution")
+    elif (model.content.get("network") or {}).get("kind") == "DSNet":
+        scale = _("coarser along depth")
     elif len(set(factors)) == 1:
         scale = _("{n} × coarser").format(n=factors[0])
     else:
         scale = _("{n} coarser (depth × height × width)").format(n=" × ".join(map(str, factors)))
-    if level:
+    if "downward" in nodesOf(model)[tuple(node)]:
         taken = _("It reads the same, the coarser and the finer scale.")
     else:
         taken = _("It reads the same and the coarser scale.")
@@ -104,7 +107,7 @@ def flowOf(model: Model) -> dict:
             _("The record of {model} is damaged.").format(model=model.title),
             _("Install the model again in the tab Models."),
         ) from error
-    if not flow["records"]:
+    if not any(record["nodes"] for record in flow["records"]):
         raise Refused(
             _("{model} carries no record of its training that could be drawn.").format(
                 model=model.title

@@ -10,9 +10,7 @@ from E2ENetSegmentationLib.explain.nodes import (
     DOMINANT,
     describe,
     directionName,
-    directionsOf,
     flowOf,
-    levelsOf,
     nodeName,
     nodesOf,
     nodeTitle,
@@ -268,16 +266,16 @@ class ExplainPanel(RunPanel):
         before, cells, levels = self.node or (1, 0), {}, 1
         with self.sentences():
             if self.model:
-                levels = levelsOf(self.model)
                 cells = {
                     (level, stage - 1): ("●", describe(self.model, (stage, level)))
-                    for stage, level in nodesOf(levels)
+                    for stage, level in nodesOf(self.model)
                 }
+                levels = max(stage + level for stage, level in nodesOf(self.model)) + 1
         self._nodes = [(column + 1, row) for row, column in cells]
         rows = [_("Level {n}").format(n=n) for n in range(levels - 1)]
         columns = [_("Stage {n}").format(n=n) for n in range(1, levels)]
         self.host.fillLattice(self.ui.nodeTable, rows, columns, cells)
-        self._selectNode(stored, nodeName(before), nodeName((1, 0)))
+        self._selectNode(stored, *map(nodeName, (before, (1, 0), (levels - 1, 0))))
 
     def _selectNode(self, *names) -> None:
         """Select the first of these nodes that the model has; tells nobody."""
@@ -295,7 +293,7 @@ class ExplainPanel(RunPanel):
     def _fillDirections(self) -> None:
         """The node in words; its directions, the strongest, and all of them in a colour each."""
         before = self.direction
-        directions = directionsOf(self.node[1]) if self.node else ()
+        directions = nodesOf(self.model)[self.node] if self.node else ()
         self._directions = [DOMINANT, *directions, COMPARE]
         self.ui.nodeTextLabel.text = describe(self.model, self.node) if self.node else ""
         names = [directionName(direction) for direction in self._directions]

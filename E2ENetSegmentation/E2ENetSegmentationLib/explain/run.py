@@ -6,9 +6,7 @@ from typing import ClassVar
 
 from E2ENetSegmentationLib.explain.maps import FusionMaps
 from E2ENetSegmentationLib.explain.nodes import (
-    directionsOf,
     identityOf,
-    levelsOf,
     nodeName,
     nodesOf,
     nodeTitle,
@@ -41,7 +39,7 @@ class ExplainRequest(InputRequest):
 
     @property
     def directions(self) -> tuple:
-        return directionsOf(self.node[1])
+        return nodesOf(self.model)[tuple(self.node)]
 
     @property
     def place(self):
@@ -52,7 +50,7 @@ class ExplainRequest(InputRequest):
         return None
 
     def check(self) -> None:
-        known = nodesOf(levelsOf(self.model))
+        known = nodesOf(self.model)
         if tuple(self.node) not in known:
             raise Refused(
                 _("{model} has nothing at {node}.").format(

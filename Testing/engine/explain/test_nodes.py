@@ -17,21 +17,21 @@ def test_the_lattice_is_the_network_s():
 
 
 def test_the_last_diagonal_is_the_default():
-    assert parse_nodes(None, 4) == [Node(3, 0), Node(2, 1), Node(1, 2)] == output_nodes(4)
+    assert parse_nodes(None, lattice(4)) == [Node(3, 0), Node(2, 1), Node(1, 2)] == output_nodes(4)
 
 
 @pytest.mark.parametrize("text", ["1:2,3:0", ["1:2", "3:0"], " 1.2 , 3_0", ["1:2,3:0", "1:2"]])
 def test_several_ways_to_write_nodes(text):
-    assert parse_nodes(text, 4) == [Node(1, 2), Node(3, 0)]
+    assert parse_nodes(text, lattice(4)) == [Node(1, 2), Node(3, 0)]
 
 
 def test_all_of_them():
-    assert parse_nodes("ALL", 3) == [Node(1, 0), Node(1, 1), Node(2, 0)]
+    assert parse_nodes("ALL", lattice(3)) == [Node(1, 0), Node(1, 1), Node(2, 0)]
 
 
 @pytest.mark.parametrize("text", ["2:2", "0:0", "4:0", "x", "", "1:2;2:1"])
 def test_a_node_that_does_not_exist_lists_those_that_do(text):
     with pytest.raises(BadInput) as caught:
-        parse_nodes(text, 4)
+        parse_nodes(text, lattice(4))
     assert caught.value.code == "no-node"
     assert "1:0, 1:1, 1:2, 2:0, 2:1, 3:0" in caught.value.help

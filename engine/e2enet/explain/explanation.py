@@ -7,7 +7,7 @@ What lies in the output folder afterwards is listed in `explain.json`:
      "input": {"case", "paths"} or null (flow alone),
      "device": …,
      "nodes": [{"stage", "level", "directions"}]     every fused node of the model
-     "flow": {"json", "csv", "figure", "history_figure" (null without a history)},
+     "flow": {"json", "csv", "figure", "history_figure" (null without a history)} or null (U-Net),
      "segmentation": path or null,
      "labels": [{"value", "name", "color", "terminology"}]   of the segmentation
      "volumes": [{"stage", "level", "label": null or {"value", "name"},
@@ -18,6 +18,7 @@ What lies in the output folder afterwards is listed in `explain.json`:
                         "margin_mm": around the structures, null where nothing was found}
      "shares": [{"stage", "level", "label", "where": "region" or a structure's name,
                  "directions": {direction: share}}],
+     "scales": [{"label", "nodes": [{"stage", "level", "share"}]}]   U-Net: of the encoder's skips
      "figures": [{"stage", "level", "label", "path"}],
      "faithfulness": null or as `Faithfulness.to_dict`,
      "report": path, "warnings": [{"code", "message"}]}
@@ -49,10 +50,10 @@ from e2enet.data.images.volume import write_image, write_label
 from e2enet.events import BadInput, Reporter
 from e2enet.explain.figures.flow import draw_flow, draw_history
 from e2enet.explain.figures.overlay import display_range, draw_importance
-from e2enet.explain.flow import Flow, fusion_flow
+from e2enet.explain.flow import Flow, fusion_flow, no_fusion
 from e2enet.explain.folder import INDEX, check_folder, fill_folder
-from e2enet.explain.maps import NodeMaps, find_label
-from e2enet.explain.nodes import lattice, parse_nodes
+from e2enet.explain.maps import NodeMaps, find_label, scale_shares
+from e2enet.explain.nodes import DECODERS, nodes_of, parse_nodes
 from e2enet.explain.report import write_report
 from e2enet.explain.surroundings import MARGIN_MM, surroundings
 from e2enet.extras import need_torch
@@ -93,7 +94,7 @@ class Explanation:
             **index,
             "output": os.fspath(folder),
             "index": there(INDEX),
-            "flow": {key: there(name) for key, name in index["flow"].items()},
+            "flow": index["flow"] and {key: there(name) for key, name in index["flow"].items()},
             "segmentation": there(index["segmentation"]),
             "volumes": placed(index["volumes"]),
             "figures": placed(index["figures"]),
@@ -154,6 +155,11 @@ def explain(
             )
     chosen_device = choose_device(device)
     # The flow alone is read off the weights, without PyTorch.
+    decoder = bundle.model["network"]["kind"] in DECODERS
+    if decoder and (case_files is None or faithfulness_on is not None):
+        raise no_fusion(bundle)
+    known = nodes_of(bundle)
+    chosen = parse_nodes(nodes, list(known))
     explainer: Explainer | None = None
     if case_files is not None or faithfulness_on is not None:
         need_torch("The importance of the flows")
@@ -161,8 +167,9 @@ def explain(
 
         explainer = Explainer(bundle, device=chosen_device, reporter=recorder)
         recorder.metric("device", device=device_name(chosen_device))
-    flow = fusion_flow(bundle, explainer.connections if explainer else None, reporter=recorder)
-    chosen = parse_nodes(nodes, flow.levels)
+    flow = None
+    if not decoder:
+        flow = fusion_flow(bundle, explainer.connections if explainer else None, reporter=recorder)
     case, found, label_map = None, [], None
     if case_files is not None and explainer is not None:
         case = open_case(case_files, bundle, roi=roi, reporter=recorder, keep_image=True)
@@ -196,8 +203,8 @@ def explain(
         and {"case": case_files.name, "paths": [os.fspath(p) for p in case_files.paths]},
         "device": chosen_device,
         "nodes": [
-            {"stage": n.stage, "level": n.level, "directions": list(n.directions)}
-            for n in lattice(flow.levels)
+            {"stage": node.stage, "level": node.level, "directions": list(directions)}
+            for node, directions in known.items()
         ],
         "faithfulness": check and check.to_dict(),
         "report": REPORT,
@@ -216,7 +223,7 @@ class _Writer:
     def __init__(
         self,
         bundle: Bundle,
-        flow: Flow,
+        flow: Flow | None,
         case: OpenCase | None,
         label_map: np.ndarray | None,
         found: list[NodeMaps],
@@ -235,13 +242,16 @@ class _Writer:
         index["region"] = self._region()
         index["volumes"] = self._volumes(folder)
         index["shares"] = self._shares()
+        index["scales"] = self._scales()
         index["figures"] = self._figures(folder)
         write_report(folder, index, self.flow)
         text = json.dumps(index, indent=2, ensure_ascii=False, allow_nan=False)
         (folder / INDEX).write_text(text + "\n", encoding="utf-8")
         return index
 
-    def _flow(self, folder: Path) -> dict[str, str | None]:
+    def _flow(self, folder: Path) -> dict[str, str | None] | None:
+        if self.flow is None:
+            return None
         content = json.dumps(self.flow.to_dict(), indent=1, allow_nan=False)
         (folder / "flow.json").write_text(content + "\n", encoding="utf-8")
         (folder / "flow.csv").write_text(self.flow.to_csv(), encoding="utf-8")
@@ -322,6 +332,22 @@ class _Writer:
                 directions = {d: round(s, 6) for d, s in maps.shares(voxels).items()}
                 shares.append({**_place(maps), "where": where, "directions": directions})
         return shares
+
+    def _scales(self) -> list[dict[str, Any]]:
+        if self.flow is not None:
+            return []
+        wanted = [maps.label for maps in self.found if maps.label]
+        labels = [label for k, label in enumerate(wanted) if label not in wanted[:k]]
+        return [
+            {
+                "label": {"value": label.value, "name": label.name},
+                "nodes": [
+                    {"stage": node.stage, "level": node.level, "share": round(share, 6)}
+                    for node, share in scale_shares(self.found, label).items()
+                ],
+            }
+            for label in labels
+        ]
 
     def _figures(self, folder: Path) -> list[dict[str, Any]]:
         entries = []

@@ -53,11 +53,12 @@ from e2enet.dsff import Connections
 from e2enet.evaluation.metrics.overlap import Counts, mean
 from e2enet.events import BadInput, Reporter
 from e2enet.explain.importance import first_layers, inputs_of
-from e2enet.explain.nodes import Node, lattice
+from e2enet.explain.nodes import Node, nodes_of
 from e2enet.explain.volumes import Explainer
 from e2enet.inference.case.inputs import InputCase, find_cases
 from e2enet.inference.case.loading import OpenCase, open_case
 from e2enet.networks import SparseLayer
+from e2enet.networks.segmentation import Fusion
 
 SEEDS = 3
 FRACTIONS = (0.05, 0.1, 0.2)
@@ -165,7 +166,7 @@ def faithfulness(
     pairs = _pairs(Path(images), Path(references), explainer, count)
     intact: list[float] = []
     losses: dict[tuple[str, float, Node], list[float]] = {}
-    nodes = first_layers(explainer.network, lattice(explainer.network.levels))
+    nodes = first_layers(explainer.network, list(nodes_of(explainer.bundle)))
     recorder, explainer.reporter = explainer.reporter, Reporter()
     done, total = 0, len(pairs) * len(nodes)
     try:
@@ -252,7 +253,7 @@ class MeanInputs(nn.Module):
     """
 
     def __init__(
-        self, network: nn.Module, layers: Sequence[SparseLayer], regions: bool = False
+        self, network: nn.Module, layers: Sequence[SparseLayer | Fusion], regions: bool = False
     ) -> None:
         super().__init__()
         self.network = network
@@ -296,7 +297,7 @@ class WeightGradients(nn.Module):
     """A network that remembers Σ_taps θ · ∂y/∂θ of its layers, signed, summed over windows."""
 
     def __init__(
-        self, network: nn.Module, layers: Sequence[SparseLayer], regions: bool = False
+        self, network: nn.Module, layers: Sequence[SparseLayer | Fusion], regions: bool = False
     ) -> None:
         super().__init__()
         self.network = network
@@ -325,7 +326,7 @@ class WeightGradients(nn.Module):
 
 
 def _scores(
-    explainer: Explainer, case: OpenCase, truth: np.ndarray, layers: Sequence[SparseLayer]
+    explainer: Explainer, case: OpenCase, truth: np.ndarray, layers: Sequence[SparseLayer | Fusion]
 ) -> tuple[float, dict[str, Scores]]:
     """Dice of the intact network, and the scores of the connections of layers by rule."""
     connections = explainer.connections

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any
 
 from e2enet.bundle import Bundle
 from e2enet.events import BadInput, Reporter
-from e2enet.explain.nodes import DIRECTIONS
+from e2enet.explain.nodes import DECODERS, DIRECTIONS
 
 if TYPE_CHECKING:
     from e2enet.dsff import Connections
@@ -165,6 +165,8 @@ def _counted(
     bundle: Bundle, connections: Connections | None
 ) -> tuple[int, int, list[dict[str, Any]]]:
     """Live connections, all connections, and the shares of each node."""
+    if bundle.model["network"]["kind"] in DECODERS:
+        raise no_fusion(bundle)
     if connections is None:
         from e2enet.dsff.shares import flow_shares, kernel_l1
 
@@ -175,18 +177,16 @@ def _counted(
             possible = sum(mask.size for mask in stored.masks.values())
             live = sum(stored.live_by_layer.values())
             return live, possible, flow_shares(layers, stored.masks, norms)
-        network, connections = bundle.load_network()
-        if not hasattr(network, "lattice"):
-            raise no_fusion(bundle)
+        connections = bundle.load_network()[1]
     return connections.live, connections.total, connections.shares()
 
 
 def no_fusion(bundle: Bundle) -> BadInput:
-    """The refusal of a model whose network is no lattice."""
+    """The refusal of the flow of a model that DSFF has not trained."""
     return BadInput(
-        f"The model {bundle.name} is a {bundle.model['network']['kind']}; only E2ENet has a fusion "
-        "that can be shown.",
-        help="Choose an E2ENet model.",
+        f"The network of {bundle.name} is {bundle.model['network']['kind']}: training removed none "
+        "of its connections, so that there is no fusion flow to show and nothing to delete.",
+        help="Name an image and no more: then it is shown what the decoder takes from which scale.",
         code="no-fusion",
     )
 

@@ -34,11 +34,17 @@ has a small gradient), nor of their sign (absolute values are summed), nor of a 
 patient. A label that the model does not give in a window gets 0 there.
 
 Both live on the node's grid. They are interpolated linearly to the window, where a voxel of a
-level counts as the box of the full-resolution voxels that it stands for.
+level counts as the box of the full-resolution voxels that it stands for; G_d is shared out among
+them, so that its sums, all in the unit of the score, can be compared from node to node.
+
+In the decoder of a U-Net no connection is dead (M = 1) and nothing is shifted. Its forward flow is
+the skip from the encoder, so G_forward of its nodes says to first order on which of the encoder's
+scales a label hangs.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,6 +57,7 @@ from torch import Tensor, nn
 from e2enet.dsff import Connections
 from e2enet.explain.nodes import DIRECTIONS, Node
 from e2enet.networks import E2ENet, SparseLayer
+from e2enet.networks.segmentation import Fusion, SegmentationNetwork, as_volumes
 
 
 @dataclass(frozen=True)
@@ -62,19 +69,21 @@ class MapKey:
     label: int | None = None
 
 
-def first_layers(network: E2ENet, nodes: Sequence[Node]) -> dict[Node, SparseLayer]:
+def first_layers(
+    network: E2ENet | SegmentationNetwork, nodes: Sequence[Node]
+) -> dict[Node, SparseLayer | Fusion]:
     """The first convolution of each node."""
-    found = {
-        Node(layer.stage, layer.level): layer
-        for layer in network.sparse_layers().values()
-        if layer.kind == "fusion" and layer.block == 0
+    found: dict[Node, SparseLayer | Fusion] = {
+        Node(layer.stage, layer.level): layer for layer in network.fusions()
     }
     return {node: found[node] for node in nodes}
 
 
 @contextmanager
-def inputs_of(layers: Sequence[SparseLayer]) -> Iterator[dict[str, Tensor]]:
+def inputs_of(layers: Sequence[SparseLayer | Fusion]) -> Iterator[dict[str, Tensor]]:
     """Collect what enters layers: name -> (B, C, D, H, W), shifted and concatenated.
+
+    A network of slices gives (B * D, C, H, W).
 
     The maps are the tensors of the network itself: it writes a concatenation once and does not
     touch it again, so they stay valid, and they are part of the graph where there is one.
@@ -111,7 +120,7 @@ class FusionMaps(nn.Module):
 
     def __init__(
         self,
-        network: E2ENet,
+        network: E2ENet | SegmentationNetwork,
         connections: Connections,
         nodes: Sequence[Node],
         classes: Sequence[int] = (),
@@ -126,8 +135,10 @@ class FusionMaps(nn.Module):
         self._weights = {}
         for number, (node, layer) in enumerate(self.layers.items()):
             # The network may be on a GPU already, the masks are not.
-            mask = connections.masks[layer.name].cpu()
-            mass = (connections.kernel_l1(layer.name).cpu() * mask).sum(0)
+            mass = layer.weight.detach().cpu().flatten(2).abs().sum(2)
+            if layer.name in connections.masks:
+                mass = mass * connections.masks[layer.name].cpu()
+            mass = mass.sum(0)
             # A buffer moves to another device with the module.
             self.register_buffer(f"mass_{number}", mass, persistent=False)
             self._weights[node] = f"mass_{number}"
@@ -145,7 +156,7 @@ class FusionMaps(nn.Module):
             with torch.no_grad(), inputs_of(list(self.layers.values())) as inputs:
                 self.network(windows)
                 with torch.autocast(windows.device.type, enabled=False):
-                    return self._resized(self._importance(inputs), windows.shape[2:])
+                    return self._resized(self._importance(inputs, len(windows)), windows.shape[2:])
         # Single precision: the gradient of a sum over many voxels leaves the range of half.
         with (
             torch.inference_mode(False),
@@ -156,14 +167,18 @@ class FusionMaps(nn.Module):
             # A clone made here may be part of a graph, which a tensor of inference mode may not.
             logits = self.network(windows.clone().requires_grad_())
             logits = logits[0] if isinstance(logits, (list, tuple)) else logits
-            maps = self._importance(inputs)
-            maps += self._of_labels(inputs, logits)
-            return self._resized(maps, windows.shape[2:])
+            size = windows.shape[2:]
+            of_labels = self._of_labels(inputs, logits)
+            shared = [one * (one[0, 0].numel() / math.prod(size)) for one in of_labels]
+            return self._resized([*self._importance(inputs, len(windows)), *shared], size)
 
-    def _importance(self, inputs: dict[str, Tensor]) -> list[Tensor]:
+    def _importance(self, inputs: dict[str, Tensor], batch: int) -> list[Tensor]:
         maps = []
         for node, layer in self.layers.items():
-            x, mass = inputs[layer.name].detach(), getattr(self, self._weights[node])
+            x, mass = (
+                _volumes(inputs[layer.name].detach(), batch),
+                getattr(self, self._weights[node]),
+            )
             for start, stop in self._ranges(layer):
                 maps.append(_weighted(x[:, start:stop].float().abs(), mass[start:stop]))
         return maps
@@ -179,12 +194,12 @@ class FusionMaps(nn.Module):
             last = number + 1 == len(self.classes)
             gradients = torch.autograd.grad(score, wanted, retain_graph=not last)
             for layer, x, gradient in zip(layers, wanted, gradients, strict=True):
-                product = (gradient * x.detach()).abs_()
+                product = _volumes((gradient * x.detach()).abs_(), len(logits))
                 maps += [product[:, a:b].sum(1, keepdim=True) for a, b in self._ranges(layer)]
         return maps
 
     @staticmethod
-    def _ranges(layer: SparseLayer) -> list[tuple[int, int]]:
+    def _ranges(layer: SparseLayer | Fusion) -> list[tuple[int, int]]:
         return [layer.flows[d] for d in DIRECTIONS if d in layer.flows]
 
     @staticmethod
@@ -197,6 +212,11 @@ def to_grid(maps: Tensor, size: Sequence[int]) -> Tensor:
     if tuple(maps.shape[2:]) == tuple(size):
         return maps
     return F.interpolate(maps, tuple(size), mode="trilinear", align_corners=False)
+
+
+def _volumes(x: Tensor, batch: int) -> Tensor:
+    """(B, C, D, H, W) as it is, (B * D, C, H, W) as such."""
+    return x if x.ndim == 5 else as_volumes(x, batch)
 
 
 def _weighted(x: Tensor, mass: Tensor) -> Tensor:

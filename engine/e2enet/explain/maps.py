@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,6 +64,17 @@ class NodeMaps:
         }
         total = sum(sums.values())
         return {direction: s / total if total else 0.0 for direction, s in sums.items()}
+
+
+def scale_shares(found: Sequence[NodeMaps], label: Label) -> dict[Node, float]:
+    """Of what a label rests on in the forward flows of some nodes, the share of each node.
+
+    In the decoder of a U-Net these flows are the skips: the scales of the encoder.
+    """
+    own = [maps for maps in found if maps.label == label]
+    sums = {maps.node: float(maps.raw["forward"].sum(dtype=np.float64)) for maps in own}
+    total = sum(sums.values())
+    return {node: one / total if total else 0.0 for node, one in sums.items()}
 
 
 def find_label(text: str, case: OpenCase, bundle: Bundle) -> Label:

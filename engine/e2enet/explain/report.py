@@ -51,20 +51,33 @@ _RULES = {
 }
 
 
-def write_report(folder: Path, index: Mapping[str, Any], flow: Flow) -> None:
+_LATTICE = """An E2ENet is a lattice of nodes. Each node fuses up to three inputs, and training
+decides which single connections of each input stay alive. So one can read off the model how much
+every node takes from which scale, and measure on an image where it does."""
+_DECODER = """The decoder of a U-Net is a chain of nodes. Each joins the encoder's maps of its own
+level, by the skip, with what comes from the coarser level. All connections are alive, so that there
+is no fusion flow to read off the model; how much every node takes from which side is measured on an
+image."""
+
+
+def write_report(folder: Path, index: Mapping[str, Any], flow: Flow | None) -> None:
     """Write report.html.
 
     Args:
         folder: Where the index's files lie.
         index: As explain.json.
-        flow: The fusion flow.
+        flow: The fusion flow; None for a network without DSFF.
     """
-    parts = [_head(index), _flow(folder, index, flow)]
+    parts = [_head(index)]
+    if flow is not None:
+        parts.append(_flow(folder, index, flow))
     if index["figures"]:
         parts.append(_importance(folder, index, with_label=False))
         if any(entry["label"] for entry in index["figures"]):
             parts.append(_importance(folder, index, with_label=True))
         parts.append(_shares(index))
+        if index["scales"]:
+            parts.append(_scales(index))
     if index["faithfulness"]:
         parts.append(_faithfulness(index["faithfulness"]))
     parts.append(_limits(index))
@@ -87,18 +100,21 @@ def _head(index: Mapping[str, Any]) -> str:
         f'<span class="pair"><i class="key" style="background:{COLORS[d]}"></i>'
         f"<span>{text}</span></span>"
         for d, text in (
-            ("forward", "<b>forward</b>: the same level, one stage before"),
+            (
+                "forward",
+                "<b>forward</b>: the same level"
+                + (", one stage before" if index["flow"] else ", by the skip"),
+            ),
             ("upward", "<b>upward</b>: the coarser level"),
             ("downward", "<b>downward</b>: the finer level"),
         )
+        if any(d in node["directions"] for node in index["nodes"])
     )
+    what = _LATTICE if index["flow"] else _DECODER
     return f"""<h1>Which scales the network fused</h1>
 <p class="faint">Model <b>{escape(model["title"])}</b> ({escape(model["name"])}), {source}
 {escape(index["created"][:10])}</p>{notes}
-<p>An E2ENet is a lattice of nodes. Each node fuses up to three inputs, and training decides which
-single connections of each input stay alive. So one can read off the model how much every node takes
-from which scale, and measure on an image where it does. A node is written stage:level; level 0 is
-full resolution.</p>
+<p>{what} A node is written stage:level; level 0 is full resolution.</p>
 <p class="keys">{keys}</p>"""
 
 
@@ -175,6 +191,22 @@ that the maps show, or those of a structure as it was segmented.</caption>
 <tr><th>node</th><th>map of</th><th>where</th>
 {"".join(f'<th class="n">{d}</th>' for d in DIRECTIONS)}<th></th></tr>
 {"".join(rows)}</table></div>"""
+
+
+def _scales(index: Mapping[str, Any]) -> str:
+    nodes = index["scales"][0]["nodes"]
+    rows = "".join(
+        f"<tr><td>{escape(entry['label']['name'])}</td>"
+        + "".join(f'<td class="n">{_percent(node["share"])}</td>' for node in entry["nodes"])
+        + "</tr>"
+        for entry in index["scales"]
+    )
+    heads = "".join(f'<th class="n">level {node["level"]}</th>' for node in nodes)
+    return f"""<h2>The encoder's scales</h2>
+<div class="scroll"><table><caption>To first order (gradient times input, summed over the
+voxels that the maps show): the share of each skip in what a label takes from these skips. Level 0
+is full resolution.</caption>
+<tr><th>label</th>{heads}</tr>{rows}</table></div>"""
 
 
 def _faithfulness(check: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ Windows, Gaussian weights, regions and the way back are those of the segmentatio
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from torch import nn
@@ -15,7 +15,6 @@ from torch import nn
 from e2enet.bundle import Bundle, Label
 from e2enet.dsff import Connections
 from e2enet.events import Reporter
-from e2enet.explain.flow import no_fusion
 from e2enet.explain.importance import FusionMaps
 from e2enet.explain.maps import NodeMaps
 from e2enet.explain.nodes import Node
@@ -29,6 +28,7 @@ from e2enet.inference.sliding_window.arrays import sigmoid, to_array
 from e2enet.inference.sliding_window.predictor import Predictor
 from e2enet.inference.sliding_window.spill import zeros
 from e2enet.networks import E2ENet
+from e2enet.networks.segmentation import SegmentationNetwork
 
 
 class Explainer:
@@ -47,9 +47,7 @@ class Explainer:
         self.device = choose_device(device)
         self.reporter = reporter or Reporter()
         network, connections = bundle.load_network()
-        if not isinstance(network, E2ENet):
-            raise no_fusion(bundle)
-        self.network: E2ENet = network
+        self.network = cast("E2ENet | SegmentationNetwork", network)
         self.connections: Connections = connections
 
     def labels(self, case: OpenCase) -> list[Label]:
@@ -112,7 +110,7 @@ class Explainer:
             NodeMaps(
                 node,
                 label,
-                {d: zeros(size, np.float32) for d in node.directions},
+                {d: zeros(size, np.float32) for d in module.layers[node].flows},
                 np.zeros(size, bool),
                 inside,
             )

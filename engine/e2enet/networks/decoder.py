@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+
+from e2enet.networks.segmentation import Fusion
 
 WIDTHS = (256, 128, 64, 32, 16)
 STEM_WIDTH = 16
@@ -63,6 +65,25 @@ class DecoderStep(nn.Module):
         return self.conv2(self.conv1(x))  # type: ignore[no-any-return]
 
 
+def fusions(convolutions: Sequence[tuple[str, Any]], widths: Sequence[int]) -> list[Fusion]:
+    """The fusions of a decoder whose steps, coarsest first, read the upsampled maps before a skip.
+
+    Args:
+        convolutions: Name and module of the first convolution of each step.
+        widths: Upsampled maps that enter each step.
+    """
+    steps = [
+        Fusion(
+            name, stage, len(widths) - stage, module,
+            {"forward": (width, module.weight.shape[1]), "upward": (0, width)},
+        )
+        for stage, ((name, module), width) in enumerate(
+            zip(convolutions, widths, strict=True), start=1
+        )
+    ]  # fmt: skip
+    return steps[::-1]
+
+
 class Decoder(nn.Module):
     """From the maps of an encoder back to full resolution, with skips.
 
@@ -85,12 +106,19 @@ class Decoder(nn.Module):
         super().__init__()
         skips = [*reversed(channels[:-1]), stem]
         self.steps = nn.ModuleList()
+        self.widths = (channels[-1], *WIDTHS[:-1])
         width = channels[-1]
         for skip, out, stride in zip(skips, WIDTHS, reversed(strides), strict=True):
             self.steps.append(
                 DecoderStep(width, skip, out, stride=stride, transposed=transposed, act=act)
             )
             width = out
+
+    def fusions(self, name: str) -> list[Fusion]:
+        """Its fusions, finest first, where the decoder is called so in a network."""
+        steps = cast(Sequence[DecoderStep], self.steps)
+        first = [(f"{name}.steps.{k}.conv1.0", step.conv1[0]) for k, step in enumerate(steps)]
+        return fusions(first, self.widths)
 
     def forward(self, maps: Sequence[Tensor], stem: Tensor | None) -> Tensor:
         """Encoder maps, finest first, and the stem's -> (B, 16, *size)."""

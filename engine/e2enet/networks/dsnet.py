@@ -16,9 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from e2enet.networks.decoder import WIDTHS as PLANE_WIDTHS
+from e2enet.networks.decoder import fusions
 from e2enet.networks.encoders import Encoder
 from e2enet.networks.omnia import IN_PLANE, SliceUNet
-from e2enet.networks.segmentation import SegmentationNetwork
+from e2enet.networks.segmentation import Fusion, SegmentationNetwork
 
 WIDTHS = (16, 32, 48, 96)
 STACK, COLOURS = 4, 3
@@ -100,6 +101,15 @@ class DSNet(SegmentationNetwork):
     def encoder(self) -> Encoder:
         """The part that weights of a classification network belong to."""
         return self.unet.encoder
+
+    def fusions(self) -> list[Fusion]:
+        """Of the 3D encoder's maps with what the 2D network made.
+
+        Those inside the 2D network have no place along depth, which it sees as colours.
+        """
+        first = [(f"up.{k}.0", part[0]) for k, part in enumerate(self.up)]  # type: ignore[index]
+        widths = self.arguments["widths"]
+        return fusions(first, (STACK, *widths[:0:-1]))
 
     def squeezed(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
         """(B, in_channels, D, H, W) -> (B, 4, 3, H, W), and the maps for the skips."""

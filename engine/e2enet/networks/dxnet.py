@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from e2enet.networks.decoder import STEM_WIDTH, WIDTHS, Decoder, conv_block
 from e2enet.networks.encoders import STEPS, Encoder
-from e2enet.networks.segmentation import SegmentationNetwork
+from e2enet.networks.segmentation import Fusion, SegmentationNetwork
 
 
 class DXNet(SegmentationNetwork):
@@ -68,6 +68,10 @@ class DXNet(SegmentationNetwork):
             self.encoder.channels, stem=STEM_WIDTH, strides=steps, transposed=True, act=nn.SiLU
         )
         self.heads = nn.ModuleList([nn.Conv3d(WIDTHS[-1], self.num_classes, 3, padding=1)])
+
+    def fusions(self) -> list[Fusion]:
+        """Of the encoder's maps, at level 0 of the stem's."""
+        return self.decoder.fusions("decoder")
 
     def logits(self, image: Tensor) -> Tensor:
         """(B, in_channels, D, H, W) -> (B, num_classes, D, H, W)."""

@@ -210,6 +210,11 @@ class E2ENet(nn.Module):
             for name, layer in self.lattice.sparse_layers.items()
         }  # fmt: skip
 
+    def fusions(self) -> list[SparseLayer]:
+        """The first convolution of each fused node."""
+        layers = self.sparse_layers().values()
+        return [layer for layer in layers if layer.kind == "fusion" and layer.block == 0]
+
     def forward(self, image: Tensor, by: Layers | None = None) -> list[Tensor] | Tensor:
         """Logits (B, num_classes, D, H, W); with deep supervision the list of all heads.
 

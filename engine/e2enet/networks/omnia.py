@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from e2enet.networks.decoder import STEM_WIDTH, WIDTHS, Decoder, conv_block
 from e2enet.networks.encoders import STEPS, Encoder
-from e2enet.networks.segmentation import SegmentationNetwork, as_slices, as_volumes
+from e2enet.networks.segmentation import Fusion, SegmentationNetwork, as_slices, as_volumes
 
 IN_PLANE = 2**STEPS
 
@@ -107,6 +107,10 @@ class OmniaNet(SegmentationNetwork):
     def encoder(self) -> Encoder:
         """The part that weights of a classification network belong to."""
         return self.unet.encoder
+
+    def fusions(self) -> list[Fusion]:
+        """Of the encoder's maps, at level 0 of the stem's, slice by slice."""
+        return self.unet.decoder.fusions("unet.decoder")
 
     def logits(self, image: Tensor) -> Tensor:
         """(B, in_channels, D, H, W) -> (B, num_classes, D, H, W)."""

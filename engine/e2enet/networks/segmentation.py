@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -16,6 +17,33 @@ def check_size(size: Sequence[int], divisor: Sequence[int]) -> None:
             f"An input of size {tuple(size)} does not divide by the strides {tuple(divisor)}; "
             f"pad it to {fits}."
         )
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """A convolution of a decoder that reads a concatenation: the first one of its level.
+
+    A U-Net is the last diagonal of the lattice (`e2enet.networks.lattice`) whose forward flows are
+    the encoder's skips, and its levels are called by the same names.
+
+    Attributes:
+        name: Module path; the weight is `name + ".weight"`.
+        stage, level: The node, level 0 at full resolution.
+        module: Holds `weight`, with axes (output, input, ...).
+        flows: Input-map range (start, stop) of the skip, "forward", and of what was upsampled,
+            "upward".
+    """
+
+    name: str
+    stage: int
+    level: int
+    module: nn.Module
+    flows: Mapping[str, tuple[int, int]]
+
+    @property
+    def weight(self) -> nn.Parameter:
+        """The kernels."""
+        return cast(nn.Parameter, self.module.weight)
 
 
 class SegmentationNetwork(nn.Module):
@@ -53,6 +81,10 @@ class SegmentationNetwork(nn.Module):
     def sparse_layers(self) -> dict[str, Any]:
         """No layer is under DSFF."""
         return {}
+
+    def fusions(self) -> list[Fusion]:
+        """Where the decoder joins a skip with what is coarser, finest first."""
+        raise NotImplementedError
 
     def check_size(self, size: Sequence[int]) -> None:
         """Raise ValueError with the next size that fits if (D, H, W) does not divide."""
