@@ -242,7 +242,7 @@ class _Writer:
         index["region"] = self._region()
         index["volumes"] = self._volumes(folder)
         index["shares"] = self._shares()
-        index["scales"] = self._scales()
+        index["scales"] = [] if self.flow else scale_shares(self.found)
         index["figures"] = self._figures(folder)
         write_report(folder, index, self.flow)
         text = json.dumps(index, indent=2, ensure_ascii=False, allow_nan=False)
@@ -332,22 +332,6 @@ class _Writer:
                 directions = {d: round(s, 6) for d, s in maps.shares(voxels).items()}
                 shares.append({**_place(maps), "where": where, "directions": directions})
         return shares
-
-    def _scales(self) -> list[dict[str, Any]]:
-        if self.flow is not None:
-            return []
-        wanted = [maps.label for maps in self.found if maps.label]
-        labels = [label for k, label in enumerate(wanted) if label not in wanted[:k]]
-        return [
-            {
-                "label": {"value": label.value, "name": label.name},
-                "nodes": [
-                    {"stage": node.stage, "level": node.level, "share": round(share, 6)}
-                    for node, share in scale_shares(self.found, label).items()
-                ],
-            }
-            for label in labels
-        ]
 
     def _figures(self, folder: Path) -> list[dict[str, Any]]:
         entries = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -66,15 +67,26 @@ class NodeMaps:
         return {direction: s / total if total else 0.0 for direction, s in sums.items()}
 
 
-def scale_shares(found: Sequence[NodeMaps], label: Label) -> dict[Node, float]:
-    """Of what a label rests on in the forward flows of some nodes, the share of each node.
+def scale_shares(found: Sequence[NodeMaps]) -> list[dict[str, Any]]:
+    """Of what each label rests on in the forward flows of some nodes, the share of each node.
 
     In the decoder of a U-Net these flows are the skips: the scales of the encoder.
     """
-    own = [maps for maps in found if maps.label == label]
-    sums = {maps.node: float(maps.raw["forward"].sum(dtype=np.float64)) for maps in own}
-    total = sum(sums.values())
-    return {node: one / total if total else 0.0 for node, one in sums.items()}
+    scales: list[dict[str, Any]] = []
+    for maps in found:
+        if maps.label is None:
+            continue
+        label = {"value": maps.label.value, "name": maps.label.name}
+        if not scales or scales[-1]["label"] != label:
+            scales.append({"label": label, "nodes": []})
+        score = float(maps.raw["forward"].sum(dtype=np.float64))
+        node = {"stage": maps.node.stage, "level": maps.node.level, "share": score}
+        scales[-1]["nodes"].append(node)
+    for entry in scales:
+        total = sum(node["share"] for node in entry["nodes"])
+        for node in entry["nodes"]:
+            node["share"] = round(node["share"] / total, 6) if total else 0.0
+    return scales
 
 
 def find_label(text: str, case: OpenCase, bundle: Bundle) -> Label:

@@ -51,6 +51,8 @@ _RULES = {
 }
 
 
+_E2ENET = "Wu et al., E2ENet, arXiv 2312.04727 (NeurIPS 2024)."
+_TRANSFER = "Messaoudi et al., Cross-dimensional transfer learning, Medical Image Analysis 2023."
 _LATTICE = """An E2ENet is a lattice of nodes. Each node fuses up to three inputs, and training
 decides which single connections of each input stay alive. So one can read off the model how much
 every node takes from which scale, and measure on an image where it does."""
@@ -253,14 +255,16 @@ with it: what cancels, what a normalisation removes and what later nodes ignore 
 <li>The label form follows the gradient, so it is about small changes; it is not what would happen
 without an input, and it has no sign.</li>
 <li>Neither says where information came from: a map already sums up its surroundings, wider with
-every stage and level. A voxel is where the network used it. Depth-shift moves two thirds of the
-maps by one slice.</li>"""
+every stage and level. A voxel is where the network used it.</li>"""
+    shift = """<li>Depth-shift moves two thirds of the maps by one slice.</li>"""
+    flow = """<li>A share of connections says where training kept wires, a share of L1 mass how
+strong they are; neither has seen this image.</li>"""
+    source = _E2ENET if index["flow"] else _TRANSFER
     return f"""<h2>How to read this, and how not</h2>
-<ul><li>A share of connections says where training kept wires, a share of L1 mass how strong they
-are; neither has seen this image.</li>{image if index["input"] else ""}
+<ul>{flow + shift if index["flow"] else ""}{image if index["input"] else ""}
 <li>None of this shows a cause of a disease, and none of it is for clinical use.</li></ul>
-<p class="faint">Wu et al., E2ENet, arXiv 2312.04727 (NeurIPS 2024). Gradient times input:
-Shrikumar et al., arXiv 1605.01713. Files and their meaning: explain.json.</p>"""
+<p class="faint">{source} Gradient times input: Shrikumar et al., arXiv 1605.01713.
+Files and their meaning: explain.json.</p>"""
 
 
 def _figure(path: Path, caption: str, *, kind: str = "") -> str:
