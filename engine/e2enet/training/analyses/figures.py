@@ -39,8 +39,9 @@ def draw_convergence(
             color = COLORS[number % len(COLORS)]
             known = [(row["iteration"], row[key]) for row in rows if row[key] is not None]
             axis.plot(*zip(*known, strict=True) if known else ((), ()), color=color, label=name)
+            foot = 0.04 * number
             for step in marks[name]:
-                axis.axvline(step, 0, 0.04, color=color, linewidth=1)
+                axis.axvline(step, foot, foot + 0.035, color=color, linewidth=1)
         axis.set_xlabel("Iteration (ticks at the foot: evolutions)")
         axis.set_ylabel(label)
         _plain(axis)
