@@ -164,7 +164,7 @@ def test_a_u_net_explained(
 ) -> None:
     bundle = bundle_of("OmniaNet", networks["OmniaNet"], tiny_bundle, tmp_path / "model")
     case = write_case(shape=(3, 30, 34))
-    done = explain(case, bundle, output=tmp_path / "why", labels=["sphere", "cube"])
+    done = explain(case, bundle, output=tmp_path / "why", nodes="5:0,4:1,1:4", labels=["sphere"])
     index = done.index
     assert index["flow"] is done.describe()["flow"] is None
     assert [(n["stage"], n["level"]) for n in index["nodes"]] == [
@@ -172,8 +172,9 @@ def test_a_u_net_explained(
     ]
     assert all(n["directions"] == ["forward", "upward"] for n in index["nodes"])
     assert {entry["direction"] for entry in index["volumes"]} == {"forward", "upward", None}
+    assert [entry["label"]["name"] for entry in index["scales"]] == ["sphere"]
     for entry in index["scales"]:
-        assert [node["level"] for node in entry["nodes"]] == [0, 1, 2, 3, 4]
+        assert [node["level"] for node in entry["nodes"]] == [0, 1, 4]
         assert sum(node["share"] for node in entry["nodes"]) == pytest.approx(1, abs=1e-4)
         # As the volumes have it: the sums of what the skips give.
         sums = {
