@@ -201,6 +201,20 @@ def test_a_cpu_computes_in_what_it_has(
     assert torch.equal(plan(image), exact(image)) == (runs == "float32")
 
 
+def test_sixteen_bits_that_compute_something_else_are_not_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compiling._works_in.cache_clear()
+    run = SparsePlan.__call__
+
+    def turned(plan: SparsePlan, image: np.ndarray) -> np.ndarray:
+        return run(plan, image)[..., ::-1] if plan._paired else run(plan, image)
+
+    monkeypatch.setattr(SparsePlan, "__call__", turned)
+    assert compiling.kernel_precision("bfloat16") == "float16"
+    compiling._works_in.cache_clear()
+
+
 @pytest.mark.parametrize("runtime", ["sparse", "reference"])
 def test_pytorch_on_a_cpu_computes_in_single_precision(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
