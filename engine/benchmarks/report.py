@@ -104,7 +104,8 @@ def print_report(facts: dict[str, Any], rows: Rows, console: Console) -> None:
     _print(title, _TIME, rows, step, console)
     gpu = [name for name in rows if name.startswith("gpu")]
     _print(f"Forward, {size}, GPU, float16", _GPU, rows, gpu, console)
-    deployed = [n for n in rows if "openvino" in n or "onnxruntime" in n or "compile" in n]
+    others = ("_openvino", "_onnxruntime", "_torch_compile")
+    deployed = [name for name in rows if name.endswith(others)]
     if deployed:
         shown = ["cpu_fp32_forward_nnunet", paper, "cpu_16bit_forward_s0.8", *deployed]
         _print(f"Forward, {size}, CPU, as deployed", _DEPLOYED, rows, shown, console)
