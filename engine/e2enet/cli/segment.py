@@ -158,10 +158,6 @@ def segment(
     """  # fmt: skip
 
     def work(reporter: Reporter) -> None:
-        if server is None and cluster is None and runtime is RuntimeChoice.sparse:
-            from e2enet.runtime import compilation
-
-            compilation.begin()
         from e2enet.inference.case.inputs import is_case_folder
 
         models = model[0] if len(model) == 1 else model

@@ -15,7 +15,6 @@ from e2enet.bundle.weights import StoredNetwork
 from e2enet.events import BadInput
 from e2enet.extras import TORCH_HELP, has_torch, need_torch
 from e2enet.networks import LATTICES, Lattice
-from e2enet.runtime import compilation
 from e2enet.runtime.kernels.workers import default_threads
 from e2enet.runtime.plans.weights import arrays_of
 
@@ -204,7 +203,6 @@ def why_no_kernels() -> str | None:
 
 @functools.cache
 def _why_no_kernels() -> str | None:
-    compilation.wait()
     try:
         from e2enet.runtime.plans.sparse import SparsePlan
 
