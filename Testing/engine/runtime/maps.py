@@ -12,9 +12,9 @@ from e2enet.runtime.kernels.voxels import (
 
 GAP = 160
 
-# As a share of the most that a voxel can be: of float16 half a unit in the last place, of bfloat16
-# that of both numbers of a product.
-ROUNDING = {"float32": 0.0, "float16": 2**-11, "bfloat16": 2 * 2**-9 + 2**-11}
+# As a share of the most that a voxel can be: half a unit in the last of 11 bits of float16, and
+# with bfloat16 half a unit in the last of 8 bits of both numbers of a product.
+ROUNDING = {"float32": 0.0, "float16": 2**-11, "bfloat16": 2 * 2**-8 + 2**-11}
 
 
 def stored(precision: str) -> tuple[np.ndarray, type[np.floating]]:
