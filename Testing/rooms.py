@@ -18,12 +18,14 @@ ROOTS = {"e2enet": "engine", "E2ENetSegmentationLib": "module"}
 
 
 def room(path: str) -> str | None:
-    """The folder a file lies in, from its package on."""
+    """The folder a file of this repository lies in, from its package on.
+
+    Tests install the package elsewhere too; those copies are not what is asked about.
+    """
     parts = Path(path).parts
     for package, name in ROOTS.items():
-        if package in parts:
-            inside = parts[len(parts) - 1 - parts[::-1].index(package) + 1 : -1]
-            return "/".join([name, *inside])
+        if parts[1:2] == (package,):
+            return "/".join([name, *parts[2:-1]])
     return None
 
 
