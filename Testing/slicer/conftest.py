@@ -151,11 +151,17 @@ def left_behind(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def ours(tmp_path, monkeypatch):
-    """The engine's packages are ours to look after, in a folder that is empty yet."""
-    monkeypatch.delenv("E2ENET_PYTHON")
+def user_folder(tmp_path, monkeypatch):
+    """A data folder of the user, for this test alone."""
     for name in ("XDG_DATA_HOME", "LOCALAPPDATA"):
         monkeypatch.setenv(name, str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def ours(user_folder, tmp_path, monkeypatch):
+    """The engine's packages are ours to look after, in a folder that is empty yet."""
+    monkeypatch.delenv("E2ENET_PYTHON")
     monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
     from E2ENetSegmentationLib.engine.python import interpreter
 

@@ -22,10 +22,8 @@ from harness.widgets import Ui
 
 
 @pytest.fixture
-def server(models, tmp_path, monkeypatch):
+def server(models, user_folder, tmp_path, monkeypatch):
     """It serves an index of two models with a sample, /tiny.zip, and the models' folders."""
-    for name in ("XDG_DATA_HOME", "LOCALAPPDATA"):
-        monkeypatch.setenv(name, str(tmp_path / "data"))
     monkeypatch.setenv("E2ENET_CACHE", str(tmp_path / "cache"))
     www = tmp_path / "www"
     shutil.copytree(models, www / "tiny")

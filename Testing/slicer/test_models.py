@@ -11,11 +11,7 @@ from E2ENetSegmentationLib.engine import paths
 from E2ENetSegmentationLib.models.store import Model, ModelStore
 from E2ENetSegmentationLib.refusal import Refused
 
-
-@pytest.fixture(autouse=True)
-def _user_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "data"))
+pytestmark = pytest.mark.usefixtures("user_folder")
 
 
 def names(store):

@@ -11,11 +11,7 @@ from E2ENetSegmentationLib.training.parameters import TrainParameters
 from E2ENetSegmentationLib.training.run import FINISHED, Training
 from harness.tabs import FineTuneTab
 
-
-@pytest.fixture(autouse=True)
-def _user_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "data"))
+pytestmark = pytest.mark.usefixtures("user_folder")
 
 
 @pytest.fixture(scope="module")

@@ -352,10 +352,10 @@ def test_a_scene_under_way_is_left_alone(tab, scene):
 
 
 @pytest.mark.parametrize("kind", [SegmentTab, ExplainTab, FineTuneTab])
-def test_busy_from_the_first_click(scene, models, left_behind, slices, monkeypatch, tmp_path, kind):
+def test_busy_from_the_first_click(
+    scene, models, user_folder, left_behind, slices, monkeypatch, tmp_path, kind
+):
     """An installation lets clicks through: they change nothing."""
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "data"))
     tab, asked = kind(), []
     if kind is FineTuneTab:
         tab.add(add_case(scene))

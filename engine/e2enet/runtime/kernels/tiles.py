@@ -172,7 +172,7 @@ def columns_to_points(rows, maps, at, pitch):
 def columns_to_pairs(rows, maps, at, pitch):
     """Transform along the columns to bfloat16: plane 6 * point + column of one map, from `at` on.
 
-    Four planes lie side by side, WIDE lanes of each in one register (`vectors.pack`).
+    Four planes lie side by side, WIDE lanes of each in one register (`pairs.pack`).
     """
     for column in range(SIZE):
         i = column * ROW
