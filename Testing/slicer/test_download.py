@@ -253,9 +253,11 @@ def test_results_are_those_that_were_measured(models):
         "tta": True,
         "mean_by_label": {"sphere": {"Dice": 0.9123}, "cube": {"Dice": None}},
     }
-    content = {**model.content, "results": [entry, "typed by hand", {"cases": 3}]}
+    folds = {**entry, "references": "Task/labelsTr", "tta": False, "folds": 5}
+    content = {**model.content, "results": [entry, folds, "typed by hand", {"cases": 3}]}
     assert replace(model, content=content).results() == [
-        "Dice on 2 cases of Task/labelsTs, with mirroring: sphere 0.912"
+        "Dice on 2 cases of Task/labelsTs, with mirroring: sphere 0.912",
+        "Dice on 2 cases of Task/labelsTr, in 5 folds: sphere 0.912",
     ]
     assert replace(model, content={**content, "results": "very good"}).results() == []
 

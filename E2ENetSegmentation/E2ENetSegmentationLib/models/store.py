@@ -91,15 +91,18 @@ class Model:
             try:
                 means = entry["mean_by_label"].items()
                 figures = [f"{n} {m['Dice']:.3f}" for n, m in means if m.get("Dice") is not None]
+                how = _("with mirroring") if entry["tta"] else _("without mirroring")
+                if "folds" in entry:
+                    how = _("in {count} folds").format(count=int(entry["folds"]))
                 lines.append(
                     _("Dice on {count} cases of {references}, {how}: {figures}").format(
                         count=len(entry["cases"]),
-                        how=_("with mirroring") if entry["tta"] else _("without mirroring"),
+                        how=how,
                         references=entry["references"],
                         figures=", ".join(figures),
                     )
                 )
-            except (KeyError, TypeError, AttributeError):
+            except (KeyError, TypeError, ValueError, AttributeError):
                 continue  # a sentence somebody typed is no result
         return lines
 

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from e2enet.bundle import Bundle
+from e2enet.bundle.results import recorded
 from e2enet.data.datasets.raw import read_dataset
 from e2enet.data.datasets.splits import all_splits
 from e2enet.evaluation.evaluate import evaluate
+from e2enet.evaluation.record import record_cross_validation
 from e2enet.events import BadInput
 from e2enet.inference import segment
 from e2enet.training import cross_validation
@@ -104,6 +106,35 @@ def test_the_folds_segment_together(done, tiny_dataset, tmp_path):
     ]
     mean = np.mean([np.asarray(one, np.float32) for one in members], axis=0)
     np.testing.assert_allclose(np.asarray(result.probabilities, np.float32), mean, atol=2e-3)
+
+
+def test_the_card_of_a_model_like_the_folds_says_what_they_reached(done, tmp_path):
+    shutil.copytree(done.folder / "fold_0", tmp_path / "model")
+    bundle = record_cross_validation(
+        Bundle.open(tmp_path / "model"), done.evaluation, list(done.folds)
+    )
+    (entry,) = recorded(bundle)
+    assert entry["cases"] == ["tiny_000", "tiny_001", "tiny_002"]
+    assert (entry["folds"], entry["fold_iterations"]) == (2, 2)
+    assert entry["mean"]["Dice"] == pytest.approx(done.evaluation.mean(), abs=1e-6)
+    readme = (bundle.path / "README.md").read_text(encoding="utf-8")
+    assert (
+        "3 cases of Dataset902_Few/labelsTr in 2 folds, each segmented by a network like this one "
+        "that had not seen it (trained for 2 iterations), without mirroring"
+    ) in readme
+
+
+def test_folds_of_another_network_or_dataset_say_nothing_of_a_model(done, tiny_bundle, tmp_path):
+    shutil.copytree(tiny_bundle, tmp_path / "tiny")
+    with pytest.raises(BadInput, match="is another network than tiny"):
+        record_cross_validation(Bundle.open(tmp_path / "tiny"), done.evaluation, list(done.folds))
+    shutil.copytree(done.folder / "fold_0", tmp_path / "elsewhere")
+    path = tmp_path / "elsewhere" / "model.json"
+    path.write_text(path.read_text(encoding="utf-8").replace("Dataset902_Few", "Dataset1_Other"))
+    with pytest.raises(BadInput, match="was trained on Dataset902_Few, fold_0 on Dataset1"):
+        record_cross_validation(
+            Bundle.open(tmp_path / "elsewhere"), done.evaluation, list(done.folds)
+        )
 
 
 def test_another_dataset_or_a_folder_of_something_else(done, tiny_dataset, tmp_path):

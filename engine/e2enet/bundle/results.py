@@ -1,7 +1,7 @@
 """What a model reaches, in its own bundle: written from an evaluation, never typed.
 
 The predictions have to be the model's own: the manifest beside each names the weights that made
-it. Standard library only.
+it. Those of a cross-validation are of its folds, and the entry says so. Standard library only.
 """
 
 from __future__ import annotations
@@ -49,19 +49,73 @@ def record_results(
         BadInput: A prediction without a manifest, of another model, or with other options than the
             rest; or the bundle cannot be written.
     """
-    tta = _options(bundle, manifests)
     entry = {
         "references": references,
         "cases": sorted(manifests),
-        "tta": tta,
+        "tta": _options(bundle, manifests),
+    }
+    return _added(bundle, entry, by_label, mean)
+
+
+def record_folds(
+    bundle: Bundle,
+    folds: Sequence[Bundle],
+    *,
+    references: str,
+    cases: Sequence[str],
+    by_label: Mapping[str, Means],
+    mean: Means,
+) -> Bundle:
+    """Add a cross-validation to model.json and to the README of a bundle, as `record_results`.
+
+    Args:
+        bundle: A folder; trained on the dataset whose folds these are.
+        folds: The models of the folds; how long the first was trained is said beside the figures.
+        references: What was compared with, such as "Dataset004_Hippocampus/labelsTr".
+        cases: All that were held out.
+        by_label, mean: As `record_results`.
+
+    Raises:
+        BadInput: A fold is of another dataset or another network; or the bundle cannot be written.
+    """
+    for fold in folds:
+        if fold.model["network"] != bundle.model["network"]:
+            raise BadInput(
+                f"{fold.path} is another network than {bundle.name}, and says nothing of it.",
+                help="Cross-validate with the plan, width and sparsity of the model.",
+                code="other-model",
+            )
+        if (theirs := _trained_on(fold)) != (own := _trained_on(bundle)):
+            raise BadInput(
+                f"{fold.path} was trained on {theirs}, {bundle.name} on {own}.", code="other-model"
+            )
+    entry = {
+        "references": references,
+        "cases": sorted(cases),
+        "tta": False,
+        "folds": len(folds),
+        "fold_iterations": folds[0].model["provenance"]["iterations"],
+    }
+    return _added(bundle, entry, by_label, mean)
+
+
+def _trained_on(bundle: Bundle) -> str:
+    """The dataset's name."""
+    return str(bundle.model.get("provenance", {}).get("data", {}).get("dataset"))
+
+
+def _added(
+    bundle: Bundle, entry: dict[str, Any], by_label: Mapping[str, Means], mean: Means
+) -> Bundle:
+    """The bundle with an entry in model.json and README; all or nothing."""
+    entry = {
+        **entry,
         "mean_by_label": {name: _rounded(means) for name, means in by_label.items()},
         "mean": _rounded(mean),
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         "version": __version__,
     }
-    entries = [
-        one for one in recorded(bundle) if (one["references"], one["tta"]) != (references, tta)
-    ]
+    entries = [one for one in recorded(bundle) if _what(one) != _what(entry)]
     model = {**bundle.model, "results": [*entries, entry]}
     folder = bundle.path
     with output_errors(folder), scratch_folder(folder.parent) as scratch:
@@ -74,6 +128,11 @@ def record_results(
         write_json(copy / MODEL, {**model, "files": dict(sorted(files.items()))})
         move_folder(copy, folder)
     return Bundle.open(folder)
+
+
+def _what(entry: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What an entry is about; a later one on the same takes its place."""
+    return entry["references"], entry["tta"], "folds" in entry
 
 
 def recorded(bundle: Bundle) -> list[dict[str, Any]]:
@@ -91,9 +150,16 @@ def results_section(results: Sequence[Mapping[str, Any]]) -> str:
         ]
         rows = [*entry["mean_by_label"].items(), ("mean", entry["mean"])]
         cases = len(entry["cases"])
+        how, verb = "", "evaluate"
+        if "folds" in entry:
+            how = (
+                f" in {entry['folds']} folds, each segmented by a network like this one that had "
+                f"not seen it (trained for {entry['fold_iterations']} iterations)"
+            )
+            verb = "cross-validate"
         lines = [
-            f"{cases} case{'s' if cases > 1 else ''} of {entry['references']}, "
-            f"{'with' if entry['tta'] else 'without'} mirroring, by `e2enet evaluate`:",
+            f"{cases} case{'s' if cases > 1 else ''} of {entry['references']}{how}, "
+            f"{'with' if entry['tta'] else 'without'} mirroring, by `e2enet {verb}`:",
             "",
             f"| label | {' | '.join(present)} |",
             f"| --- |{' --- |' * len(present)}",

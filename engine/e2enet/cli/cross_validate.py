@@ -49,6 +49,14 @@ def cross_validate(
     base_channels: BaseChannels = None,
     plan: PlanFile = None,
     seed: Seed = None,
+    into: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Also write the means into model.json and README of this model, which is of the "
+            "same network and dataset, trained on all cases.",
+        ),
+    ] = None,
     device: Device = "auto",
     workers: ReadingWorkers = None,
     progress: Progress = ProgressStyle.bar,
@@ -61,8 +69,10 @@ def cross_validate(
     """
 
     def work(reporter: Reporter) -> None:
+        from e2enet.evaluation.record import open_to_record, record_cross_validation
         from e2enet.training.cross_validation import cross_validate as do
 
+        target = None if into is None else open_to_record(into)
         done = do(
             dataset,
             output,
@@ -81,9 +91,13 @@ def cross_validate(
             base_channels=base_channels,
             seed=seed,
         )
+        if target is not None and done.evaluation is not None:
+            record_cross_validation(target, done.evaluation, done.folds)
         reporter.close()
         if progress is ProgressStyle.bar:
             _say(done)
+            if target is not None and done.evaluation is not None:
+                typer.echo(f"Results: {target.path / 'README.md'}")
 
     run(work, progress=progress, debug=debug)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from e2enet.bundle import Bundle, find_model
-from e2enet.bundle.results import record_results
+from e2enet.bundle.results import record_folds, record_results
 from e2enet.data.images.naming import image_stem
 from e2enet.evaluation.evaluate import Evaluation
 from e2enet.evaluation.report.tables import to_dict
@@ -42,10 +43,9 @@ def record_evaluation(bundle: Bundle, found: Evaluation, references: Path) -> Bu
         BadInput: As `record_results`.
     """
     record = to_dict(found)
-    where = references.resolve()
     return record_results(
         bundle,
-        references=f"{where.parent.name}/{where.name}",
+        references=_named(references),
         manifests={
             pair.case: pair.prediction.with_name(f"{image_stem(pair.prediction)}.manifest.json")
             for pair in found.pairs
@@ -53,6 +53,34 @@ def record_evaluation(bundle: Bundle, found: Evaluation, references: Path) -> Bu
         by_label={name: _means(metrics) for name, metrics in record["mean_by_label"].items()},
         mean=_means(record["mean"]),
     )
+
+
+def record_cross_validation(bundle: Bundle, found: Evaluation, folds: Sequence[Bundle]) -> Bundle:
+    """Write the means of a cross-validation into the bundle of a model like its folds.
+
+    Args:
+        bundle: Of `open_to_record`.
+        found: Of the held-out predictions of all folds.
+        folds: Their models.
+
+    Raises:
+        BadInput: As `record_folds`.
+    """
+    record = to_dict(found)
+    return record_folds(
+        bundle,
+        folds,
+        references=_named(found.pairs[0].reference.parent),
+        cases=[pair.case for pair in found.pairs],
+        by_label={name: _means(metrics) for name, metrics in record["mean_by_label"].items()},
+        mean=_means(record["mean"]),
+    )
+
+
+def _named(references: Path) -> str:
+    """A dataset's folder and the folder in it."""
+    where = references.resolve()
+    return f"{where.parent.name}/{where.name}"
 
 
 def _means(metrics: dict[str, Any]) -> dict[str, float | None]:

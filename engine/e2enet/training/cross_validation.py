@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from e2enet.bundle import Bundle
 from e2enet.data.datasets.raw import Dataset, read_dataset
 from e2enet.data.datasets.splits import Split, all_splits
 from e2enet.evaluation.evaluate import Evaluation, evaluate_pairs
@@ -40,12 +41,14 @@ class CrossValidated:
         folder: the output.
         evaluation: of the held-out predictions, once finished.
         chosen: the post-processing, once finished.
+        folds: the models, once finished.
     """
 
     state: str
     folder: Path
     evaluation: Evaluation | None = None
     chosen: PostProcessing | None = None
+    folds: tuple[Bundle, ...] = ()
 
 
 def cross_validate(
@@ -185,14 +188,16 @@ def _summarised(
             "labels": {name: _trial(choice) for name, choice in chosen.structures.items()},
         },
     }
+    names = [f"fold_{number}" for number in range(len(splits))]
     together = {
-        "models": [f"fold_{number}" for number in range(len(splits))],
+        "models": names,
         "keep_largest": [list(values) for values in chosen.kept],
     }
     write_atomic(folder / SUMMARY, json.dumps(summary, indent=1) + "\n")
     write_atomic(folder / ENSEMBLE, json.dumps(together, indent=1) + "\n")
     reporter.result(state="finished", folder=str(folder), **summary)
-    return CrossValidated("finished", folder, found, chosen)
+    models = tuple(Bundle.open(folder / name) for name in names)
+    return CrossValidated("finished", folder, found, chosen, models)
 
 
 def _trial(choice: Choice) -> dict[str, Any]:
