@@ -21,7 +21,7 @@ from e2enet.inference.sliding_window.predictor import Predictor
 from e2enet.runtime import ExecutionPlan, Precision, Runtime, execution_plan
 from e2enet.runtime import execution as compiling
 from e2enet.runtime.kernels import pairs
-from e2enet.runtime.plans.grouped import GroupedPlan
+from e2enet.runtime.plans.gathered import GatheredPlan
 from e2enet.runtime.plans.sparse import SparsePlan
 from torch import Tensor, nn
 from typer.testing import CliRunner
@@ -69,7 +69,7 @@ def test_without_numba_or_with_one_that_does_not_start(
     monkeypatch.delitem(sys.modules, "e2enet.runtime.plans.sparse")
     monkeypatch.setattr(sys, "meta_path", [Refusing(), *sys.meta_path])
     plan = compiled()
-    assert plan.name == "grouped"
+    assert plan.name == "gathered"
     assert plan.fallback
     assert_works(plan)
 
@@ -99,7 +99,7 @@ def test_kernels_that_this_cpu_cannot_run(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(SparsePlan, "__call__", unsupported)
     plan = compiled()
-    assert plan.name == "grouped"
+    assert plan.name == "gathered"
     assert plan.fallback
     assert_works(plan)
 
@@ -109,7 +109,7 @@ def test_kernels_that_compute_something_else(monkeypatch: pytest.MonkeyPatch) ->
     right = SparsePlan.__call__
     monkeypatch.setattr(SparsePlan, "__call__", lambda self, image: right(self, image) + 0.01)
     plan = compiled()
-    assert plan.name == "grouped"
+    assert plan.name == "gathered"
     assert plan.fallback
     assert_works(plan)
 
@@ -118,7 +118,7 @@ def test_kernels_that_compute_something_else(monkeypatch: pytest.MonkeyPatch) ->
 def test_kernels_that_make_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
     right = SparsePlan.__call__
     monkeypatch.setattr(SparsePlan, "__call__", lambda self, image: right(self, image) * np.nan)
-    assert compiled().name == "grouped"
+    assert compiled().name == "gathered"
 
 
 def twice(x: int) -> int:
@@ -165,11 +165,11 @@ def reference(network: nn.Module) -> ExecutionPlan:
     return execution_plan(network, runtime="reference")
 
 
-def grouped(network: Any) -> GroupedPlan:
-    return GroupedPlan(network, torch.device("cpu"))
+def gathered(network: Any) -> GatheredPlan:
+    return GatheredPlan(network, torch.device("cpu"))
 
 
-@pytest.mark.parametrize("plan_of", [execution_plan, reference, grouped])
+@pytest.mark.parametrize("plan_of", [execution_plan, reference, gathered])
 @pytest.mark.parametrize("shape", [(1, 2, 8, 8, 8), (1, 8, 8, 8), (1, 1, 7, 8, 8)])
 def test_images_that_the_network_does_not_take(plan_of: Any, shape: tuple[int, ...]) -> None:
     network = made_network([S222])
@@ -221,7 +221,7 @@ def test_pytorch_on_a_cpu_computes_in_single_precision(
 ) -> None:
     monkeypatch.setattr(compiling, "why_no_kernels", lambda: "they are not wanted")
     plan = execution_plan(made_network([S222]), "cpu", "bfloat16", runtime=runtime)
-    assert plan.name in ("grouped", "network")
+    assert plan.name in ("gathered", "network")
     assert plan.precision == "float32"
 
 

@@ -7,7 +7,7 @@ import torch
 from e2enet.dsff import Connections
 from e2enet.events import BadInput
 from e2enet.networks import E2ENet
-from e2enet.runtime.plans.grouped import GroupedPlan
+from e2enet.runtime.plans.gathered import GatheredPlan
 from e2enet.runtime.plans.sparse import SparsePlan
 from e2enet.runtime.plans.weights import arrays_of
 from e2enet.transfer.slices import volume_network
@@ -47,8 +47,8 @@ def test_a_volume_gives_what_its_slices_gave(depth: int, channels: int, batch: i
         assert torch.equal(masks.masks[name], mask)
     sparse = SparsePlan(deep.lattice, arrays_of(deep), 1)(volume.numpy())
     torch.testing.assert_close(torch.from_numpy(sparse), expected, atol=1e-4, rtol=0)
-    grouped = GroupedPlan(deep, torch.device("cpu"), None)(volume)
-    torch.testing.assert_close(grouped, expected, atol=1e-4, rtol=0)
+    gathered = GatheredPlan(deep, torch.device("cpu"), None)(volume)
+    torch.testing.assert_close(gathered, expected, atol=1e-4, rtol=0)
 
 
 @torch.no_grad()

@@ -37,8 +37,8 @@ class ExecutionPlan:
     one thread at a time. Raises ValueError for an image that the network does not take.
 
     Attributes:
-        name: "sparse" for the kernels that Numba compiles, "grouped" for PyTorch without dead maps,
-            "network" for the network itself.
+        name: "sparse" for the kernels that Numba compiles, "gathered" for PyTorch without dead
+            maps, "network" for the network itself.
         device: Where it computes.
         precision: What it computes in, which need not be what was asked for: "float32"; on a GPU
             "float16" or "bfloat16" throughout; with the kernels "float16" for maps that lie in
@@ -149,13 +149,13 @@ def execution_plan(
         return ExecutionPlan("network", run, place, precision=precision, fallback=fallback)
     import torch
 
-    from e2enet.runtime.plans.grouped import GroupedPlan
+    from e2enet.runtime.plans.gathered import GatheredPlan
 
     if place.startswith("cpu"):
         precision = "float32"
     half = None if precision == "float32" else getattr(torch, precision)
-    grouped = GroupedPlan(module, torch.device(place), half)  # type: ignore[arg-type]
-    return ExecutionPlan("grouped", grouped, place, precision=precision, fallback=fallback)
+    gathered = GatheredPlan(module, torch.device(place), half)  # type: ignore[arg-type]
+    return ExecutionPlan("gathered", gathered, place, precision=precision, fallback=fallback)
 
 
 def kernels_work() -> bool:

@@ -1,4 +1,4 @@
-"""The execution plan that PyTorch alone runs: without dead maps, dense where inputs are shared."""
+"""The execution plan that PyTorch alone runs: dense convolutions over the maps that live."""
 
 from __future__ import annotations
 
@@ -20,20 +20,12 @@ from e2enet.networks.shift import moved_slices
 from e2enet.runtime.plans.liveness import live_connections, maps_read
 from e2enet.runtime.plans.weights import arrays_of
 
-_LEAST_GROUP = 8  # output maps; convolutions of fewer cost more than the work they save
-_GAIN = 2  # least factor by which groups must shrink a convolution, because of their gather
 
-# Where groups never pay. Share of the plain network's time on 2 cores without and with groups, at
-# S = 0.8 and 16 maps that share their inputs: base 16, patch 40 x 56 x 40: 0.60 and 0.73; base 48,
-# 32 x 64 x 64: 0.62 and 0.76; 64 x 128 x 128: 0.90 and 1.41.
-_UNGROUPED = ("cpu",)
-
-
-class GroupedPlan:
+class GatheredPlan:
     """Maps (B, C, D, H, W) to the finest logits (B, K, D, H, W), as the network in eval mode would.
 
-    Maps are (B, D, H, W, C) in memory and hold only what somebody reads. Where output maps share
-    their inputs and that pays, a block is a convolution in groups, each over its own inputs.
+    Maps are (B, D, H, W, C) in memory and hold only what somebody reads; a block gathers those that
+    any of its output maps reads.
 
     Args:
         network: Its weights, zero where a connection is dead, are copied.
@@ -67,9 +59,8 @@ class GroupedPlan:
                 sources.append((held, flow.channels[1] - flow.channels[0]))
             blocks = []
             for layer in node.blocks:
-                made = _Block(
-                    network, layer, live[layer.name], read[layer.name], sources, self._device
-                )
+                alive = live[layer.name]
+                made = _Block(network, layer, alive, read[layer.name], sources, self._device)
                 blocks.append(made)
                 sources = [(made.kept, layer.out_channels)]
             kept[node.id] = blocks[-1].kept
@@ -78,7 +69,7 @@ class GroupedPlan:
             )
         finest = lattice.heads[0]
         head = network.get_parameter(finest.weight).detach().flatten(1)
-        rows = _columns(head, kept[finest.stage, finest.level]).T
+        rows = head[:, torch.from_numpy(kept[finest.stage, finest.level])].T
         self.head = rows.contiguous().to(self._device)
 
     def __call__(self, image: Tensor) -> Tensor:
@@ -109,7 +100,7 @@ class GroupedPlan:
         return (maps[finest.stage, finest.level] @ self.head).permute(0, 4, 1, 2, 3)
 
 
-# The channels of a layer that a map holds, -1 for padding, and how many channels the layer has.
+# The channels of a layer that a map holds, ascending, and how many channels the layer has.
 _Source = tuple[np.ndarray, int]
 
 
@@ -137,7 +128,7 @@ def _nothing(node: _Node, maps: dict[NodeId | None, Tensor]) -> Tensor:
 
 
 class _Block:
-    """Gather and depth-shift -> convolution, in groups or not -> norm and leaky ReLU.
+    """Gather and depth-shift -> convolution -> norm and leaky ReLU.
 
     Args:
         network, layer: Its convolution, with the norm behind it.
@@ -147,7 +138,7 @@ class _Block:
         device: Where to compute.
 
     Attributes:
-        kept: The output maps in the order in which they are made, -1 for padding.
+        kept: The output maps that are made, ascending.
         stride: (D, H, W).
     """
 
@@ -160,34 +151,19 @@ class _Block:
         sources: Sequence[_Source],
         device: torch.device,
     ) -> None:
-        outputs = np.flatnonzero(read)
-        groups = _groups(live[outputs], device)
-        high = max((stop - first for first, stop, _ in groups), default=0)
-        wide = max((len(inputs) for *_, inputs in groups), default=0)
+        self.kept = np.flatnonzero(read)
+        inputs = np.flatnonzero(live[self.kept].any(axis=0))
+        outputs = torch.from_numpy(self.kept)
         weight = network.get_parameter(layer.weight).detach()[:, :, 0]
-        self.kept = np.full(len(groups) * high, -1)
-        kernel = weight.new_zeros(len(groups) * high, wide, 3, 3)
-        # What is padded reads anything: its kernels are zero.
-        anything = next((inputs[0] for *_, inputs in groups if len(inputs)), 0)
-        columns = np.full((len(groups), wide), anything)
-        for number, (first, stop, inputs) in enumerate(groups):
-            at, count = number * high, stop - first
-            self.kept[at : at + count] = outputs[first:stop]
-            taken = weight[torch.from_numpy(outputs[first:stop])][:, torch.from_numpy(inputs)]
-            kernel[at : at + count, : len(inputs)] = taken
-            columns[number, : len(inputs)] = inputs
+        kernel = weight[outputs][:, torch.from_numpy(inputs)]
         self._kernel = kernel.to(device).contiguous(memory_format=torch.channels_last)
-        self._groups = len(groups)
         self.stride = layer.stride
-        inputs = np.unique(columns)
         self._width = len(inputs)
         self._pieces = _pieces(inputs, sources, layer.shift_groups, device)
-        order = np.searchsorted(inputs, columns.reshape(-1))
-        self._order = torch.from_numpy(order).to(device) if len(groups) > 1 else None
         norm: Any = network.get_submodule(cast(str, layer.norm))
         self._norm = InstanceNormLeakyReLU(len(self.kept), norm.eps, norm.slope).to(device)
-        self._norm.weight.copy_(_columns(norm.weight.detach()[None], self.kept)[0])
-        self._norm.bias.copy_(_columns(norm.bias.detach()[None], self.kept)[0])
+        self._norm.weight.copy_(norm.weight.detach()[outputs])
+        self._norm.bias.copy_(norm.bias.detach()[outputs])
 
     def __call__(self, maps: list[Tensor]) -> Tensor:
         """Empty the list of maps (B, D, H, W, C_j), so that each can be freed once it is read."""
@@ -206,36 +182,15 @@ class _Block:
             x[:, : to.start, ..., target] = 0
             x[:, to.stop :, ..., target] = 0
         maps.clear()
-        if self._order is not None:
-            x = x.index_select(4, self._order)
         slices = x.flatten(0, 1).permute(0, 3, 1, 2)
         if self._width and len(self.kept):
-            y = F.conv2d(slices, self._kernel, None, self.stride[1:], 1, 1, self._groups)
+            y = F.conv2d(slices, self._kernel, None, self.stride[1:], padding=1)
         else:
             _, sh, sw = self.stride
             y = x.new_zeros(len(slices), -(-height // sh), -(-width // sw), len(self.kept))
             y = y.permute(0, 3, 1, 2)
         y = y.permute(0, 2, 3, 1).unflatten(0, size[:2])
         return _rows(self._norm(y.permute(0, 4, 1, 2, 3))) if len(self.kept) else y
-
-
-def _groups(live: np.ndarray, device: torch.device) -> list[tuple[int, int, np.ndarray]]:
-    """Neighbouring output maps that share their inputs, and these: (first, stop, inputs).
-
-    One group of all, over whatever any of them reads, where groups would not pay.
-    """
-    if not len(live):
-        return []
-    changes = np.flatnonzero((live[1:] != live[:-1]).any(axis=1)) + 1
-    borders = [0, *changes.tolist(), len(live)]
-    groups = [(a, b, np.flatnonzero(live[a])) for a, b in itertools.pairwise(borders)]
-    high = max(stop - first for first, stop, _ in groups)
-    wide = max(len(inputs) for *_, inputs in groups)
-    read = np.flatnonzero(live.any(axis=0))
-    smaller = _GAIN * len(groups) * high * wide <= len(live) * len(read)
-    if device.type not in _UNGROUPED and high >= _LEAST_GROUP and smaller:
-        return groups
-    return [(0, len(live), read)]
 
 
 def _pieces(
@@ -253,8 +208,7 @@ def _pieces(
         targets = np.flatnonzero(inside)
         if not len(targets):
             continue
-        place = {channel: at for at, channel in enumerate(kept.tolist())}
-        at = np.array([place[channel] for channel in (read[inside] - offset).tolist()])
+        at = np.searchsorted(kept, read[inside] - offset)
         positions: slice | Tensor = slice(int(at[0]), int(at[-1]) + 1)
         if (np.diff(at) != 1).any():
             positions = torch.from_numpy(at).to(device)
@@ -265,16 +219,11 @@ def _pieces(
 
 def _up(network: E2ENet, layer: Layer, held: np.ndarray, read: np.ndarray) -> UpConv:
     """The layer from the maps that are held to those that are read."""
-    weight = network.get_parameter(layer.weight).detach()[:, torch.from_numpy(read)]
+    weight = network.get_parameter(layer.weight).detach()
     made = UpConv(1, 1, layer.stride)
-    made.weight = torch.nn.Parameter(_columns(weight.movedim(0, -1), held).movedim(-1, 0))
+    taken = weight[torch.from_numpy(held)][:, torch.from_numpy(read)]
+    made.weight = torch.nn.Parameter(taken)
     return made
-
-
-def _columns(weight: Tensor, channels: np.ndarray) -> Tensor:
-    """Channels of the last axis, zeros for padding."""
-    taken = weight[..., torch.from_numpy(np.maximum(channels, 0))]
-    return taken * torch.from_numpy(channels >= 0).to(taken)
 
 
 def _expanded(x: Tensor, up: UpConv) -> Tensor:
