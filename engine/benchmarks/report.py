@@ -34,7 +34,6 @@ _BF16: list[Column] = [
     ("time (s)", "seconds", ".2f"),
     ("/ shipped", "time_vs_nnunet", ".2f"),
     ("/ ch.-last", "time_vs_nnunet_channels_last", ".2f"),
-    ("target", "target_time_vs_nnunet_channels_last", ".2f"),
     ("MiB", "peak_mib", ".0f"),
     *_EQUAL,
 ]

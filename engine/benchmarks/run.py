@@ -46,14 +46,11 @@ TARGETS: dict[str, dict[str, float]] = {
         "target_memory_vs_nnunet": 0.45,
         "target_times_faster_than_released": 8,
     },
-    "cpu_bf16_forward_s0.8_g16": {"target_time_vs_nnunet_channels_last": 0.7},
     HALF: {"target_time_vs_openvino": 0.7},
     "segment_head_cold": {"target_seconds": 2.5, "target_time_vs_hippodeep": 0.5},
     "segment_head_warm": {"target_seconds": 0.5},
     "segment_head_first": {"target_extra_s": 3.0},
-    "gpu_fp16_forward_s0.8_g16": {"target_time_vs_nnunet": 0.8},
     "cpu_training_step_s0.8": {"target_time_vs_nnunet": 0.55, "target_memory_vs_nnunet": 1.3},
-    "cpu_training_step_s0.8_g16": {"target_time_vs_nnunet": 1.2},
 }
 Rows = dict[str, dict[str, Any]]
 
@@ -94,11 +91,10 @@ class Bench:
         }
         half = "cpu_bf16_forward"
         if machine.has_bfloat16():
-            for group, end in ((16, "_g16"), (1, "")):
-                workloads[f"{half}_s0.8{end}"] = (
-                    f"E2ENet, S = 0.8, g = {group}",
-                    Workload("compiled", group=group, precision="bfloat16"),
-                )
+            workloads[f"{half}_s0.8"] = (
+                "E2ENet, S = 0.8",
+                Workload("compiled", precision="bfloat16"),
+            )
             workloads[f"{half}_nnunet"] = (
                 "nnU-Net, bf16, as shipped",
                 Workload("nnunet", precision="bfloat16"),
@@ -108,8 +104,8 @@ class Bench:
                 Workload("nnunet-channels-last", precision="bfloat16"),
             )
         else:
-            self.rows[f"{half}_s0.8_g16"] = {
-                "what": "E2ENet, S = 0.8, g = 16",
+            self.rows[f"{half}_s0.8"] = {
+                "what": "E2ENet, S = 0.8",
                 "note": f"{NOT_HERE}: this CPU has no bfloat16",
             }
         slow = (f"{prefix}_s0.8_reference", f"{prefix}_s0.8_released")
@@ -131,9 +127,6 @@ class Bench:
                     rows[name] |= against(runs[name], planar, "nnunet")
                     rows[name] |= against(runs[name], last, "nnunet_channels_last")
             self._agree(f"{half}_s0.8", f"{prefix}_s0.8_reference")
-            grouped = Workload("reference", group=16, size=self.size)
-            measured(grouped, self.threads, self._logits("reference_g16"))
-            self._agree(f"{half}_s0.8_g16", "reference_g16")
         for name in (PAPER, f"{prefix}_s0.8_released"):
             self._agree(name, f"{prefix}_s0.8_reference")
 
@@ -249,11 +242,7 @@ class Bench:
         prefix = "cpu_training_step"
         workloads = {
             f"{prefix}_nnunet": ("nnU-Net, as shipped", Workload("nnunet", train=True)),
-            f"{prefix}_s0.8": ("E2ENet, S = 0.8, g = 1", Workload("trainer", train=True)),
-            f"{prefix}_s0.8_g16": (
-                "E2ENet, S = 0.8, g = 16",
-                Workload("trainer", group=16, train=True),
-            ),
+            f"{prefix}_s0.8": ("E2ENet, S = 0.8", Workload("trainer", train=True)),
         }
         runs = self._interleave(workloads)
         for name in runs:
@@ -265,11 +254,7 @@ class Bench:
         options: dict[str, Any] = {"precision": "float16", "device": "cuda"}
         workloads = {
             f"{prefix}_nnunet": ("nnU-Net, as shipped", Workload("nnunet", **options)),
-            f"{prefix}_s0.8_g16": (
-                "E2ENet, S = 0.8, g = 16",
-                Workload("compiled", group=16, **options),
-            ),
-            f"{prefix}_s0.8": ("E2ENet, S = 0.8, g = 1", Workload("compiled", **options)),
+            f"{prefix}_s0.8": ("E2ENet, S = 0.8", Workload("compiled", **options)),
             f"{prefix}_s0.8_released": (
                 "E2ENet, released semantics",
                 Workload("released", **options),
@@ -282,11 +267,10 @@ class Bench:
         runs = self._interleave(workloads, device=torch.cuda.get_device_name())
         for name in runs:
             self.rows[name] |= against(runs[name], runs[f"{prefix}_nnunet"], "nnunet")
-        for group, end in ((16, "_g16"), (1, "")):
-            exact = Workload("reference", group=group, device="cuda", size=self.size)
-            measured(exact, self.threads, self._logits(f"gpu_reference_g{group}"))
-            self._agree(f"{prefix}_s0.8{end}", f"gpu_reference_g{group}")
-        self._agree(f"{prefix}_s0.8_released", "gpu_reference_g1")
+        exact = Workload("reference", device="cuda", size=self.size)
+        measured(exact, self.threads, self._logits("gpu_reference"))
+        for name in (f"{prefix}_s0.8", f"{prefix}_s0.8_released"):
+            self._agree(name, "gpu_reference")
 
     def segment(self) -> None:
         """`e2enet segment` in fresh processes."""

@@ -43,7 +43,7 @@ class Workload:
         kind: compiled (the execution plan), reference (the network itself), released (its forward
             as the released code computes it), trainer (a training step as the engine's trainer does
             it), nnunet or nnunet-channels-last, and nnU-Net's as it is deployed (`deployed.py`).
-        sparsity, group: Of an E2ENet's connections.
+        sparsity: Of an E2ENet's connections.
         precision, device: Of a forward.
         train: Measure a training step instead of a forward; kinds are trainer and nnunet.
         size: Patch (D, H, W).
@@ -63,7 +63,6 @@ class Workload:
         "torch-compile",
     ]
     sparsity: float = 0.8
-    group: int = 1
     precision: Precision = "float32"
     device: str = "cpu"
     train: bool = False
@@ -79,7 +78,7 @@ def e2enet(workload: Workload) -> tuple[E2ENet, Connections]:
     """The paper's E2ENet (base 48, six levels) with random live connections."""
     torch.manual_seed(SEED)
     network = E2ENet(1, CLASSES, STRIDES, deep_supervision=workload.train)
-    connections = Connections.random(network, workload.sparsity, seed=SEED, group=workload.group)
+    connections = Connections.random(network, workload.sparsity, seed=SEED)
     connections.apply()
     return network, connections
 
