@@ -21,7 +21,7 @@ def variant(tiny: Path, folder: Path, *, channels=("MRI",), blind: bool = False,
     from e2enet.networks import E2ENet
 
     bundle = Bundle.open(tiny)
-    added = ("schema_version", "network", "connection_group", "files")
+    added = ("schema_version", "network", "files")
     model = {key: value for key, value in bundle.model.items() if key not in added}
     plans = [{"name": name, "normalisation": "zscore"} for name in channels]
     arguments = {**bundle.model["network"]["arguments"], "in_channels": len(channels)}

@@ -227,6 +227,22 @@ def test_a_damaged_model_json_is_refused(
     assert "model.json" in caught.value.message
 
 
+def test_shared_connections_of_before_the_first_release(copied: Path) -> None:
+    assert "connection_group" not in json.loads((copied / "model.json").read_text(encoding="utf-8"))
+    plain = Bundle.open(copied)
+    change_json(copied, lambda m: m.update(connection_group=1))
+    assert Bundle.open(copied).model == plain.model
+    assert Bundle.open(copied).settings_sha256() == plain.settings_sha256()
+    for group in (16, 0, None, "1"):
+        change_json(copied, lambda m, g=group: m.update(connection_group=g))
+        with pytest.raises(
+            BadInput, match=r"model\.json has connection_group .* removed"
+        ) as caught:
+            Bundle.open(copied)
+        assert caught.value.code == "model-version"
+        assert "Write 1 there" in caught.value.help
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe\x00", b"[" * 100_000])
 def test_a_model_json_that_is_none_is_refused(copied: Path, content: bytes) -> None:
     (copied / "model.json").write_bytes(content)

@@ -49,34 +49,6 @@ def test_the_seed_decides_and_nothing_else() -> None:
     assert torch.equal(torch.get_rng_state(), wanted)  # drawing took nothing from the global state
 
 
-@pytest.mark.parametrize("group", [2, 3, 100, 0])
-def test_groups_share_their_inputs(group: int) -> None:
-    net = network()
-    connections = Connections.random(net, 0.7, seed=3, group=group)
-    for name, layer in connections.layers.items():
-        rows = connections.masks[name]
-        rows = rows if layer.output_axis == 0 else rows.T
-        size = min(group or len(rows), len(rows))
-        parts = rows.split(size)
-        assert all((part == part[:1]).all() for part in parts)
-        units = len(parts) * rows.shape[1]
-        assert sum(int(part[0].sum()) for part in parts) == round(
-            round(0.3 * rows.numel()) * units / rows.numel()
-        )
-        back = connections.spread(name, connections.pooled(name, connections.masks[name]) > 0)
-        assert torch.equal(back, connections.masks[name])
-    assert Connections(net, connections.masks, group=group).group == group
-
-
-def test_masks_that_break_their_groups_are_refused() -> None:
-    net = network()
-    masks = Connections.random(net, 0.7).masks
-    with pytest.raises(ValueError, match="one group"):
-        Connections(net, masks, group=2)
-    with pytest.raises(ValueError, match="connection group"):
-        Connections(net, masks, group=-1)
-
-
 def test_dense_keeps_everything() -> None:
     connections = Connections.dense(network())
     assert connections.live == connections.total

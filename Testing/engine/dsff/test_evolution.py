@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from e2enet.dsff import Connections, Evolution, default_period
-from e2enet.networks import SparseLayer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -172,55 +171,6 @@ def test_rules(sizes: tuple, sparsity: float, zeta: float, seed: int, ties: bool
             assert tensor[~after].count_nonzero() == 0
         turned += int((old & ~after).sum())
     assert record["turnover"] == turned / max(1, connections.live)
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    sizes=st.tuples(*[st.integers(1, 9)] * 4),
-    group=st.integers(0, 10),
-    sparsity=st.floats(0, 0.98),
-    zeta=st.floats(0.001, 1),
-    seed=st.integers(0, 1000),
-)
-def test_groups_evolve_as_wholes(
-    sizes: tuple, group: int, sparsity: float, zeta: float, seed: int
-) -> None:
-    torch.manual_seed(seed)
-    network = Tiny(*sizes)
-    connections = Connections.random(network, sparsity, seed=seed, group=group)
-    connections.apply()
-    before = connections.state_dict()
-    norms = {name: connections.kernel_l1(name) for name in before}
-    pruned: dict[str, Tensor] = {}
-    evolution = Evolution(
-        connections, total_iterations=1, period=1, zeta_start=zeta, zeta_end=zeta, seed=seed
-    )
-    own = evolution._draw
-
-    def draw(name: str, dead: Tensor, count: int) -> Tensor:
-        pruned[name] = before[name] & ~connections.masks[name]
-        return own(name, dead, count)
-
-    evolution.evolve(draw=draw)
-    for name, layer in connections.layers.items():
-        # Output maps first, group by group, counted by hand.
-        def groups(values: Tensor, layer: SparseLayer = layer) -> list[Tensor]:
-            rows = values if layer.output_axis == 0 else values.T
-            size = min(group, len(rows)) if group else len(rows)
-            return [rows[first : first + size] for first in range(0, len(rows), size)]
-
-        for mask in (before[name], connections.masks[name]):
-            assert all((rows == rows[:1]).all() for rows in groups(mask))
-
-        def units(mask: Tensor) -> Tensor:
-            return torch.stack([rows[0] for rows in groups(mask)])
-
-        old, new, gone = (units(m) for m in (before[name], connections.masks[name], pruned[name]))
-        assert int(new.sum()) == int(old.sum())
-        assert int(gone.sum()) == math.ceil(zeta * int(old.sum()))
-        norm = torch.stack([rows.sum(0) for rows in groups(norms[name])])
-        if gone.any() and (old & ~gone).any():
-            assert norm[gone].max() <= norm[old & ~gone].min() * (1 + 1e-6)
 
 
 def run(total: int, period: int, *, seed: int = 0, stop: int | None = None) -> tuple:

@@ -191,7 +191,7 @@ def test_sparse_layers_describe_the_lattice() -> None:
         assert layer.weight is net.get_parameter(f"{name}.weight")
         if layer.flows:
             stop = max(stop for _, stop in layer.flows.values())
-            assert stop == layer.weight.shape[1 - layer.output_axis]
+            assert stop == layer.weight.shape[1 if layer.kind == "fusion" else 0]
     assert layers["nodes.1_1.0.conv"].flows == {
         "forward": (0, 6), "upward": (6, 12), "downward": (12, 15)
     }  # fmt: skip

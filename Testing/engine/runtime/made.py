@@ -25,7 +25,6 @@ def made_network(
     most: int = 24,
     shift_groups: int = 3,
     sparsity: float = 0.5,
-    group: int = 1,
     seed: int = 0,
     deep_supervision: bool = False,
 ) -> E2ENet:
@@ -47,7 +46,7 @@ def made_network(
                 parameter[torch.rand(len(parameter)) < 0.15] = 0
             elif name.endswith("bias"):
                 parameter.normal_(0, 0.5)
-        Connections.random(network, sparsity, seed=seed, group=group).apply()
+        Connections.random(network, sparsity, seed=seed).apply()
     return network.eval()
 
 
@@ -122,7 +121,6 @@ class Setup:
     most: int
     shift_groups: int
     sparsity: float
-    group: int
     deep_supervision: bool
     times: tuple[int, int, int]
     batch: int
@@ -137,7 +135,6 @@ class Setup:
             most=self.most,
             shift_groups=self.shift_groups,
             sparsity=self.sparsity,
-            group=self.group,
             seed=self.seed,
             deep_supervision=self.deep_supervision,
         )
@@ -176,7 +173,6 @@ def setups(draw: st.DrawFn, most_voxels: int = 6000) -> Setup:
         most=draw(st.sampled_from([7, 13, 24])),
         shift_groups=draw(st.sampled_from([1, 2, 3, 5])),
         sparsity=draw(st.sampled_from([0.0, 0.3, 0.5, 0.8, 0.9, 0.98])),
-        group=draw(st.sampled_from([0, 1, 1, 1, 4, 8, 16])),
         deep_supervision=draw(st.booleans()),
         times=(times[0], times[1], times[2]),
         batch=draw(st.integers(1, 3)),

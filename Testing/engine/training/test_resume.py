@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,23 @@ def test_a_started_run_is_not_started_again(trained: Path, tiny_dataset: Path) -
     with pytest.raises(BadInput, match="started before") as caught:
         small(tiny_dataset, trained)
     assert "--resume" in caught.value.help
+
+
+def test_a_run_from_before_the_first_release(
+    trained: Path, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    """Its settings say of connections whether output maps share them."""
+    shutil.copytree(trained.with_name("model.run"), tmp_path / "model.run")
+    path = tmp_path / "model.run" / "run.json"
+    settings = json.loads(path.read_text(encoding="utf-8"))["settings"]
+    edit_json(path, settings={**settings, "connection_group": 16})
+    with pytest.raises(BadInput, match=r"run\.json has connection_group 16"):
+        small(tiny_dataset, tmp_path / "model", resume=True)
+    edit_json(path, settings={**settings, "connection_group": 1})
+    done = small(tiny_dataset, tmp_path / "model", resume=True)
+    assert done.state == "finished"
+    one, other = (p / "weights.safetensors" for p in (trained, tmp_path / "model"))
+    assert one.read_bytes() == other.read_bytes()
 
 
 def test_there_must_be_something_to_resume(tiny_dataset: Path, tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ class Bundle:
 
     def settings_sha256(self) -> str:
         """Identifies how model.json has its weights used; what it tells a person is no part."""
-        used = ("network", "connection_group", "plan", "labels", "channels", "locator")
+        used = ("network", "plan", "labels", "channels", "locator")
         text = json.dumps({key: self.model.get(key) for key in used}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -131,12 +131,7 @@ class Bundle:
         from e2enet.dsff import Connections
 
         masks = {name: torch.from_numpy(mask) for name, mask in stored.masks.items()}
-        try:
-            return network, Connections(network, masks, group=self.model.get("connection_group", 1))
-        except (ValueError, TypeError) as error:
-            raise damaged_model(
-                self.path / MODEL, f"has a connection group that its weights do not have: {error}"
-            ) from error
+        return network, Connections(network, masks)
 
     def load_weights(self) -> StoredNetwork:
         """The network as arrays, without PyTorch.
@@ -171,8 +166,7 @@ def write_bundle(
     Args:
         folder: The bundle's folder.
         network, connections: What is stored; only live kernels of sparse layers are.
-        model: model.json without "schema_version", "network", "connection_group" and "files",
-            which are added.
+        model: model.json without "schema_version", "network" and "files", which are added.
         history: evolution.json.
         readme: README.md.
         extra: Further files, name inside the bundle -> where they lie now (a locator's template).
@@ -207,12 +201,7 @@ def write_bundle(
             for path in sorted(scratch.rglob("*"))
             if path.is_file()
         }
-        content = {
-            **model,
-            "schema_version": SCHEMA_VERSION,
-            "network": description,
-            "connection_group": connections.group,
-        }
+        content = {**model, "schema_version": SCHEMA_VERSION, "network": description}
         write_json(scratch / MODEL, {**content, "files": files})
         read_model(scratch / MODEL)  # what we write, we can read
         _readable(scratch)

@@ -74,6 +74,7 @@ def read_model(path: Path) -> dict[str, Any]:
     ):
         if not isinstance(model.get(key), kind):
             raise damaged_model(path, f'lacks "{key}"')
+    drop_connection_group(path, model)
     for entry in model["labels"]:
         try:
             read_label(entry)
@@ -84,6 +85,23 @@ def read_model(path: Path) -> dict[str, Any]:
     if any(not isinstance(channel, dict) or "name" not in channel for channel in model["channels"]):
         raise damaged_model(path, "holds a channel without a name")
     return model
+
+
+def drop_connection_group(path: Path, record: dict[str, Any]) -> None:
+    """Take out what files from before the first release say of shared connections.
+
+    Raises:
+        BadInput: Output maps share their inputs.
+    """
+    group = record.pop("connection_group", 1)
+    if group != 1:
+        raise BadInput(
+            f"{path} has connection_group {group!r}; shared connections were removed before the "
+            "first release.",
+            help="Write 1 there: what is computed stays the same, and from now on connections "
+            "evolve one by one.",
+            code="model-version",
+        )
 
 
 def read_label(entry: Mapping[str, Any]) -> Label:

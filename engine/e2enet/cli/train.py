@@ -47,13 +47,6 @@ def train(
             help="Live share of the fusion convolutions of level 0 (default 1 - S; paper 0.2)."
         ),
     ] = None,
-    connection_group: Annotated[
-        int | None,
-        typer.Option(
-            help="Output maps that share their live inputs: 1 is the paper, 0 all of a layer "
-            "(default 1)."
-        ),
-    ] = None,
     evolve_every: EvolveEvery = None,
     epochs: Annotated[
         int | None,
@@ -169,7 +162,6 @@ def train(
             fold=fold,
             sparsity=sparsity,
             level0_density=level0_density,
-            connection_group=connection_group,
             evolve_every=evolve_every,
             epochs=epochs,
             iterations_per_epoch=iterations_per_epoch,

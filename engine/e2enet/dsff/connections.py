@@ -3,10 +3,6 @@
 A connection is one (output map, input map) kernel of a fusion convolution or of an upward
 transposed convolution. A live kernel is whole, a dead one is all zeros. E2ENet, arXiv 2312.04727,
 section 3.1.
-
-Beyond the paper, neighbouring output maps may share their input maps (`group`): a live unit is then
-the kernels from one input map to all output maps of a group, and what is live of a layer is a row
-of small dense convolutions.
 """
 
 from __future__ import annotations
@@ -15,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from e2enet.dsff.shares import flow_shares
@@ -29,18 +24,12 @@ class Connections:
     Args:
         network: Says which layers are sparse (`E2ENet.sparse_layers`).
         masks: Layer name -> mask (weight.shape[0], weight.shape[1]).
-        group: Consecutive output maps that share their live input maps: 1 is the paper, 0 joins
-            all of a layer. The last group of a layer may be smaller.
 
     Raises:
-        ValueError: A layer has no mask, a mask of another shape, or output maps of one group with
-            different inputs.
+        ValueError: A layer has no mask, or one of another shape.
     """
 
-    def __init__(self, network: E2ENet, masks: Mapping[str, Tensor], *, group: int = 1) -> None:
-        if group < 0:
-            raise ValueError(f"The connection group is {group}; it must be 0 or more.")
-        self.group = int(group)
+    def __init__(self, network: E2ENet, masks: Mapping[str, Tensor]) -> None:
         self.layers: dict[str, SparseLayer] = network.sparse_layers()
         self.masks: dict[str, Tensor] = {}
         for name, layer in self.layers.items():
@@ -51,8 +40,6 @@ class Connections:
                 raise ValueError(f"Layer {name} needs a mask of shape {shape}; there is {found}.")
             mask = mask.detach().to(layer.weight.device, torch.bool)
             self.masks[name] = mask.clone(memory_format=torch.contiguous_format)
-            if not torch.equal(self.spread(name, self.pooled(name, mask) > 0), mask):
-                raise ValueError(f"Output maps of one group of {name} have different inputs.")
 
     @classmethod
     def random(
@@ -62,18 +49,15 @@ class Connections:
         *,
         level0_density: float | None = None,
         seed: int = 0,
-        group: int = 1,
     ) -> Connections:
         """Draw the live connections of each layer uniformly at random.
 
         Args:
             network: The network.
-            sparsity: Feature sparsity S; a layer keeps `round((1 - S) * connections)`, or so many
-                of its units where output maps share their inputs.
+            sparsity: Feature sparsity S; a layer keeps `round((1 - S) * connections)`.
             level0_density: Density of the level-0 fusion convolutions instead of 1 - S. The
                 released code keeps 0.2 there whatever S is; None is uniform.
             seed: The draw is the same for the same seed on any device.
-            group: Output maps that share their inputs, as in the constructor.
 
         Raises:
             ValueError: The sparsity or the density lies outside [0, 1).
@@ -82,15 +66,10 @@ class Connections:
         live = planned_live(network.sparse_layers(), sparsity, level0_density=level0_density)
         masks = {}
         for name, layer in network.sparse_layers().items():
-            shape = list(layer.weight.shape[:2])
-            connections = shape[0] * shape[1]
-            axis = layer.output_axis
-            shape[axis] = -(-shape[axis] // _size(group, shape[axis]))
-            flat = torch.zeros(shape[0] * shape[1], dtype=torch.bool)
-            keep = round(live[name] * flat.numel() / connections)
-            flat[torch.randperm(flat.numel(), generator=generator)[:keep]] = True
-            masks[name] = _spread(flat.view(shape), axis, group, layer.weight.shape[axis])
-        return cls(network, masks, group=group)
+            mask = torch.zeros(layer.weight.shape[:2], dtype=torch.bool)
+            mask.view(-1)[torch.randperm(mask.numel(), generator=generator)[: live[name]]] = True
+            masks[name] = mask
+        return cls(network, masks)
 
     @classmethod
     def dense(cls, network: E2ENet) -> Connections:
@@ -159,30 +138,6 @@ class Connections:
             {name: self.kernel_l1(name).cpu().numpy() for name in self.masks},
         )
 
-    def pooled(self, name: str, values: Tensor) -> Tensor:
-        """Sum over the output maps of each group.
-
-        Args:
-            name: The layer.
-            values: Shaped as its mask.
-
-        Returns:
-            One value a unit, the axis of the output maps shortened to the groups.
-        """
-        axis = self.layers[name].output_axis
-        outputs = values.shape[axis]
-        group = _size(self.group, outputs)
-        if group == 1:
-            return values
-        columns = F.pad(values.movedim(axis, 1), (0, -outputs % group))
-        return columns.unflatten(1, (-1, group)).sum(2).movedim(1, axis).contiguous()
-
-    def spread(self, name: str, units: Tensor) -> Tensor:
-        """The mask of a layer whose units are given: the reverse of `pooled`."""
-        layer = self.layers[name]
-        axis = layer.output_axis
-        return _spread(units, axis, self.group, layer.weight.shape[axis])
-
     def state_dict(self) -> dict[str, Tensor]:
         """Layer name -> mask."""
         return {name: mask.clone() for name, mask in self.masks.items()}
@@ -208,15 +163,6 @@ def moments_of(optimizer: torch.optim.Optimizer | None, weight: Tensor) -> list[
         return []
     state = optimizer.state[weight].values()
     return [v for v in state if isinstance(v, Tensor) and v.shape == weight.shape]
-
-
-def _size(group: int, outputs: int) -> int:
-    return min(group, outputs) if group else outputs
-
-
-def _spread(units: Tensor, axis: int, group: int, outputs: int) -> Tensor:
-    wide = units.repeat_interleave(_size(group, outputs), dim=axis)
-    return wide.narrow(axis, 0, outputs).contiguous()
 
 
 def _broadcast(mask: Tensor, weight: Tensor) -> Tensor:

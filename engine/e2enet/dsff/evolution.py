@@ -15,7 +15,7 @@ from torch import Tensor
 
 from e2enet.dsff.connections import Connections
 
-# layer name, dead units (flat indices, the just-pruned included), k -> the k that are grown
+# layer name, dead connections (flat indices, the just-pruned included), k -> the k that are grown
 Draw = Callable[[str, Tensor, int], Tensor]
 
 
@@ -29,8 +29,7 @@ class Evolution:
 
     In each layer `k = ceil(zeta * live)` connections with the smallest kernel L1 are pruned, then k
     are drawn from all dead ones. One that is pruned and drawn again in the same step keeps weight
-    and momentum, the others start at zero. zeta falls by a cosine over `total_iterations`. Where
-    output maps share their inputs this happens to whole units, by the sum of their norms.
+    and momentum, the others start at zero. zeta falls by a cosine over `total_iterations`.
 
     Args:
         connections: The masks; changed in place.
@@ -115,19 +114,15 @@ class Evolution:
         return self.record(turnover=changed / max(1, self.connections.live))
 
     def _evolve_layer(self, name: str, mask: Tensor, draw: Draw) -> None:
-        connections = self.connections
-        units = connections.pooled(name, mask) > 0
-        flat = units.view(-1)
+        flat = mask.view(-1)
         live = flat.nonzero().squeeze(1)
         count = math.ceil(self.zeta * live.numel())
-        norms = connections.pooled(name, connections.kernel_l1(name)).reshape(-1)[live]
+        norms = self.connections.kernel_l1(name).reshape(-1)[live]
         # A stable sort takes exactly k, and on ties the same ones on every device.
         weakest = live[torch.sort(norms, stable=True).indices[:count]]
         flat[weakest] = False
-        mask.copy_(connections.spread(name, units))
         dead = (~flat).nonzero().squeeze(1)
         flat[draw(name, dead, count)] = True
-        mask.copy_(connections.spread(name, units))
 
     def _draw(self, name: str, dead: Tensor, count: int) -> Tensor:
         order = torch.randperm(dead.numel(), generator=self._generator)

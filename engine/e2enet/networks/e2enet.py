@@ -53,11 +53,6 @@ class SparseLayer:
         """Of the weight; its mask has the first two axes."""
         return tuple(self.weight.shape)
 
-    @property
-    def output_axis(self) -> int:
-        """Axis of the weight that counts output maps: 0, of transposed convolutions 1."""
-        return 0 if self.kind == "fusion" else 1
-
 
 class SliceConv(nn.Module):
     """A (1, 3, 3) convolution with in-plane padding 1, run as a 2D convolution.

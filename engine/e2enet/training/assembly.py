@@ -121,7 +121,6 @@ def _network(
             settings.sparsity,
             level0_density=settings.level0_density,
             seed=seed,
-            group=settings.connection_group,
         )
     trained, connections = source.load_network()
     match = match_labels(

@@ -64,7 +64,6 @@ def transfer(
         target,  # type: ignore[arg-type]
         max(0.0, 1 - source_connections.density),
         seed=seed,
-        group=source_connections.group,
     )
     taken = set(kept)
     masks = source_connections.state_dict()

@@ -118,7 +118,7 @@ def transfer_bundle(
     )
 
 
-_WRITTEN = ("schema_version", "network", "connection_group", "files", "results", "locator")
+_WRITTEN = ("schema_version", "network", "files", "results", "locator")
 
 
 def _is_flat(source: Bundle) -> bool:
@@ -227,7 +227,7 @@ def _moved(
     anew = {name.split(".")[0] for name in target.state_dict() if name not in kept} | set(first)
     masks = connections
     if to == "e2enet" and kind == "EncoderE2ENet":
-        masks = Connections(target, connections.state_dict(), group=connections.group)
+        masks = Connections(target, connections.state_dict())
     elif to == "e2enet":
         masks = Connections.random(target, 0.8)
         masks.apply()

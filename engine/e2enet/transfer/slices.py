@@ -45,5 +45,4 @@ def volume_network(
     except ValueError as error:
         raise BadInput(str(error), code="bad-setting") from error
     deep.load_state_dict(flat.state_dict())
-    masks = connections.state_dict()
-    return deep.eval(), Connections(deep, masks, group=connections.group)
+    return deep.eval(), Connections(deep, connections.state_dict())

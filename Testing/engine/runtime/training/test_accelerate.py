@@ -25,7 +25,6 @@ def networks(
     inputs: int = 1,
     shift: int = 3,
     sparsity: float = 0.6,
-    group: int = 1,
     slope: float = 1.0,
 ) -> tuple[E2ENet, SparseTraining, Connections]:
     """A masked network, the same accelerated, and the connections of the second.
@@ -35,7 +34,7 @@ def networks(
     """
     torch.manual_seed(0)
     plain = E2ENet(inputs, 3, strides, base_channels=base, shift_groups=shift)
-    connections = Connections.random(plain, sparsity, seed=1, group=group)
+    connections = Connections.random(plain, sparsity, seed=1)
     connections.apply()
     with torch.no_grad():
         for module in plain.modules():
@@ -44,7 +43,7 @@ def networks(
                 module.bias.normal_(0, 0.3)  # type: ignore[operator, union-attr]
                 module.slope = slope  # type: ignore[assignment]
     fast = copy.deepcopy(plain)
-    own = Connections(fast, connections.masks, group=group)
+    own = Connections(fast, connections.masks)
     return plain, SparseTraining(fast, own), own
 
 
@@ -88,7 +87,6 @@ def same_gradients(
     inputs=st.integers(1, 3),
     shift=st.sampled_from([1, 3, 5]),
     sparsity=st.sampled_from([0.0, 0.5, 0.8, 0.97]),
-    group=st.sampled_from([0, 1, 4]),
     batch=st.integers(1, 2),
     times=st.tuples(*[st.integers(2, 3)] * 3),  # the norm of two voxels is all rounding
 )
@@ -98,12 +96,11 @@ def test_outputs_and_gradients_are_those_of_the_masked_network(
     inputs: int,
     shift: int,
     sparsity: float,
-    group: int,
     batch: int,
     times: tuple[int, int, int],
 ) -> None:
     plain, fast, connections = networks(
-        strides, base=base, inputs=inputs, shift=shift, sparsity=sparsity, group=group
+        strides, base=base, inputs=inputs, shift=shift, sparsity=sparsity
     )
     size = [n * t for n, t in zip(plain.divisor, times, strict=True)]
     image = torch.randn(batch, inputs, *size)

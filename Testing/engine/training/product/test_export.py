@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from e2enet.bundle import Bundle
 from e2enet.events import BadInput
 from e2enet.inference import segment
 from e2enet.training.loop.checkpoint import load_checkpoint
@@ -108,18 +107,6 @@ def test_an_unfinished_bundle_is_not_taken_for_the_product(
     shutil.rmtree(tmp_path / "m")
     done = train(tiny_dataset, tmp_path / "m", resume=True, workers=0, device="cpu")
     assert done.state == "finished"
-
-
-def test_the_bases_group_is_kept_over_a_pause(tiny_dataset: Path, tmp_path: Path) -> None:
-    train(tiny_dataset, tmp_path / "base", **{**SMALL, "epochs": 1}, connection_group=2)
-    tune = {"epochs": 2, "iterations_per_epoch": 1, "workers": 0, "device": "cpu"}
-    reporter = Impatient(tmp_path / "m.run" / "control")
-    train(tiny_dataset, tmp_path / "m", base=tmp_path / "base", **tune, reporter=reporter)
-    assert export_run(tmp_path / "m.run", tmp_path / "b").model["connection_group"] == 2
-    train(tiny_dataset, tmp_path / "m", resume=True, workers=0, device="cpu")
-    model = Bundle.open(tmp_path / "m").model
-    assert model["connection_group"] == 2
-    assert "--connection-group" not in model["provenance"]["command"]
 
 
 def test_what_cannot_be_exported(paused: Path, tmp_path: Path) -> None:

@@ -130,6 +130,15 @@ def test_files_are_kept_with_the_run(tmp_path: Path) -> None:
         with_files_kept(metadata, tmp_path / "other")
 
 
+def test_metadata_from_before_the_first_release(tmp_path: Path) -> None:
+    path = tmp_path / "meta.json"
+    path.write_text(json.dumps({"title": "T", "connection_group": 1}))
+    assert load_metadata(path) == {"title": "T", "files": {}}
+    path.write_text(json.dumps({"connection_group": 16}))
+    with pytest.raises(BadInput, match=r"meta\.json has connection_group 16"):
+        load_metadata(path)
+
+
 def test_metadata_that_are_given_again(tmp_path: Path) -> None:
     before = {"title": "Old", "licence": "CC0-1.0", "files": {"a": "files/a", "b": "files/b"}}
     now = {"title": "New", "files": {"b": "/elsewhere/b"}}

@@ -79,8 +79,7 @@ class Snapshot:
             network = build_network(run.kind, run.network)
         try:
             network.load_state_dict(state["network"])
-            masks, group = state["masks"], run.settings.connection_group
-            connections = Connections(network, masks, group=group)  # type: ignore[arg-type]
+            connections = Connections(network, state["masks"])  # type: ignore[arg-type]
         except (RuntimeError, ValueError) as error:
             raise BadInput(
                 f"The checkpoint {path} belongs to another network: {str(error).splitlines()[0]}",
@@ -170,8 +169,7 @@ def command_line(run: Run, output: Path) -> str:
         words += ["--from", run.source["name"]]
     for one in fields(Settings):
         value = getattr(run.settings, one.name)
-        kept = run.source and one.name == "connection_group"  # the base's, and not to be chosen
-        if value != one.default and not kept:
+        if value != one.default:
             words.append(option(one.name))
             if one.name == "encoder_weights":
                 words.append(Path(value).name)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from e2enet.bundle import Bundle
+from e2enet.bundle.description import drop_connection_group
 from e2enet.data.datasets.labels import Structures
 from e2enet.data.planning.plan import Plan
 from e2enet.data.preprocessing.store import PreprocessedCase
@@ -26,7 +27,7 @@ FILES = "files"
 _HANDED_ON = ("licence", "citation", "attribution")
 _ENOUGH_CASES = 10
 # What the engine knows better than any file: the training, and `e2enet evaluate --into`.
-_OWN = ("schema_version", "network", "connection_group", "plan", "provenance", "results")
+_OWN = ("schema_version", "network", "plan", "provenance", "results")
 
 Metadata = dict[str, Any]
 
@@ -50,6 +51,7 @@ def load_metadata(path: str | os.PathLike[str]) -> Metadata:
         raise BadInput(
             f"--metadata {path} cannot be read: {error}.", code="bad-metadata"
         ) from error
+    drop_connection_group(path, record)
     labels, files = record.get("labels", []), record.get(FILES, {})
     if not isinstance(labels, list) or any(
         not isinstance(entry, dict) or "value" not in entry for entry in labels

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +93,6 @@ class TrainingInputs:
         settings = Settings.of(self.given)
         if self.source:
             _refuse_what_is_kept(self.given, self.source)
-            group = int(self.source.model.get("connection_group", 1))
-            settings = replace(settings, connection_group=group)  # a resumed run has to know
         kind = kind_of(settings, self.source)
         training, held_out = split(self.info, settings.fold)
         more: dict[str, Any] = {
@@ -237,8 +235,8 @@ def started_before(folder: Path) -> BadInput:
 
 def _refuse_what_is_kept(given: dict[str, Any], source: Bundle) -> None:
     kept = (
-        "sparsity", "level0_density", "connection_group", "base_channels", "shift_groups",
-        "network", "encoder", "encoder_weights", "expansion", "input_slices",
+        "sparsity", "level0_density", "base_channels", "shift_groups", "network", "encoder",
+        "encoder_weights", "expansion", "input_slices",
     )  # fmt: skip
     for name in kept:
         if given.get(name) is not None:

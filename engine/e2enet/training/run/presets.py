@@ -19,7 +19,6 @@ _PAPER = {
     "levels": 6,
     "sparsity": 0.8,
     "level0_density": 0.2,
-    "connection_group": 1,
     "shift_groups": 3,
     "evolve_every": 1200,
     "epochs": 1000,

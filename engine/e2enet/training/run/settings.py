@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from e2enet.bundle import Bundle
+from e2enet.bundle.description import drop_connection_group
 from e2enet.events import BadInput
 from e2enet.files import write_atomic
 from e2enet.training.loop.schedules import LEARNING_RATES, OptimizerName
@@ -27,7 +28,6 @@ class Settings:
         sparsity: feature sparsity S; a fine-tuned model keeps its own.
         level0_density: live share of the fusion convolutions of level 0 (the released code: 0.2);
             None is 1 - S as everywhere.
-        connection_group: output maps that share their live inputs; 1 is the paper, 0 joins all.
         evolve_every: iterations between evolutions; 0 never, None the default of the method.
         epochs, iterations_per_epoch: length.
         optimizer: "sgd", the released recipe, or "adamw".
@@ -48,7 +48,6 @@ class Settings:
     fold: str = "0"
     sparsity: float = 0.8
     level0_density: float | None = None
-    connection_group: int = 1
     evolve_every: int | None = None
     epochs: int = 1000
     iterations_per_epoch: int = 250
@@ -88,7 +87,6 @@ class Settings:
         for name in ("epochs", "iterations_per_epoch", "shift_groups"):
             self._demand(name, getattr(self, name) >= 1, "1 or more")
         self._demand("sparsity", 0 <= self.sparsity < 1, "at least 0 and below 1")
-        self._demand("connection_group", self.connection_group >= 0, "0 (all) or more")
         self._demand("optimizer", self.optimizer in LEARNING_RATES, "sgd or adamw")
         self._demand("lr", 0 < self.lr < float("inf"), "more than 0")
         self._demand("seed", 0 <= self.seed < 2**63, "0 or more")
@@ -192,6 +190,7 @@ class Run:
         try:
             record = json.loads((folder / RUN).read_text(encoding="utf-8"))
             chosen = dict(record["settings"])
+            drop_connection_group(folder / RUN, chosen)
             if chosen["patch"] is not None:
                 chosen["patch"] = tuple(chosen["patch"])
             return cls(
