@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
+import pytest
 from e2enet.runtime.kernels.memory import Arena, Buffer, Maps, aligned, pitch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -76,6 +79,23 @@ def test_memory_grows_and_never_shrinks() -> None:
     arena.take(2000)
     arena.allocate()
     assert arena.memory.size >= 2000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="pages are given back on Linux")
+def test_pages_that_are_given_back_are_free_ones() -> None:
+    arena = Arena()
+    page, floats = 1 << 21, 1 << 22  # bytes; floats in 8 pages
+    arena.take(floats)
+    arena.allocate()
+    gap, held, _ = (arena.take(floats // 4) for _ in range(3))
+    arena.memory[:] = 1
+    arena.give(gap)
+    arena.release(3 * page + 5)
+    assert arena.memory.nbytes - 4 * np.count_nonzero(arena.memory) == 3 * page
+    assert held.array.all()
+    arena.release(100 * page)
+    assert held.array.all()
+    assert not arena.memory[-page // 4 :].any()
 
 
 def test_borders() -> None:

@@ -11,7 +11,7 @@ import torch
 from e2enet.runtime import Precision
 from e2enet.runtime.kernels.memory import Arena, Buffer, Maps, pitch
 from e2enet.runtime.kernels.vectors import SLACK
-from e2enet.runtime.plans import sparse
+from e2enet.runtime.plans import slabs, sparse
 from e2enet.runtime.plans.sparse import SparsePlan
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -166,7 +166,7 @@ def test_images_that_the_network_does_not_take(shape: tuple[int, ...]) -> None:
 
 def small_slabs(patch: pytest.MonkeyPatch) -> None:
     """Full-resolution maps are made in parts even if they are small."""
-    patch.setattr(sparse, "_SLAB_BYTES", 1)
+    patch.setattr(slabs, "SLAB_BYTES", 1)
     patch.setattr(sparse, "_BLOCKS_A_THREAD", 0)
 
 
@@ -215,6 +215,17 @@ def test_maps_move_to_and_fro_in_their_regions(
     assert 0 in origins
     assert any(origins)
     assert_same(found, network, image)
+
+
+def test_full_resolution_maps_exist_once() -> None:
+    network = made_network([S222, S222, S222], base=8)
+    image = made_image(network, (8, 4, 4))
+    maps = 8 * image.numel()
+    with pytest.MonkeyPatch.context() as patch:
+        small_slabs(patch)
+        plan = TensorPlan(network, 1)
+        assert_same(plan(image), network, image)
+    assert plan.run._arena.memory.size < 1.75 * maps
 
 
 class Littered(Arena):

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import mmap
+import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from e2enet.runtime.kernels.vectors import SLACK
 from e2enet.runtime.kernels.voxels import FLOAT
+
+_PAGE = 1 << 21  # bytes of a large page, the fewest that are given back
 
 
 def identity(maps: int) -> np.ndarray:
@@ -100,12 +105,17 @@ class Maps:
 
     def array(self) -> np.ndarray:
         """A view (C, D, H, W) of maps that are stored as a whole."""
-        depth, height, width = self.shape
+        return self.slices(0, self.shape[0])
+
+    def slices(self, first: int, stop: int) -> np.ndarray:
+        """A view (C, stop - first, H, W) of slices that are stored."""
+        _, height, width = self.shape
         floats = self.buffer.array[SLACK:][: len(self.kept) * self._step]
         stored = np.float32 if self.kind.itemsize == 4 else np.float16
         rows = floats.view(stored).reshape(len(self.kept), -1)
-        first = self.origin * height * width
-        return rows[:, first : first + depth * height * width].reshape(-1, *self.shape)
+        plane = height * width
+        rows = rows[:, (self.origin + first) * plane : (self.origin + stop) * plane]
+        return rows.reshape(len(self.kept), stop - first, height, width)
 
 
 class Buffer:
@@ -140,6 +150,7 @@ class Arena:
 
     def __init__(self) -> None:
         self.memory = np.empty(0, np.float32)
+        self._pages: mmap.mmap | None = None
         self._gaps: list[tuple[int, int]] = []
         self.reset()
 
@@ -151,9 +162,32 @@ class Arena:
     def allocate(self) -> None:
         """Get as much memory as was needed at most since `reset`, and forget what was taken."""
         if self.memory.size < self.needed:
-            self.memory = np.empty(0, np.float32)  # the old one goes first
-            self.memory = aligned(self.needed)
+            self.memory, self._pages = np.empty(0, np.float32), None  # the old one goes first
+            if sys.platform == "linux" and 4 * self.needed >= _PAGE:
+                private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+                self._pages = mmap.mmap(-1, 4 * self.needed, private)
+                with suppress(OSError):  # a kernel without large pages
+                    self._pages.madvise(mmap.MADV_HUGEPAGE)
+                self.memory = np.frombuffer(self._pages, np.float32)
+            else:
+                self.memory = aligned(self.needed)
         self.reset()
+
+    def release(self, size: int) -> None:
+        """Give free pages of so many bytes back to the system, on Linux.
+
+        It clears them when they are next written to.
+        """
+        if self._pages is None:
+            return
+        begin = self.memory.ctypes.data
+        for first, stop in self._gaps:
+            page = -(-(begin + 4 * first) // _PAGE)
+            pages = (begin + 4 * min(stop, self.memory.size)) // _PAGE - page
+            pages = min(pages, size // _PAGE)
+            if pages > 0:
+                self._pages.madvise(mmap.MADV_DONTNEED, page * _PAGE - begin, pages * _PAGE)
+                size -= pages * _PAGE
 
     def take(self, size: int) -> Buffer:
         """The smallest gap of so many floats; what is in it is whatever was there before."""

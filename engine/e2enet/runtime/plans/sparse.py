@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from e2enet.networks.lattice import (
-    Flow,
     Lattice,
-    Node,
     NodeId,
 )
 from e2enet.runtime.kernels import convolution, pointwise
 from e2enet.runtime.kernels.accumulation import PITCH, WIDE
-from e2enet.runtime.kernels.layers import ConvLayer, PointLayer, point_layer
+from e2enet.runtime.kernels.layers import ConvLayer, PointLayer
 from e2enet.runtime.kernels.memory import Arena, Maps
 from e2enet.runtime.kernels.records import Source, Target
 from e2enet.runtime.kernels.tiles import PLANES
@@ -32,21 +29,11 @@ from e2enet.runtime.kernels.voxels import (
 )
 from e2enet.runtime.kernels.winograd import TILE, plane_matrix, transform_kernels
 from e2enet.runtime.kernels.workers import LEAST_BLOCKS, LEAST_COLUMNS, Work, Workers
-from e2enet.runtime.plans.convolutions import conv_layer
-from e2enet.runtime.plans.liveness import live_connections, maps_read
+from e2enet.runtime.plans.nodes import NodeLayers, node_layers
+from e2enet.runtime.plans.slabs import Looks, Part, Slabs, Upward
 
-_SLAB_BYTES = 8 << 20  # of the slices that are made at a time, at least
 _BLOCKS_A_THREAD = 8  # at least, in a part
 _MATRIX = plane_matrix()
-
-
-@dataclass(frozen=True)
-class _Node:
-    """A node of the graph with the layers that the kernels run."""
-
-    graph: Node
-    blocks: tuple[ConvLayer, ...]
-    up: PointLayer | None
 
 
 class SparsePlan:
@@ -77,7 +64,17 @@ class SparsePlan:
         self._arena = Arena()
         self._shape: tuple[int, ...] = ()
         self._measuring = False
-        self._build(weights)
+        self.nodes, self.head = node_layers(lattice, weights, paired=self._paired)
+        self._last = {
+            flow.source: node.graph.id
+            for node in self.nodes
+            for flow in node.graph.flows
+            if flow.kind != "downward"
+        }
+        downward = [(node, node.graph.flow("downward")) for node in self.nodes]
+        self._pooling = {
+            flow.source: (node.reads("downward"), flow.stride) for node, flow in downward if flow
+        }
         convolutions = [layer for node in self.nodes for layer in node.blocks]
         points = [self.head, *(node.up for node in self.nodes if node.up)]
         self._reach = max(int(np.abs(layer.shifts).max(initial=0)) for layer in convolutions)
@@ -88,32 +85,6 @@ class SparsePlan:
             convolution.scratch(maps, written, paired=self._paired) for _ in workers
         ]
         self._point_scratch = [pointwise.scratch(points, paired=self._paired) for _ in workers]
-
-    def _build(self, weights: Mapping[str, np.ndarray]) -> None:
-        """Each layer computes only what somebody reads."""
-        live = live_connections(self.lattice, weights)
-        read = maps_read(self.lattice, live)
-
-        def up(flow: Flow | None) -> PointLayer | None:
-            if flow is None or flow.up is None:
-                return None
-            weight, needed = weights[flow.up.weight], read[flow.up.name]
-            return point_layer(weight, flow.up.stride, needed, paired=self._paired)
-
-        self.nodes = [
-            _Node(
-                node,
-                tuple(
-                    conv_layer(layer, weights, live[layer.name], read[layer.name], self._paired)
-                    for layer in node.blocks
-                ),
-                up(node.flow("upward")),
-            )
-            for node in self.lattice.nodes
-        ]
-        finest = self.lattice.heads[0]
-        head = weights[finest.weight].reshape(finest.out_channels, -1).T[..., None]
-        self.head = point_layer(head, (1, 1, 1), read[finest.name], paired=self._paired)
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """(B, C, D, H, W) -> (B, K, D, H, W) float32.
@@ -150,40 +121,44 @@ class SparsePlan:
             with np.errstate(over="ignore"):  # the logits tell
                 x.array()[:] = image
         maps: dict[NodeId | None, Maps] = {None: x}
+        pooled: dict[NodeId | None, Maps] = {}
         for node in self.nodes:
-            maps[node.graph.id] = self._node(node, maps)
+            maps[node.graph.id] = self._node(node, maps, pooled)
         finest = self.lattice.heads[0]
         x = maps.pop((finest.stage, finest.level))
+        if not self._measuring:
+            self._arena.release(logits.nbytes)
         self._head(x, logits)
         self._free(x)
 
-    def _node(self, node: _Node, maps: dict[NodeId | None, Maps]) -> Maps:
+    def _node(
+        self, node: NodeLayers, maps: dict[NodeId | None, Maps], pooled: dict[NodeId | None, Maps]
+    ) -> Maps:
         """A node. Takes out of the maps, and frees, what it is the last to read."""
         layer, (stage, level) = node.blocks[0], node.graph.id
-        flows = {flow.kind: flow for flow in node.graph.flows}
-        held = {
-            kind: maps.pop(flow.source) if flow.last else maps[flow.source]
-            for kind, flow in flows.items()
+        flows = {flow.kind: flow.source for flow in node.graph.flows}
+        lost = {
+            kind: maps.pop(source)
+            for kind, source in flows.items()
+            if self._last[source] == node.graph.id and kind != "downward"
         }
-        reads = {
-            kind: layer.read[(layer.read >= start) & (layer.read < stop)] - start
-            for kind, (start, stop) in ((kind, flow.channels) for kind, flow in flows.items())
-        }
-        here = held["forward"]
-        up = (node.up, held["upward"]) if node.up else None
-        last = here if stage and flows["forward"].last else None
+        here = lost.get("forward") or maps[flows["forward"]]
+        looks = node.looks if node.up else None
+        last = lost.pop("forward", None) if stage else None
         # What stays longest takes its place first: fewer gaps are left in the arena.
-        place = self._place(layer, here.shape, level, up=up, last=last)
-        sources = [(here, reads["forward"])]
+        place = self._place(layer, here.shape, level, looks=looks, last=last)
+        up = None
+        if node.up:
+            below = lost.get("upward") or maps[flows["upward"]]
+            up = Upward(node.up, below, place[1], node.looks)
+        if last and flows["forward"] in self._pooling:
+            pooled[flows["forward"]] = self._pool_down(last, *self._pooling[flows["forward"]])
+        sources = [(here, node.reads("forward"))]
         if "downward" in flows:
-            stride, read = flows["downward"].stride, reads["downward"]
-            sources.append((self._pool_down(held["downward"], read, stride), read))
+            sources.append((pooled.pop(flows["downward"]), node.reads("downward")))
         y = self._convolve(layer, sources, place, up=up, last=last)
-        for x, _ in sources[1:]:
+        for x in [x for x, _ in sources[1:]] + list(lost.values()):
             self._free(x)
-        for kind, x in held.items():
-            if flows[kind].last and x is not last:
-                self._free(x)
         for layer in node.blocks[1:]:
             y = self._follow(layer, y, level)
         return y
@@ -197,9 +172,9 @@ class SparsePlan:
         self,
         layer: ConvLayer,
         sources: Sequence[tuple[Maps, np.ndarray]],
-        place: tuple[Maps, list[tuple[int, int]]],
+        place: tuple[Maps, list[Part]],
         *,
-        up: tuple[PointLayer, Maps] | None = None,
+        up: Upward | None = None,
         last: Maps | None = None,
     ) -> Maps:
         """One block.
@@ -208,8 +183,7 @@ class SparsePlan:
             layer: The convolution.
             sources: Maps and the channels read of them: forward, downward.
             place: Of `_place`.
-            up: The layer that makes the upward maps, which lie after the forward ones, and the maps
-                it reads. They are made part by part and never exist as a whole.
+            up: Upward maps, which lie after the forward ones.
             last: A source that nobody reads afterwards; it is freed or overwritten.
         """
         depth, height, width = sources[0][0].shape
@@ -217,7 +191,6 @@ class SparsePlan:
         outputs = out.addresses(layer.written)
         target = Target(outputs, np.zeros(len(outputs), np.int64), depth, self._kind)
         sums = np.zeros((self._workers.portions, len(layer.written), 2))
-        reach = self._reach
         # Transformed kernels are four times as large as kernels, so they exist while they are used.
         room = self._arena.take((2 if self._paired else 4) * layer.kernels.size)
         factors = room.array
@@ -227,10 +200,11 @@ class SparsePlan:
             lambda columns, *_: transform_kernels(columns, _MATRIX, layer.kernels, put),
             least=LEAST_COLUMNS,
         )
+        made = None
         for first, stop in parts:
             read = list(sources)
             if up is not None:
-                made = self._expand(*up, max(0, first - reach), min(depth, stop + reach))
+                made = self._expand(up, (first, stop), made)
                 read.insert(1, (made, made.kept))
             addresses = np.concatenate([maps.addresses(channels) for maps, channels in read])
             affine = np.concatenate([maps.affines(channels) for maps, channels in read])
@@ -239,8 +213,8 @@ class SparsePlan:
             source = Source(addresses, affine, self._kind)
             work = functools.partial(self._tiles, layer, factors, shape, source, target, sums)
             self._share(-(-tiles // WIDE), work, least=LEAST_BLOCKS)
-            if up is not None:
-                self._free(made)
+        if made is not None:
+            self._free(made)
         self._arena.give(room)
         if last is not None and out.buffer is not last.buffer:
             self._free(last)
@@ -272,62 +246,62 @@ class SparsePlan:
     def _place(
         self,
         layer: ConvLayer,
-        shape: tuple[int, int, int],
+        shape: Sequence[int],
         level: int,
         *,
-        up: tuple[PointLayer, Maps] | None = None,
+        looks: Looks | None = None,
         last: Maps | None = None,
-    ) -> tuple[Maps, list[tuple[int, int]]]:
+    ) -> tuple[Maps, list[Part]]:
         """Where a block writes to, and the parts of its slices in the order in which it goes.
 
-        At full resolution a map is the largest thing in memory, so that there a block overwrites
-        what it is the last to read: regions have some spare slices, and the output lies so much
-        before its input, or behind it, that a part is written only over slices that were read.
+        A block overwrites what it is the last to read: regions have some spare slices, and the
+        output lies so much before its input, or behind it, that a part is written only over slices
+        that were read.
         """
         depth, height, width = (-(-n // s) for n, s in zip(shape, layer.stride, strict=True))
         kept = np.sort(layer.written)
+        wide = self.lattice.channels[level]
         tiles = -(-height // TILE) * -(-width // TILE)
-        slab = max(
-            1,
-            depth // 8,
-            _SLAB_BYTES // (self._kind.itemsize * self.lattice.channels[level] * height * width),
+        slabs = Slabs.of(
+            depth,
+            self._kind.itemsize * wide * height * width,
             -(-_BLOCKS_A_THREAD * self._workers.threads * WIDE // tiles),
+            box=self.lattice.strides[level][0] if level < self.lattice.levels - 1 else 1,
+            reach=self._reach,
         )
-        box = up[0].box[0] if up else 1
-        slab = min(depth, -(-slab // box) * box)
-        spare = slab + self._reach
-        if level or 2 * spare > depth:
-            spare = 0
-        if (up is None and last is None) or (not spare and up is None):
-            slab = depth
-        borders = [0, *range(slab - box + self._reach % box or slab, depth, slab), depth]
-        parts = list(itertools.pairwise(borders))
-        if (
-            spare
-            and last is not None
-            and last.region == depth + spare
-            and len(kept) <= last.regions
-        ):
-            affine = np.zeros((len(kept), 3), np.float32)
-            if last.origin:
-                origin = 0
-            else:
-                origin, parts = spare, parts[::-1]
-            return Maps(
-                last.buffer, kept, last.shape, affine, last.region, origin, self._kind
-            ), parts
-        room = self.lattice.channels[level] if spare else None
-        return self._maps(kept, (depth, height, width), room=room, region=depth + spare), parts
+        region = depth + slabs.spare
+        over = None
+        if slabs.spare and last and last.region == region and len(kept) <= last.regions:
+            over = last
+        parts = [(0, depth)]
+        if looks or over:
+            parts = slabs.parts(looks or (0, 0), back=over is not None and not over.origin)
+        if over is None:
+            room = wide if slabs.spare else None
+            return self._maps(kept, (depth, height, width), room=room, region=region), parts
+        origin = 0 if over.origin else slabs.spare
+        affine = np.zeros((len(kept), 3), np.float32)
+        return dataclasses.replace(over, kept=kept, affine=affine, origin=origin), parts
 
-    def _expand(self, layer: PointLayer, below: Maps, first: int, last: int) -> Maps:
-        """Slices from first to last, at least, of the upward maps."""
+    def _expand(self, upward: Upward, part: Part, before: Maps | None) -> Maps:
+        """What a part needs of the upward maps; takes the place of what the part before needed."""
+        layer, below = upward.layer, upward.below
         _, height, width = below.shape
-        box = layer.box[0]
-        begin, end = first // box, -(-last // box)
-        shape = [n * s for n, s in zip(below.shape, layer.box, strict=True)]
-        region, origin = (end - begin) * box, -begin * box
-        out = self._maps(layer.written, shape, region=region, origin=origin)
-        voxels = (begin, end - begin, height, width)
+        made, kept = upward.go_on(part)
+        origin = -min(made[0], kept[0])
+        if before is None:
+            shape = [n * s for n, s in zip(below.shape, layer.box, strict=True)]
+            out = self._maps(layer.written, shape, region=upward.room, origin=origin)
+        else:
+            out = dataclasses.replace(before, origin=origin)
+            self._share(
+                len(out.kept),
+                lambda maps, *_: np.copyto(
+                    out.slices(*kept)[slice(*maps)], before.slices(*kept)[slice(*maps)]
+                ),
+            )
+        first, stop = (n // layer.box[0] for n in made)
+        voxels = (first, stop - first, height, width)
         self._point(layer, below, out.addresses(layer.written), self._kind, voxels)
         return out
 
