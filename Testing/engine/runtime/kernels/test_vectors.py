@@ -8,12 +8,14 @@ import pytest
 import torch
 from e2enet.runtime.kernels import pairs as instructions
 from e2enet.runtime.kernels.pairs import dot, pack, pairs, store_pairs
+from e2enet.runtime.kernels.traced import Memory, Whole, traced
 from e2enet.runtime.kernels.vectors import (
     LANES,
     deal2,
     deal4,
     fma,
     keep,
+    keep_four,
     load,
     load_at,
     maximum,
@@ -30,10 +32,13 @@ from e2enet.runtime.kernels.vectors import (
     where_positive,
 )
 from e2enet.runtime.kernels.voxels import (
+    FLOAT,
     HALF,
-    read,
-    read_one,
+    read_activated,
+    read_activated_one,
+    read_four,
     store_some,
+    write_four,
     write_one,
     write_some,
 )
@@ -141,9 +146,11 @@ def test_what_is_no_number_passes_the_leaky_relu() -> None:
 
 @numba.njit
 def halves(source, target, flat, count):
-    store(flat, 0, read(HALF, source))
+    one, nothing = np.float32(1), np.float32(0)
+    store(flat, 0, read_activated(HALF, source, splat(one), splat(nothing), splat(one)))
     write_some(HALF, target, load(flat, 0), count)
-    write_one(HALF, target + 2 * LANES, read_one(HALF, source + 2))
+    second = read_activated_one(HALF, source + 2, one, nothing, one)
+    write_one(HALF, target + 2 * LANES, second)
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 13, 16, 40])
@@ -157,11 +164,43 @@ def test_float16_in_memory(count: int) -> None:
     np.testing.assert_array_equal(target, [*source[:first], *rest, source[1], 5])
 
 
+@numba.njit
+def of_four(source, target, flat, count, affine):
+    scale, shift, slope = splat(affine[0]), splat(affine[1]), splat(affine[2])
+    four = read_four(FLOAT, source, scale, shift, slope)
+    store(flat, 0, read_activated(FLOAT, source, scale, shift, slope))
+    flat[0] = read_activated_one(FLOAT, source, affine[0], affine[1], affine[2])
+    y0, y1, y2, y3 = four
+    write_four(FLOAT, target, y0, y1, y2, y3, count)
+    for n, y in enumerate(keep_four(y0, y1, y2, y3, count)):
+        store(flat, LANES * (n + 1), y)
+
+
+@pytest.mark.parametrize("count", [0, 1, 15, 16, 33, 63, 64, 70])
+def test_four_registers_of_voxels(count: int) -> None:
+    affine = np.array([2, 0.5, 0.25], np.float32)
+    target, flat = np.full(5 * LANES, 5, np.float32), np.zeros(5 * LANES, np.float32)
+    of_four(FLOATS.ctypes.data, target.ctypes.data, flat, count, affine)
+    wanted = 2 * FLOATS.reshape(-1) + np.float32(0.5)
+    wanted = np.maximum(wanted, wanted / 4)
+    first = min(count, 64)
+    np.testing.assert_allclose(flat[:LANES], wanted[:LANES], atol=1e-6)
+    np.testing.assert_allclose(target[:first], wanted[:first], atol=1e-6)
+    np.testing.assert_array_equal(target[first:], 5)
+    np.testing.assert_array_equal(flat[LANES:], [*target[:first], *np.zeros(64 - first)])
+
+
+@traced(0)
+def multiplied(flat: Memory, out: Memory, weights: Memory, second: Whole) -> None:
+    a, b, c, d = (flat.load(second + (LANES * n - 1)) for n in range(4))
+    weight = weights[second]
+    for n, (pair, added) in enumerate(zip(pairs(pack(a, b), pack(c, d)), (a, b), strict=True)):
+        out.store(second + (LANES * n - 1), dot(pair, weight, added))
+
+
 def products(flat, out, weights):
-    x, y = pairs(pack(load(flat, 0), load(flat, 16)), pack(load(flat, 32), load(flat, 48)))
     store_pairs(weights, 0, load(flat, 0))
-    store(out, 0, dot(x, splat(weights[1]), load(flat, 0)))
-    store(out, 16, dot(y, splat(weights[1]), load(flat, 16)))
+    multiplied(flat, out, weights, 1)
 
 
 @pytest.mark.parametrize("here", [True, False])

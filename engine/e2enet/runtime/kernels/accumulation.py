@@ -8,13 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from e2enet.runtime.kernels.vectors import (
-    fma,
-    load,
-    part,
-    splat,
-    store,
-)
+from e2enet.runtime.kernels.traced import Memory, Register, Whole, add_up, traced
 
 WIDE = 32  # lanes a sum covers
 PITCH = 64  # floats from one input map to the next
@@ -22,8 +16,19 @@ BLOCK = 8  # output maps that `shared` computes together
 ZERO = np.float32(0)
 
 
-@part
-def single(maps, first, factors, at, live, inputs, begin, end, sums, to):
+@traced(0)
+def single(
+    maps: Memory,
+    first: Whole,
+    factors: Memory,
+    at: Whole,
+    live: Whole,
+    inputs: Memory,
+    begin: Whole,
+    end: Whole,
+    sums: Memory,
+    to: Whole,
+) -> None:
     """One output map, for two planes of the transform at once.
 
     Args:
@@ -32,31 +37,36 @@ def single(maps, first, factors, at, live, inputs, begin, end, sums, to):
         inputs, begin, end: The input maps; an even number.
         sums, to: WIDE sums of each plane are written from here.
     """
-    a0 = splat(ZERO)
-    a1, b0, b1, c0, c1, d0, d1 = a0, a0, a0, a0, a0, a0, a0
-    for n in range(begin, end, 2):
-        i = first + PITCH * inputs[n]
-        j = first + PITCH * inputs[n + 1]
-        u = splat(factors[at + n])
-        v = splat(factors[at + live + n])
-        a0 = fma(load(maps, i), u, a0)
-        a1 = fma(load(maps, i + 16), u, a1)
-        b0 = fma(load(maps, i + 32), v, b0)
-        b1 = fma(load(maps, i + 48), v, b1)
-        u = splat(factors[at + n + 1])
-        v = splat(factors[at + live + n + 1])
-        c0 = fma(load(maps, j), u, c0)
-        c1 = fma(load(maps, j + 16), u, c1)
-        d0 = fma(load(maps, j + 32), v, d0)
-        d1 = fma(load(maps, j + 48), v, d1)
-    store(sums, to, a0 + c0)
-    store(sums, to + 16, a1 + c1)
-    store(sums, to + 32, b0 + d0)
-    store(sums, to + 48, b1 + d1)
+
+    def turn(n: Whole, added: list[Register]) -> list[Register]:
+        found = []
+        for m, before in ((n, added[:4]), (n + 1, added[4:])):
+            i = first + inputs[m] * PITCH
+            u, v = factors[at + m], factors[at + live + m]
+            found += [
+                maps.load(i + 16 * k).fma(factor, before[k])
+                for k, factor in enumerate((u, u, v, v))
+            ]
+        return found
+
+    added = add_up(begin, end, 2, 8, turn)
+    for k in range(4):
+        sums.store(to + 16 * k, added[k] + added[k + 4])
 
 
-@part
-def shared(maps, first, factors, at, inputs, begin, end, sums, to, stride):
+@traced(0)
+def shared(
+    maps: Memory,
+    first: Whole,
+    factors: Memory,
+    at: Whole,
+    inputs: Memory,
+    begin: Whole,
+    end: Whole,
+    sums: Memory,
+    to: Whole,
+    stride: Whole,
+) -> None:
     """BLOCK output maps that read the same inputs: each input is loaded once for all of them.
 
     Args:
@@ -65,51 +75,15 @@ def shared(maps, first, factors, at, inputs, begin, end, sums, to, stride):
         inputs, begin, end: The input maps.
         sums, to, stride: WIDE sums of output map r are written from `to + stride * r` on.
     """
-    a0 = splat(ZERO)
-    a1, a2, a3, a4, a5, a6, a7 = a0, a0, a0, a0, a0, a0, a0
-    b0, b1, b2, b3, b4, b5, b6, b7 = a0, a0, a0, a0, a0, a0, a0, a0
-    for n in range(begin, end):
-        i = first + PITCH * inputs[n]
-        x = load(maps, i)
-        y = load(maps, i + 16)
-        k = at + BLOCK * n
-        u = splat(factors[k])
-        a0 = fma(x, u, a0)
-        b0 = fma(y, u, b0)
-        u = splat(factors[k + 1])
-        a1 = fma(x, u, a1)
-        b1 = fma(y, u, b1)
-        u = splat(factors[k + 2])
-        a2 = fma(x, u, a2)
-        b2 = fma(y, u, b2)
-        u = splat(factors[k + 3])
-        a3 = fma(x, u, a3)
-        b3 = fma(y, u, b3)
-        u = splat(factors[k + 4])
-        a4 = fma(x, u, a4)
-        b4 = fma(y, u, b4)
-        u = splat(factors[k + 5])
-        a5 = fma(x, u, a5)
-        b5 = fma(y, u, b5)
-        u = splat(factors[k + 6])
-        a6 = fma(x, u, a6)
-        b6 = fma(y, u, b6)
-        u = splat(factors[k + 7])
-        a7 = fma(x, u, a7)
-        b7 = fma(y, u, b7)
-    store(sums, to, a0)
-    store(sums, to + 16, b0)
-    store(sums, to + stride, a1)
-    store(sums, to + stride + 16, b1)
-    store(sums, to + 2 * stride, a2)
-    store(sums, to + 2 * stride + 16, b2)
-    store(sums, to + 3 * stride, a3)
-    store(sums, to + 3 * stride + 16, b3)
-    store(sums, to + 4 * stride, a4)
-    store(sums, to + 4 * stride + 16, b4)
-    store(sums, to + 5 * stride, a5)
-    store(sums, to + 5 * stride + 16, b5)
-    store(sums, to + 6 * stride, a6)
-    store(sums, to + 6 * stride + 16, b6)
-    store(sums, to + 7 * stride, a7)
-    store(sums, to + 7 * stride + 16, b7)
+
+    def turn(n: Whole, added: list[Register]) -> list[Register]:
+        i = first + inputs[n] * PITCH
+        x, y = maps.load(i), maps.load(i + 16)
+        found = []
+        for r in range(BLOCK):
+            u = factors[at + n * BLOCK + r]
+            found += [x.fma(u, added[2 * r]), y.fma(u, added[2 * r + 1])]
+        return found
+
+    for r, register in enumerate(add_up(begin, end, 1, 2 * BLOCK, turn)):
+        sums.store(to + stride * (r // 2) + 16 * (r % 2), register)

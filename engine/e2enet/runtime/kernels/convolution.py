@@ -32,15 +32,16 @@ from e2enet.runtime.kernels.tiles import (
     plane_pitch,
     rows_to_points,
 )
+from e2enet.runtime.kernels.traced import Memory, Register, Whole, traced
 from e2enet.runtime.kernels.vectors import (
     LANES,
     SLACK,
     deal2,
-    fma,
-    keep,
+    keep_four,
     kernel,
     load,
     part,
+    smaller,
     splat,
     store,
     total,
@@ -48,8 +49,7 @@ from e2enet.runtime.kernels.vectors import (
 )
 from e2enet.runtime.kernels.voxels import (
     size_of,
-    write,
-    write_some,
+    write_four,
 )
 from e2enet.runtime.kernels.winograd import SIZE, TILE, A, B
 
@@ -74,16 +74,28 @@ def scratch(maps: int, outputs: int, *, paired: bool = False) -> tuple[np.ndarra
     )
 
 
-@part
-def _from_points(m0, m1, m2, m3, m4, m5):
+def _neighbours(m: list[Register]) -> list[Register]:
     """A^T m: values at the six points -> four neighbours."""
-    s, t, u, v = m1 + m2, m1 - m2, m3 + m4, m3 - m4
-    return (
-        m0 + s + u,
-        fma(t, splat(_A), v * splat(_B)),
-        fma(s, splat(_A2), u * splat(_B2)),
-        fma(t, splat(_A3), fma(v, splat(_B3), m5)),
-    )
+    s, t, u, v = m[1] + m[2], m[1] - m[2], m[3] + m[4], m[3] - m[4]
+    return [
+        m[0] + s + u,
+        t.fma(_A, v * _B),
+        s.fma(_A2, u * _B2),
+        t.fma(_A3, v.fma(_B3, m[5])),
+    ]
+
+
+@traced(4)
+def _load_neighbours(rows: Memory, i: Whole, pitch: Whole) -> list[Register]:
+    return _neighbours([rows.load(i + pitch * point) for point in range(SIZE)])
+
+
+@traced(0)
+def _store_neighbours(sums: Memory, i: Whole, rows: Memory, to: Whole) -> None:
+    """Back along a column of tiles: four rows."""
+    found = _neighbours([sums.load(i + SIZE * WIDE * point) for point in range(SIZE)])
+    for row, register in enumerate(found):
+        rows.store(to + SIZE * ROW * row, register)
 
 
 @part
@@ -91,21 +103,16 @@ def _columns_from_points(sums, at, rows):
     """Back along the columns: rows[6 * row + point][lane] of one output map, four rows."""
     for column in range(SIZE):
         for lane in range(0, WIDE, 16):
-            i = at + column * WIDE + lane
-            s = SIZE * WIDE
-            y0, y1, y2, y3 = _from_points(
-                load(sums, i),
-                load(sums, i + s),
-                load(sums, i + 2 * s),
-                load(sums, i + 3 * s),
-                load(sums, i + 4 * s),
-                load(sums, i + 5 * s),
-            )
-            to = column * ROW + lane
-            store(rows, to, y0)
-            store(rows, to + SIZE * ROW, y1)
-            store(rows, to + 2 * SIZE * ROW, y2)
-            store(rows, to + 3 * SIZE * ROW, y3)
+            _store_neighbours(sums, at + column * WIDE + lane, rows, column * ROW + lane)
+
+
+@traced(2)
+def _tally(
+    added: Register, squared: Register, y0: Register, y1: Register, y2: Register, y3: Register
+) -> list[Register]:
+    """A sum and a sum of squares with 64 voxels more."""
+    squares = y0.fma(y0, y1.fma(y1, y2.fma(y2, y3.fma(y3, squared))))
+    return [added + (y0 + y1) + (y2 + y3), squares]
 
 
 @part
@@ -122,24 +129,16 @@ def _write(
         target = runs[n, 0] + move
         if target < 0 or target >= depth:
             continue
-        for i in range(min(TILE, height - TILE * runs[n, 1])):
+        for i in range(smaller(TILE, height - TILE * runs[n, 1])):
             row = TILE * runs[n, 1] + i
             if row % step_h:
                 continue
             place = base + size * out_width * (target * out_height + row // step_h)
             for k in range(0, length, 16):
-                s = SIZE * i * ROW + lane + k
-                y0, y1, y2, y3 = _from_points(
-                    load(rows, s),
-                    load(rows, s + ROW),
-                    load(rows, s + 2 * ROW),
-                    load(rows, s + 3 * ROW),
-                    load(rows, s + 4 * ROW),
-                    load(rows, s + 5 * ROW),
-                )
+                y0, y1, y2, y3 = _load_neighbours(rows, SIZE * i * ROW + lane + k, ROW)
                 y0, y1, y2, y3 = weave4(y0, y1, y2, y3)
                 left = TILE * (column + k)
-                valid = min(min(TILE * (length - k), width - left), 64)
+                valid = smaller(smaller(TILE * (length - k), width - left), 64)
                 if step_w == 2:
                     y0, _ = deal2(y0, y1)
                     y1, _ = deal2(y2, y3)
@@ -148,20 +147,10 @@ def _write(
                 elif step_w > 2:
                     y0, y1, y2, y3, valid = _every(line, y0, y1, y2, y3, valid, left, step_w)
                 to = place + size * (-(-left // step_w))
-                if valid == 64:
-                    write(kind, to, y0)
-                    write(kind, to + 16 * size, y1)
-                    write(kind, to + 32 * size, y2)
-                    write(kind, to + 48 * size, y3)
-                else:
-                    write_some(kind, to, y0, valid)
-                    write_some(kind, to + 16 * size, y1, valid - 16)
-                    write_some(kind, to + 32 * size, y2, valid - 32)
-                    write_some(kind, to + 48 * size, y3, valid - 48)
-                    y0, y1 = keep(y0, valid), keep(y1, valid - 16)
-                    y2, y3 = keep(y2, valid - 32), keep(y3, valid - 48)
-                added = added + (y0 + y1) + (y2 + y3)
-                squared = fma(y0, y0, fma(y1, y1, fma(y2, y2, fma(y3, y3, squared))))
+                write_four(kind, to, y0, y1, y2, y3, valid)
+                if valid < 64:
+                    y0, y1, y2, y3 = keep_four(y0, y1, y2, y3, valid)
+                added, squared = _tally(added, squared, y0, y1, y2, y3)
     sums[output, 0] += total(added)
     sums[output, 1] += total(squared)
 
@@ -186,9 +175,8 @@ def _to_planes(rows, maps, at, pitch):
 
 @overload(_to_planes)
 def _to_planes_of(rows, maps, at, pitch):
-    if maps.dtype == types.int32:
-        return lambda rows, maps, at, pitch: columns_to_pairs(rows, maps, at, pitch)
-    return lambda rows, maps, at, pitch: columns_to_points(rows, maps, at, pitch)
+    chosen = columns_to_pairs if maps.dtype == types.int32 else columns_to_points
+    return chosen.py_func
 
 
 def _multiply(maps, pitch, factors, live, lists, grouped, outputs, sums):
@@ -256,7 +244,7 @@ def convolve(
     maps, transformed, rows, line, runs = scratch
     addresses, affine, kind = source
     outputs, out_shifts, out_depth, out_kind = target
-    live, factors = factors.shape[1], factors.reshape(-1)
+    live = factors.shape[1]
     first_slice, slices, depth, height, width = shape
     step, step_h, step_w = stride
     tile_rows, tile_columns = -(-height // TILE), -(-width // TILE)
@@ -266,7 +254,7 @@ def convolve(
     for block in range(blocks[0], blocks[1]):
         first = block * WIDE
         count = cut_runs(
-            runs, before + first, before + min(first + WIDE, tiles), tile_rows, tile_columns
+            runs, before + first, before + smaller(first + WIDE, tiles), tile_rows, tile_columns
         )
         for c in range(len(addresses)):
             rows_to_points(

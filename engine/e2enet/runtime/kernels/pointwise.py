@@ -10,27 +10,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numba import types
-from numba.extending import overload
 
 from e2enet.runtime.kernels.accumulation import BLOCK, PITCH, WIDE, shared
 from e2enet.runtime.kernels.layers import PointLayer
 from e2enet.runtime.kernels.memory import aligned
 from e2enet.runtime.kernels.pairs import pack, shared_pairs
+from e2enet.runtime.kernels.traced import Memory, Whole, traced
 from e2enet.runtime.kernels.vectors import (
     SLACK,
     deal2,
-    fma,
     kernel,
     load,
     maximum,
     part,
+    smaller,
     splat,
     store,
     weave2,
 )
 from e2enet.runtime.kernels.voxels import (
-    read,
+    activated,
+    read_activated,
     size_of,
     write_one,
     write_some,
@@ -50,41 +50,36 @@ def scratch(layers: Sequence[PointLayer], *, paired: bool = False) -> tuple[np.n
     )
 
 
-def _put(maps, at, lane, low, high):
-    """32 activated voxels of an input map, as float32 or as bfloat16 as `maps` are."""
+@traced(0)
+def _put(
+    maps: Memory, at: Whole, lane: Whole, kind: Memory, address: Whole, affine: Memory, c: Whole
+) -> None:
+    """32 voxels of input map c, activated, as float32 or as bfloat16 as `maps` are."""
+    scale, shift, slope = (affine[c * 3 + n] for n in range(3))
+    low, high = (activated(kind, address, 16 * n, scale, shift, slope) for n in range(2))
+    if maps.paired:
+        maps.store(at + lane.half(), pack(low, high))
+    else:
+        maps.store(at + lane, low)
+        maps.store(at + lane + 16, high)
 
 
-@overload(_put)
-def _put_as(maps, at, lane, low, high):
-    if maps.dtype == types.int32:
-        return lambda maps, at, lane, low, high: store(maps, at + lane // 2, pack(low, high))
-
-    def put(maps, at, lane, low, high):
-        store(maps, at + lane, low)
-        store(maps, at + lane + 16, high)
-
-    return put
-
-
-def _multiply(maps, lane, factors, inputs, begin, end, sums, to):
+@traced(0)
+def _multiply(
+    maps: Memory,
+    lane: Whole,
+    factors: Memory,
+    inputs: Memory,
+    begin: Whole,
+    end: Whole,
+    sums: Memory,
+    to: Whole,
+) -> None:
     """BLOCK rows of the product for WIDE voxels."""
-
-
-@overload(_multiply)
-def _multiply_as(maps, lane, factors, inputs, begin, end, sums, to):
-    if maps.dtype == types.int32:
-        return lambda maps, lane, factors, inputs, begin, end, sums, to: shared_pairs(
-            maps, lane // 2, factors, 0, inputs, begin, end, sums, to, PITCH
-        )
-    return lambda maps, lane, factors, inputs, begin, end, sums, to: shared(
-        maps, lane, factors, 0, inputs, begin, end, sums, to, PITCH
-    )
-
-
-@part
-def _activated(kind, address, scale, shift, slope):
-    v = fma(read(kind, address), scale, shift)
-    return maximum(v, v * slope)
+    if maps.paired:
+        shared_pairs.trace(maps, lane.half(), factors, 0, inputs, begin, end, sums, to, PITCH)
+    else:
+        shared.trace(maps, lane, factors, 0, inputs, begin, end, sums, to, PITCH)
 
 
 @part
@@ -100,7 +95,7 @@ def _write_row(sums, at, box_w, line, count, kind, to):
             write_some(kind, to + 2 * size * k, y0, 2 * left)
             write_some(kind, to + 2 * size * k + 16 * size, y1, 2 * left - 16)
         else:
-            for n in range(min(left, 16)):
+            for n in range(smaller(left, 16)):
                 for e in range(box_w):
                     line[box_w * n + e] = sums[at + e * PITCH + k + n]
             for n in range(0, box_w * 16, 16):
@@ -135,15 +130,11 @@ def expand(
     rows = places if places == 1 else -(-places // BLOCK) * BLOCK
     for block in range(blocks[0], blocks[1]):
         first = block * PITCH
-        length = min(PITCH, voxels - first)
+        length = smaller(PITCH, voxels - first)
         for c in range(len(addresses)):
-            scale, shift = splat(affine[c, 0]), splat(affine[c, 1])
-            slope = splat(affine[c, 2])
             address = addresses[c] + size_of(kind) * (before + first)
             for k in range(0, length, WIDE):
-                low = _activated(kind, address + size_of(kind) * k, scale, shift, slope)
-                high = _activated(kind, address + size_of(kind) * (k + 16), scale, shift, slope)
-                _put(maps, c * PITCH, k, low, high)
+                _put(maps, c * PITCH, k, kind, address + size_of(kind) * k, affine, c)
         for group in range(len(begins) - 1):
             for half in range(0, length, WIDE):
                 _multiply(
@@ -156,7 +147,7 @@ def expand(
             w = voxel % width
             h = voxel // width % height
             d = voxel // (width * height)
-            count = min(width - w, length - done)
+            count = smaller(width - w, length - done)
             for output in range(len(outputs)):
                 for a in range(box_d):
                     for b in range(box_h):
@@ -192,9 +183,8 @@ def pool(
                 for a in range(box_d):
                     for b in range(box_h):
                         row = (d * box_d + a) * height + h * box_h + b
-                        v = read(kind, addresses[c] + size * (row * width + k))
-                        v = fma(v, scale, shift)
-                        best = maximum(best, maximum(v, v * slope))
+                        at = addresses[c] + size * (row * width + k)
+                        best = maximum(best, read_activated(kind, at, scale, shift, slope))
                 store(line, k, best)
             to = outputs[c] + size * (d * rows + h) * columns
             if box_w == 2:
@@ -205,5 +195,6 @@ def pool(
             for w in range(columns):
                 best_voxel = line[w * box_w]
                 for e in range(1, box_w):
-                    best_voxel = max(best_voxel, line[w * box_w + e])
+                    if line[w * box_w + e] > best_voxel:
+                        best_voxel = line[w * box_w + e]
                 write_one(kind, to + size * w, best_voxel)

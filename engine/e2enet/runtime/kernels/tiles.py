@@ -11,21 +11,20 @@ import numpy as np
 
 from e2enet.runtime.kernels.accumulation import PITCH, WIDE, ZERO
 from e2enet.runtime.kernels.pairs import pack
+from e2enet.runtime.kernels.traced import Memory, Register, Whole, traced
 from e2enet.runtime.kernels.vectors import (
     deal4,
-    fma,
-    keep,
-    load,
-    maximum,
+    keep_four,
     part,
     slide,
     slide_up,
+    smaller,
     splat,
     store,
 )
 from e2enet.runtime.kernels.voxels import (
-    read,
-    read_one,
+    read_activated_one,
+    read_four,
     size_of,
 )
 from e2enet.runtime.kernels.winograd import SIZE, TILE, A, B
@@ -52,7 +51,7 @@ def cut_runs(runs, first, last, tile_rows, tile_columns):
     while tile < last:
         column = tile % tile_columns
         row = tile // tile_columns
-        length = min(tile_columns - column, last - tile)
+        length = smaller(tile_columns - column, last - tile)
         runs[count, 0] = row // tile_rows
         runs[count, 1] = row % tile_rows
         runs[count, 2] = column
@@ -63,33 +62,33 @@ def cut_runs(runs, first, last, tile_rows, tile_columns):
     return count
 
 
-@part
-def _to_points(d0, d1, d2, d3, d4, d5):
+def _polynomial(d: list[Register]) -> list[Register]:
     """B^T d: six neighbours -> their polynomial at the six points."""
-    even_a = fma(d2, splat(_MINUS_B2), d4)
-    odd_a = fma(d1, splat(_MINUS_B2), d3)
-    even_b = fma(d2, splat(_MINUS_A2), d4)
-    odd_b = fma(d1, splat(_MINUS_A2), d3)
-    return (
-        fma(d0, splat(_PRODUCT), fma(d2, splat(_MINUS_SUM), d4)),
-        fma(odd_a, splat(_A), even_a),
-        fma(odd_a, splat(_A_MINUS), even_a),
-        fma(odd_b, splat(_B), even_b),
-        fma(odd_b, splat(_B_MINUS), even_b),
-        fma(d1, splat(_PRODUCT), fma(d3, splat(_MINUS_SUM), d5)),
-    )
+    even_a, odd_a = d[2].fma(_MINUS_B2, d[4]), d[1].fma(_MINUS_B2, d[3])
+    even_b, odd_b = d[2].fma(_MINUS_A2, d[4]), d[1].fma(_MINUS_A2, d[3])
+    return [
+        d[0].fma(_PRODUCT, d[2].fma(_MINUS_SUM, d[4])),
+        odd_a.fma(_A, even_a),
+        odd_a.fma(_A_MINUS, even_a),
+        odd_b.fma(_B, even_b),
+        odd_b.fma(_B_MINUS, even_b),
+        d[1].fma(_PRODUCT, d[3].fma(_MINUS_SUM, d[5])),
+    ]
 
 
-@part
-def _activated(v, scale, shift, slope):
-    v = fma(v, scale, shift)
-    return maximum(v, v * slope)
-
-
-@part
-def _activated_one(kind, address, scale, shift, slope):
-    v = read_one(kind, address) * scale + shift
-    return max(v, v * slope)
+@traced(0)
+def _store_points(
+    rows: Memory,
+    to: Whole,
+    before: Register,
+    d1: Register,
+    d2: Register,
+    d3: Register,
+    d4: Register,
+    after: Register,
+) -> None:
+    for point, register in enumerate(_polynomial([before, d1, d2, d3, d4, after])):
+        rows.store(to + ROW * point, register)
 
 
 @part
@@ -118,29 +117,17 @@ def rows_to_points(
             for k in range(0, length, 16):
                 left = TILE * (column + k)
                 address = base + size * (width * (source * height + row) + left)
-                d1 = _activated(read(kind, address), scales, shifts, slopes)
-                d2 = _activated(read(kind, address + 16 * size), scales, shifts, slopes)
-                d3 = _activated(read(kind, address + 32 * size), scales, shifts, slopes)
-                d4 = _activated(read(kind, address + 48 * size), scales, shifts, slopes)
+                d1, d2, d3, d4 = read_four(kind, address, scales, shifts, slopes)
                 valid = width - left
                 before = after = ZERO
                 if left > 0:
-                    before = _activated_one(kind, address - size, scale, shift, slope)
+                    before = read_activated_one(kind, address - size, scale, shift, slope)
                 if valid > 64:
-                    after = _activated_one(kind, address + 64 * size, scale, shift, slope)
+                    after = read_activated_one(kind, address + 64 * size, scale, shift, slope)
                 elif valid < 64:
-                    d1, d2 = keep(d1, valid), keep(d2, valid - 16)
-                    d3, d4 = keep(d3, valid - 32), keep(d4, valid - 48)
+                    d1, d2, d3, d4 = keep_four(d1, d2, d3, d4, valid)
                 d1, d2, d3, d4 = deal4(d1, d2, d3, d4)
-                p0, p1, p2, p3, p4, p5 = _to_points(
-                    slide_up(before, d4), d1, d2, d3, d4, slide(d1, after)
-                )
-                store(rows, to + k, p0)
-                store(rows, to + ROW + k, p1)
-                store(rows, to + 2 * ROW + k, p2)
-                store(rows, to + 3 * ROW + k, p3)
-                store(rows, to + 4 * ROW + k, p4)
-                store(rows, to + 5 * ROW + k, p5)
+                _store_points(rows, to + k, slide_up(before, d4), d1, d2, d3, d4, slide(d1, after))
 
 
 @part
@@ -148,24 +135,15 @@ def columns_to_points(rows, maps, at, pitch):
     """Transform along the columns: plane 6 * point + column of one map, from `at` on."""
     for column in range(SIZE):
         for lane in range(0, WIDE, 16):
-            i = column * ROW + lane
-            s = SIZE * ROW
-            p0, p1, p2, p3, p4, p5 = _to_points(
-                load(rows, i),
-                load(rows, i + s),
-                load(rows, i + 2 * s),
-                load(rows, i + 3 * s),
-                load(rows, i + 4 * s),
-                load(rows, i + 5 * s),
-            )
             # Plane 6 p + column is half (column % 2) of pair 3 p + column // 2.
             to = at + column // 2 * pitch + column % 2 * WIDE + lane
-            store(maps, to, p0)
-            store(maps, to + 3 * pitch, p1)
-            store(maps, to + 6 * pitch, p2)
-            store(maps, to + 9 * pitch, p3)
-            store(maps, to + 12 * pitch, p4)
-            store(maps, to + 15 * pitch, p5)
+            _store_column(rows, column * ROW + lane, maps, to, 3 * pitch)
+
+
+@traced(0)
+def _store_column(rows: Memory, i: Whole, maps: Memory, to: Whole, pitch: Whole) -> None:
+    for point, register in enumerate(_polynomial(_column(rows, i))):
+        maps.store(to + pitch * point, register)
 
 
 @part
@@ -175,30 +153,21 @@ def columns_to_pairs(rows, maps, at, pitch):
     Four planes lie side by side, WIDE lanes of each in one register (`pairs.pack`).
     """
     for column in range(SIZE):
-        i = column * ROW
-        s = SIZE * ROW
-        p = _to_points(
-            load(rows, i),
-            load(rows, i + s),
-            load(rows, i + 2 * s),
-            load(rows, i + 3 * s),
-            load(rows, i + 4 * s),
-            load(rows, i + 5 * s),
-        )
-        i += 16
-        q = _to_points(
-            load(rows, i),
-            load(rows, i + s),
-            load(rows, i + 2 * s),
-            load(rows, i + 3 * s),
-            load(rows, i + 4 * s),
-            load(rows, i + 5 * s),
-        )
         even = at + column // 4 * pitch + column % 4 * 16
         odd = at + (column + 2) // 4 * pitch + (column + 2) % 4 * 16
-        store(maps, even, pack(p[0], q[0]))
-        store(maps, odd + pitch, pack(p[1], q[1]))
-        store(maps, even + 3 * pitch, pack(p[2], q[2]))
-        store(maps, odd + 4 * pitch, pack(p[3], q[3]))
-        store(maps, even + 6 * pitch, pack(p[4], q[4]))
-        store(maps, odd + 7 * pitch, pack(p[5], q[5]))
+        _store_pack(rows, column * ROW, maps, even, odd + pitch, 3 * pitch)
+
+
+@traced(0)
+def _store_pack(
+    rows: Memory, i: Whole, maps: Memory, even: Whole, odd: Whole, pitch: Whole
+) -> None:
+    low, high = _polynomial(_column(rows, i)), _polynomial(_column(rows, i + 16))
+    for point in range(SIZE):
+        to = (odd if point % 2 else even) + pitch * (point // 2)
+        maps.store(to, pack(low[point], high[point]))
+
+
+def _column(rows: Memory, i: Whole) -> list[Register]:
+    """A point of sixteen tiles, in each of their rows."""
+    return [rows.load(i + SIZE * ROW * row) for row in range(SIZE)]

@@ -34,6 +34,10 @@ REGISTER = ir.VectorType(_FLOAT, LANES)
 UNDEFINED = ir.Constant(REGISTER, ir.Undefined)
 
 
+# Kernels divide by what is not zero: half of the code would be the error otherwise.
+_OPTIONS = {"error_model": "numpy"}
+
+
 def kernel(function: Callable[..., Any]) -> Any:
     """Compile on first use, without the GIL, into a cache in the user's folder.
 
@@ -41,10 +45,11 @@ def kernel(function: Callable[..., Any]) -> Any:
     """
     before = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = before or str(cache_folder() / "kernels" / _version())
+    options: dict[str, Any] = {"nogil": True, "no_cfunc_wrapper": True, **_OPTIONS}
     try:
-        return numba.njit(function, nogil=True, cache=True)
+        return numba.njit(function, cache=True, **options)
     except (RuntimeError, OSError):
-        return numba.njit(function, nogil=True)
+        return numba.njit(function, **options)
     finally:
         numba.config.CACHE_DIR = before
 
@@ -58,7 +63,9 @@ def _version() -> str:
     return digest.hexdigest()[:12]
 
 
-part = numba.njit  # of a kernel: LLVM inlines it there
+def part(function: Callable[..., Any]) -> Any:
+    """A part of a kernel: LLVM inlines it there, and neither Python nor C calls it."""
+    return numba.njit(function, no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)
 
 
 class Vector(types.Type):
@@ -101,7 +108,8 @@ def shuffle(builder: Any, left: Any, right: Any, lanes: list[int]) -> Any:
     return builder.shuffle_vector(left, right, ir.Constant(ir.VectorType(_INT, len(lanes)), lanes))
 
 
-def _splat(builder: Any, scalar: Any) -> Any:
+def spread(builder: Any, scalar: Any) -> Any:
+    """A register with a number in every lane."""
     first = builder.insert_element(UNDEFINED, scalar, ir.Constant(_INT, 0))
     return shuffle(builder, first, UNDEFINED, [0] * LANES)
 
@@ -164,10 +172,16 @@ def poke(context, builder, values):
     builder.store(values[1], pointer_at(builder, values[0], _FLOAT), align=4)
 
 
+@instruction(types.int64, types.int64, types.int64)
+def smaller(context, builder, values):
+    """`min` of two whole numbers, which Numba would compile anew for every kernel."""
+    return builder.select(builder.icmp_signed("<", *values), *values)
+
+
 @instruction(VECTOR, types.float32)
 def splat(context, builder, values):
     """The same number in every lane."""
-    return _splat(builder, values[0])
+    return spread(builder, values[0])
 
 
 def call(builder: Any, name: str, arguments: list[Any], result: Any = REGISTER) -> Any:
@@ -208,25 +222,41 @@ def total(context, builder, values):
 @instruction(VECTOR, VECTOR, types.float32)
 def slide(context, builder, values):
     """Lanes 1 to 15, then the number."""
-    return shuffle(builder, values[0], _splat(builder, values[1]), [*range(1, LANES), LANES])
+    return shuffle(builder, values[0], spread(builder, values[1]), [*range(1, LANES), LANES])
 
 
 @instruction(VECTOR, types.float32, VECTOR)
 def slide_up(context, builder, values):
     """The number, then lanes 0 to 14."""
     number, vector = values
-    return shuffle(builder, vector, _splat(builder, number), [LANES, *range(LANES - 1)])
+    return shuffle(builder, vector, spread(builder, number), [LANES, *range(LANES - 1)])
 
 
 @instruction(VECTOR, VECTOR, types.int64)
 def keep(context, builder, values):
     """The first so many lanes, zero in the others."""
-    vector, count = values
+    return _emit_keep(builder, *values)
+
+
+def _emit_keep(builder: Any, vector: Any, count: Any) -> Any:
     wide = ir.VectorType(ir.IntType(64), LANES)
     first = builder.insert_element(ir.Constant(wide, ir.Undefined), count, ir.Constant(_INT, 0))
     counts = shuffle(builder, first, ir.Constant(wide, ir.Undefined), [0] * LANES)
     kept = builder.icmp_signed("<", ir.Constant(wide, list(range(LANES))), counts)
     return builder.select(kept, vector, ir.Constant(REGISTER, [0.0] * LANES))
+
+
+PAIR, FOUR = types.UniTuple(VECTOR, 2), types.UniTuple(VECTOR, 4)
+
+
+@instruction(FOUR, VECTOR, VECTOR, VECTOR, VECTOR, types.int64)
+def keep_four(context, builder, values):
+    """The first so many of 64 neighbours, zero for the others."""
+    kept = [
+        _emit_keep(builder, vector, builder.sub(values[4], ir.Constant(values[4].type, LANES * n)))
+        for n, vector in enumerate(values[:4])
+    ]
+    return tuple_of(context, builder, FOUR, kept)
 
 
 def _halves(builder: Any, left: Any, right: Any) -> tuple[Any, Any]:
@@ -240,9 +270,6 @@ def _zip(builder: Any, even: Any, odd: Any) -> tuple[Any, Any]:
         shuffle(builder, even, odd, lanes[:LANES]),
         shuffle(builder, even, odd, lanes[LANES:]),
     )
-
-
-PAIR, _FOUR = types.UniTuple(VECTOR, 2), types.UniTuple(VECTOR, 4)
 
 
 def tuple_of(context: Any, builder: Any, kind: Any, parts: Any) -> Any:
@@ -262,23 +289,23 @@ def weave2(context, builder, values):
     return tuple_of(context, builder, PAIR, _zip(builder, *values))
 
 
-@instruction(_FOUR, VECTOR, VECTOR, VECTOR, VECTOR)
+@instruction(FOUR, VECTOR, VECTOR, VECTOR, VECTOR)
 def deal4(context, builder, values):
     """Every fourth of 64 neighbours, from the first, second, third and fourth on."""
     even_low, odd_low = _halves(builder, values[0], values[1])
     even_high, odd_high = _halves(builder, values[2], values[3])
     first, third = _halves(builder, even_low, even_high)
     second, fourth = _halves(builder, odd_low, odd_high)
-    return tuple_of(context, builder, _FOUR, (first, second, third, fourth))
+    return tuple_of(context, builder, FOUR, (first, second, third, fourth))
 
 
-@instruction(_FOUR, VECTOR, VECTOR, VECTOR, VECTOR)
+@instruction(FOUR, VECTOR, VECTOR, VECTOR, VECTOR)
 def weave4(context, builder, values):
     """64 neighbours from four times every fourth: the reverse of `deal4`."""
     even_low, even_high = _zip(builder, values[0], values[2])
     odd_low, odd_high = _zip(builder, values[1], values[3])
     low, high = _zip(builder, even_low, odd_low), _zip(builder, even_high, odd_high)
-    return tuple_of(context, builder, _FOUR, (*low, *high))
+    return tuple_of(context, builder, FOUR, (*low, *high))
 
 
 def _binary(operation: Any, name: str) -> None:

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
+from e2enet.runtime.kernels.traced import Memory, Register, Whole, traced
 from e2enet.runtime.kernels.vectors import (
     LANES,
     REGISTER,
@@ -33,6 +35,10 @@ def _voxel(kind: Any) -> Any:
     return _FLOAT if kind.dtype == types.float32 else _HALF
 
 
+def _bytes(voxel: Any) -> int:
+    return 4 if voxel == _FLOAT else 2
+
+
 def _narrowed(builder: Any, value: Any, to: Any) -> Any:
     return value if value.type == to else builder.fptrunc(value, to)
 
@@ -44,7 +50,7 @@ def _widened(builder: Any, value: Any, to: Any) -> Any:
 @intrinsic
 def size_of(context, kind):
     """Bytes of a voxel of maps."""
-    size = 4 if _voxel(kind) == _FLOAT else 2
+    size = _bytes(_voxel(kind))
 
     def codegen(context, builder, signature, values):
         return ir.Constant(ir.IntType(64), size)
@@ -52,40 +58,51 @@ def size_of(context, kind):
     return types.int64(kind), codegen
 
 
+def activated(
+    kind: Memory, address: Whole, further: int, scale: Register, shift: Register, slope: Register
+) -> Register:
+    """Sixteen voxels of maps, so many further than an address, after norm and leaky ReLU."""
+    builder, voxel = address.builder, _voxel(kind.kind)
+    place = pointer_at(
+        builder, (address + further * _bytes(voxel)).value, ir.VectorType(voxel, LANES)
+    )
+    value = Register(builder, _widened(builder, builder.load(place, align=2), REGISTER))
+    value = value.fma(scale, shift)
+    return Register(builder, _rectified(builder, value.value, slope.value))
+
+
+@traced(1)
+def read_activated(
+    kind: Memory, address: Whole, scale: Register, shift: Register, slope: Register
+) -> Register:
+    """Sixteen voxels of maps from an address, after norm and leaky ReLU."""
+    return activated(kind, address, 0, scale, shift, slope)
+
+
+@traced(4)
+def read_four(
+    kind: Memory, address: Whole, scale: Register, shift: Register, slope: Register
+) -> list[Register]:
+    """Sixty-four voxels of maps from an address, after norm and leaky ReLU."""
+    return [activated(kind, address, LANES * n, scale, shift, slope) for n in range(4)]
+
+
 @intrinsic
-def read(context, kind, address):
-    """Sixteen voxels of maps from an address."""
-    stored = ir.VectorType(_voxel(kind), LANES)
-
-    def codegen(context, builder, signature, values):
-        value = builder.load(pointer_at(builder, values[1], stored), align=2)
-        return _widened(builder, value, REGISTER)
-
-    return VECTOR(kind, types.int64), codegen
-
-
-@intrinsic
-def read_one(context, kind, address):
-    """One voxel of maps from an address."""
+def read_activated_one(context, kind, address, scale, shift, slope):
+    """One voxel of maps from an address, after norm and leaky ReLU."""
 
     def codegen(context, builder, signature, values):
         value = builder.load(pointer_at(builder, values[1], _voxel(kind)), align=2)
-        return _widened(builder, value, _FLOAT)
+        value = builder.fmul(_widened(builder, value, _FLOAT), values[2])
+        return _rectified(builder, builder.fadd(value, values[3]), values[4])
 
-    return types.float32(kind, types.int64), codegen
+    number = types.float32
+    return number(kind, types.int64, number, number, number), codegen
 
 
-@intrinsic
-def write(context, kind, address, vector):
-    """Sixteen voxels of maps to an address."""
-    stored = ir.VectorType(_voxel(kind), LANES)
-
-    def codegen(context, builder, signature, values):
-        value = _narrowed(builder, values[2], stored)
-        builder.store(value, pointer_at(builder, values[1], stored), align=2)
-        return context.get_dummy_value()
-
-    return types.void(kind, types.int64, VECTOR), codegen
+def _rectified(builder: Any, value: Any, slope: Any) -> Any:
+    lower = builder.fmul(value, slope)
+    return builder.select(builder.fcmp_ordered(">", value, lower), value, lower)
 
 
 @intrinsic
@@ -101,17 +118,74 @@ def write_one(context, kind, address, number):
 
 
 @intrinsic
-def _write_first(context, kind, address, vector, count):
-    """Write the first 8, 4, 2 or 1 voxels (a constant size a branch) and move the others down."""
+def write_some(context, kind, address, vector, count):
+    """The first so many lanes to an address, all of them from 16 on, and not one voxel more."""
 
     def codegen(context, builder, signature, values):
-        _emit_first(builder, _voxel(kind), *values[1:])
+        _emit_some(builder, _voxel(kind), *values[1:])
         return context.get_dummy_value()
 
     return types.void(kind, types.int64, VECTOR, types.int64), codegen
 
 
+@intrinsic
+def write_four(context, kind, address, y0, y1, y2, y3, count):
+    """The first so many of 64 neighbours to an address, and not one voxel more."""
+    voxel = _voxel(kind)
+    further = LANES * _bytes(voxel)
+
+    def codegen(context, builder, signature, values):
+        def constant(number: int) -> Any:
+            return ir.Constant(values[1].type, number)
+
+        addresses = [builder.add(values[1], constant(n * further)) for n in range(4)]
+        whole = builder.icmp_signed(">=", values[6], constant(4 * LANES))
+        with builder.if_else(whole) as (all_of_them, some):
+            with all_of_them:
+                for address, vector in zip(addresses, values[2:6], strict=True):
+                    _emit_write(builder, voxel, address, vector)
+            with some:
+                for n, (address, vector) in enumerate(zip(addresses, values[2:6], strict=True)):
+                    left = builder.sub(values[6], constant(LANES * n))
+                    _emit_some(builder, voxel, address, vector, left)
+        return context.get_dummy_value()
+
+    number = types.int64
+    return types.void(kind, number, VECTOR, VECTOR, VECTOR, VECTOR, number), codegen
+
+
+def _emit_write(builder: Any, voxel: Any, address: Any, vector: Any) -> None:
+    stored = ir.VectorType(voxel, LANES)
+    value = _narrowed(builder, vector, stored)
+    builder.store(value, pointer_at(builder, address, stored), align=2)
+
+
+def _emit_some(builder: Any, voxel: Any, address: Any, vector: Any, count: Any) -> None:
+    whole = builder.icmp_signed(">=", count, ir.Constant(count.type, LANES))
+    with builder.if_else(whole) as (all_of_them, some):
+        with all_of_them:
+            _emit_write(builder, voxel, address, vector)
+        with some, builder.if_then(builder.icmp_signed(">", count, ir.Constant(count.type, 0))):
+            builder.call(_first_writer(builder.module, voxel), [address, vector, count])
+
+
+def _first_writer(module: Any, voxel: Any) -> Any:
+    """A function that writes less than sixteen voxels; rare enough not to be inlined."""
+    number = ir.IntType(64)
+    kind = ir.FunctionType(ir.VoidType(), [number, REGISTER, number])
+    name = f"e2enet_write_first_{voxel}"
+    function = cgutils.get_or_insert_function(module, kind, name)
+    if function.is_declaration:
+        function.linkage = "linkonce_odr"
+        function.attributes.add("noinline")
+        builder = ir.IRBuilder(function.append_basic_block())
+        _emit_first(builder, voxel, *function.args)
+        builder.ret_void()
+    return function
+
+
 def _emit_first(builder: Any, voxel: Any, address: Any, vector: Any, count: Any) -> None:
+    """Write the first 8, 4, 2 or 1 voxels (a constant size a branch) and move the others down."""
     for width in (8, 4, 2, 1):
         wanted = builder.icmp_signed(
             "!=", builder.and_(count, ir.Constant(count.type, width)), ir.Constant(count.type, 0)
@@ -124,9 +198,7 @@ def _emit_first(builder: Any, voxel: Any, address: Any, vector: Any, count: Any)
             builder.store(part_of, pointer_at(builder, address, stored), align=2)
             lanes = [*range(width, LANES), *range(width)]
             moved = shuffle(builder, vector, UNDEFINED, lanes)
-            further = builder.add(
-                address, ir.Constant(address.type, width * (4 if voxel == _FLOAT else 2))
-            )
+            further = builder.add(address, ir.Constant(address.type, width * _bytes(voxel)))
             inside = builder.block
         vector, address = (
             _merged(builder, old, before, new, inside)
@@ -139,15 +211,6 @@ def _merged(builder: Any, old: Any, before: Any, new: Any, inside: Any) -> Any:
     value.add_incoming(old, before)
     value.add_incoming(new, inside)
     return value
-
-
-@part
-def write_some(kind, address, vector, count):
-    """The first so many lanes to an address, all of them from 16 on, and not one voxel more."""
-    if count >= LANES:
-        write(kind, address, vector)
-    elif count > 0:
-        _write_first(kind, address, vector, count)
 
 
 @part

@@ -66,10 +66,9 @@ def transform_kernels(
 ):
     """Transform kernels, one a column."""
     size = kernels.shape[1]
-    flat = kernels.reshape(-1)
     for column in range(columns[0] * LANES, columns[1] * LANES, LANES):
         for plane in range(len(matrix)):
             value = splat(np.float32(0))
             for tap in range(matrix.shape[1]):
-                value = fma(load(flat, tap * size + column), splat(matrix[plane, tap]), value)
+                value = fma(load(kernels, tap * size + column), splat(matrix[plane, tap]), value)
             _put(factors, plane * size + column, value)
