@@ -10,7 +10,7 @@ import torch
 from e2enet.dsff import Connections
 from e2enet.networks import E2ENet
 from e2enet.runtime.training.accelerate import SparseTraining
-from e2enet.runtime.training.tensors import planar
+from e2enet.runtime.training.tensors import _POOL, forget_idle, planar
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -157,7 +157,10 @@ def test_the_network_stays_as_it_is() -> None:
 
 
 def test_one_map_a_block_is_kept() -> None:
-    """Neither what was before the norm, nor upward maps, nor the places of maxima."""
+    """Neither what was before the norm, nor upward maps, nor the places of maxima.
+
+    Those of the first block, which reads the image, are made again.
+    """
     _, fast, _ = networks([(2, 2, 2)] * 2, base=8)
     image = torch.randn(1, 1, 8, 32, 32)
     kept: dict[int, int] = {}
@@ -175,6 +178,7 @@ def test_one_map_a_block_is_kept() -> None:
     maps = sum(
         len(node.blocks) * graph.channels[node.level] * voxels[node.level] for node in graph.nodes
     )
+    maps -= graph.channels[0] * voxels[0]
     pooled = sum(
         (flow.channels[1] - flow.channels[0]) * voxels[node.level]
         for node in graph.fused
@@ -188,6 +192,39 @@ def test_one_map_a_block_is_kept() -> None:
     )
     assert 4 * maps <= bytes_kept < 1.15 * 4 * (maps + pooled + strided / 2 + image.numel())
     del outputs
+
+
+def test_a_backward_pass_takes_the_place_of_what_it_has_read() -> None:
+    """Of a gradient that goes through a block, and of maps made again, there is one each."""
+    _, fast, _ = networks([(2, 2, 2)] * 3, base=8)
+    image = torch.randn(1, 1, 16, 64, 64)
+    forget_idle()
+    outputs = fast(image)
+    kept = _POOL.lent
+    sum((y * y).sum() for y in outputs).backward()  # type: ignore[union-attr]
+    assert kept <= _POOL.most < kept + 1.2 * 8 * image.numel()
+
+
+def test_gradients_of_others_are_left_alone() -> None:
+    plain, fast, _ = networks([(2, 2, 2)], base=4, slope=0.01)
+    block, own = plain.blocks(0, 0)[1], fast._blocks[fast.network.blocks(0, 0)[1]]
+    x = torch.randn(2, 4, 4, 8, 8)
+    grad = torch.randn(2, 4, 4, 8, 8)
+    wanted, found = x.clone().requires_grad_(), x.clone().requires_grad_()
+    block([wanted]).backward(grad)
+    theirs = grad.clone()
+    own([found]).backward(theirs)
+    assert torch.equal(theirs, grad)
+    assert torch.allclose(found.grad, wanted.grad, atol=1e-4)
+
+
+def test_a_second_backward_pass_is_refused() -> None:
+    _, fast, _ = networks([(2, 2, 2)], base=4)
+    loss = sum(y.sum() for y in fast(torch.randn(1, 1, 4, 8, 8)))
+    assert isinstance(loss, Tensor)
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="one backward pass"):
+        loss.backward()
 
 
 def test_masks_may_change_between_steps() -> None:

@@ -88,7 +88,9 @@ def _single_values(
 ) -> float:
     """Values of a sample that live at the height of a step where a block keeps one map."""
     heads = max(1, min(4, len(channels) - 2))
-    kept = voxels[0] * (in_channels + channels[0])  # and a gradient at full resolution
+    kept = voxels[0] * (in_channels + 2 * channels[0])  # and a gradient and upward maps
+    if in_channels * 8 <= channels[0]:
+        kept -= voxels[0] * channels[0]  # the first block's maps are made again
     kept += sum(voxels[:heads]) * _LOSS_COPIES * num_classes
     for i, width in enumerate(channels):
         nodes = len(channels) - 1 - i

@@ -6,7 +6,9 @@ layout. Their gradients are not computed either: that of a dead kernel is zero h
 masked network has one that nobody uses but the clipping of the gradient's norm.
 
 For the backward pass one map a block is kept: the norm and the activation are undone, upward maps
-are made anew, and the places of maxima are found again.
+are made anew, and the places of maxima are found again. So are the first block's maps, which an
+image alone makes quickly. A gradient is written over what is read for the last time: the map that a
+block kept, the gradient that came to it, what was made anew. A graph serves one backward pass.
 """
 
 from __future__ import annotations

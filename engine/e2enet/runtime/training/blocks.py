@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -17,76 +15,20 @@ from e2enet.networks.shift import chunk_shifts
 from e2enet.runtime.kernels import convolution, gradients
 from e2enet.runtime.kernels import normalisation as normalising
 from e2enet.runtime.kernels.accumulation import WIDE
-from e2enet.runtime.kernels.layers import ConvLists, conv_lists
+from e2enet.runtime.kernels.layers import ConvLists
 from e2enet.runtime.kernels.memory import identity
-from e2enet.runtime.kernels.records import Lists, Source, Target
+from e2enet.runtime.kernels.records import Source, Target
 from e2enet.runtime.kernels.tiles import PLANES
 from e2enet.runtime.kernels.vectors import LANES
 from e2enet.runtime.kernels.winograd import TILE, plane_matrix, transform_kernels
 from e2enet.runtime.kernels.workers import LEAST_BLOCKS, LEAST_COLUMNS, LEAST_VOXELS, Workers
-from e2enet.runtime.training.tensors import addresses, planar, readable
+from e2enet.runtime.training.norms import Norm
+from e2enet.runtime.training.structure import Structure
+from e2enet.runtime.training.tensors import addresses, lent, planar, readable
 
+_QUICK = 8  # maps that a block makes of each that it reads, where it is rather run again
 _MATRIX = plane_matrix()
 _BACK = torch.from_numpy(plane_matrix().T.copy())  # from transformed kernels back to kernels
-
-
-class _Structure:
-    """The lists of a mask.
-
-    What is asked of it is answered from nothing but the mask and the question, and kept by the
-    question, so that no pass can be answered with the lists of another.
-
-    Args:
-        mask: (output, input).
-
-    Attributes:
-        forward: From inputs to outputs.
-    """
-
-    def __init__(self, mask: Tensor) -> None:
-        self.mask = mask.clone()
-        live = self.mask.numpy()
-        self.forward = conv_lists(live, np.ones(len(live), bool))
-        self._backward: dict[bytes, ConvLists] = {}
-
-    def backward(self, wanted: np.ndarray) -> ConvLists:
-        """From the gradients of outputs to those of inputs; (input,) bool says of which."""
-        key = wanted.tobytes()
-        if key not in self._backward:
-            live = self.mask.numpy()
-            self._backward[key] = conv_lists(live.T, wanted & live.any(axis=0))
-        return self._backward[key]
-
-    @cached_property
-    def kernels(self) -> _KernelLists:
-        """For the gradients of the kernels."""
-        live = self.mask.numpy()
-        nothing = live.size
-        inputs, begins, places = [], [0], []
-        for output, row in enumerate(live[:, self.forward.read]):
-            listed = np.flatnonzero(row)
-            numbers = output * live.shape[1] + self.forward.read[listed]
-            padding = -len(listed) % gradients.CHUNK
-            inputs.append(np.pad(listed, (0, padding)))
-            places.append(np.pad(numbers, (0, padding), constant_values=nothing))
-            begins.append(begins[-1] + len(listed) + padding)
-        joined = np.concatenate(places)
-        joined = np.pad(joined, (0, -len(joined) % LANES), constant_values=nothing)
-        lists = Lists(np.concatenate(inputs).astype(np.int64), np.array(begins, np.int64))
-        return _KernelLists(lists, joined)
-
-
-@dataclass(frozen=True)
-class _KernelLists:
-    """For `gradients.kernel_gradients`, over the maps of `forward.read`.
-
-    Attributes:
-        live: Of each output map.
-        places: (live padded,) kernel of each of its sums, as in `ConvLists`.
-    """
-
-    live: Lists
-    places: np.ndarray
 
 
 class SparseBlock:
@@ -101,7 +43,7 @@ class SparseBlock:
     def __init__(self, block: Block, name: str, connections: Connections, workers: Workers) -> None:
         self.block, self.workers = block, workers
         self._name, self._connections = name, connections
-        self._structure: _Structure | None = None
+        self._structure: Structure | None = None
         maps = block.conv.weight.shape[1]
         self.shifts = np.zeros(maps, np.int64)
         for start, stop, shift in chunk_shifts(maps, block.shift_groups):
@@ -114,19 +56,21 @@ class SparseBlock:
         """
         parts = [readable(part) for part in maps]
         maps.clear()
-        norm = self.block.norm
-        return cast(
-            Tensor,
-            _Convolution.apply(self, self.block.conv.weight, norm.weight, norm.bias, *parts),
-        )
+        block = self.block
+        weight, gamma, beta = block.conv.weight, block.norm.weight, block.norm.bias
+        z = cast(Tensor, _Convolution.apply(self, weight, gamma, beta, *parts))
+        if _quick(self, parts):
+            lists, kernels = self.structure(), weight.detach()
+            z.remake = lambda: _made(self, lists, kernels, gamma, beta, parts)[0]  # type: ignore[attr-defined]
+        return z
 
-    def structure(self) -> _Structure:
+    def structure(self) -> Structure:
         """The lists of the mask as it is now."""
         mask = self._connections.masks.get(self._name)
         if mask is None:
             mask = torch.ones(self.block.conv.weight.shape[:2], dtype=torch.bool)
         if self._structure is None or not torch.equal(self._structure.mask, mask):
-            self._structure = _Structure(mask)
+            self._structure = Structure(mask)
         return self._structure
 
     def convolve(
@@ -173,7 +117,7 @@ class SparseBlock:
         return [make(maps, outputs) for _ in range(self.workers.threads)]
 
     def kernel_gradients(
-        self, lists: _Structure, inputs: np.ndarray, upstream: np.ndarray, size: tuple[int, ...]
+        self, lists: Structure, inputs: np.ndarray, upstream: np.ndarray, size: tuple[int, ...]
     ) -> Tensor:
         """(live padded, 9) gradients of the kernels of `lists.kernels` for a sample."""
         depth, height, width = size
@@ -207,17 +151,10 @@ class _Convolution(torch.autograd.Function):
     def forward(
         ctx: Any, block: SparseBlock, weight: Tensor, gamma: Tensor, beta: Tensor, *parts: Tensor
     ) -> Tensor:
-        batch, _, *size = parts[0].shape
         lists = block.structure()
-        z = planar(batch, len(weight), *size)
-        norms = [
-            _Norm.of(block, gamma, beta, _convolved(block, lists, weight, parts, z, sample))
-            for sample in range(batch)
-        ]
-        for norm, sample in zip(norms, z, strict=True):
-            places = addresses(sample)
-            _each_map(block, normalising.activate, sample, norm.affine, places)
-        ctx.save_for_backward(weight, z, *(part for part in parts if not _remade(part)))
+        z, norms = _made(block, lists, weight, gamma, beta, parts)
+        kept = None if _quick(block, parts) else z
+        ctx.save_for_backward(weight, kept, *(part for part in parts if not _remade(part)))
         ctx.remakes = [getattr(part, "remake", None) for part in parts]
         ctx.widths = [part.shape[1] for part in parts]
         ctx.block, ctx.lists, ctx.norms = block, lists, norms
@@ -227,36 +164,37 @@ class _Convolution(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
         weight, z, *saved = ctx.saved_tensors
-        block, lists = ctx.block, ctx.lists
+        block, lists, remakes = ctx.block, ctx.lists, ctx.remakes
+        if remakes is None:
+            raise RuntimeError("The maps of a sparse block serve one backward pass.")
+        ctx.remakes = None  # what they hold is not needed any longer
         stored = iter(saved)
-        parts = [remake() if remake else next(stored) for remake in ctx.remakes]
-        ctx.remakes = ()  # what they hold is not needed any longer
-        _, outputs, *size = z.shape
+        parts = [remake() if remake else next(stored) for remake in remakes]
+        _, outputs, *size = grad.shape
         grad = grad.contiguous()
         backward = lists.backward(np.repeat(ctx.needs_input_grad[4:], ctx.widths))
         read, written = backward.read, backward.written
         taps = weight.detach().numpy()[:, :, 0]
         flipped = np.ascontiguousarray(taps.transpose(1, 0, 2, 3)[:, :, ::-1, ::-1])
-        grads = [
-            planar(*part.shape) if needed else None
-            for part, needed in zip(parts, ctx.needs_input_grad[4:], strict=True)
-        ]
+        grads = _places(grad, parts, remakes, ctx.needs_input_grad[4:])
         norm_grads = np.zeros((outputs, 2))
         kernel_grads = torch.zeros(len(lists.kernels.places), 9)
-        dy = planar(outputs, *size)
         for sample, norm in enumerate(ctx.norms):
-            kept, undo = z[sample], norm.from_activated()
+            undo = None if z is None else norm.from_activated()
             if undo is None:  # a map that the norm made constant tells nothing
                 again = planar(1, outputs, *size)
                 _convolved(block, lists, weight, [p[sample : sample + 1] for p in parts], again, 0)
                 kept, undo = again[0], norm.from_convolved()
+            else:
+                kept = z[sample]
             sums = np.zeros((outputs, 2))
+            # All that read the map had their turn: the gradient before the norm takes its place.
+            upstream = addresses(kept)
             _each_map(
-                block, normalising.norm_gradients, kept, undo, addresses(grad[sample]),
-                addresses(dy), sums,
+                block, normalising.norm_gradients, kept, undo, addresses(grad[sample]), upstream,
+                sums,
             )  # fmt: skip
             norm_grads += sums
-            upstream = addresses(dy)
             if ctx.needs_input_grad[1]:
                 inputs = np.concatenate([addresses(part[sample]) for part in parts])
                 kernel_grads += block.kernel_gradients(
@@ -285,6 +223,53 @@ class _Convolution(torch.autograd.Function):
         )
 
 
+def _quick(block: SparseBlock, parts: Sequence[Tensor]) -> bool:
+    """Whether it is quicker to make a block's maps again than their memory is worth.
+
+    Those of the first one, the largest of all and of an image alone.
+    """
+    read = sum(part.shape[1] for part in parts)
+    learns = any(part.requires_grad for part in parts)
+    return not learns and _QUICK * read <= len(block.block.conv.weight)
+
+
+def _made(
+    block: SparseBlock,
+    lists: Structure,
+    weight: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    parts: Sequence[Tensor],
+) -> tuple[Tensor, list[Norm]]:
+    """The maps of a block, and the norm of each sample."""
+    batch, _, *size = parts[0].shape
+    z = planar(batch, len(weight), *size)
+    norms = []
+    for sample in range(batch):
+        moments = _convolved(block, lists, weight, parts, z, sample)
+        norms.append(Norm.of(block.block.norm, gamma, beta, moments))
+        places = addresses(z[sample])
+        _each_map(block, normalising.activate, z[sample], norms[-1].affine, places)
+    return z, norms
+
+
+def _places(
+    grad: Tensor, parts: Sequence[Tensor], remakes: Sequence[Any], needed: Sequence[bool]
+) -> list[Tensor | None]:
+    """Where the gradients of what a block read are written.
+
+    Over what was made for this pass alone, and is read before, and over the gradient that came.
+    """
+    free = [grad] if lent(grad) else []
+    places: list[Tensor | None] = []
+    for part, remake, need in zip(parts, remakes, needed, strict=True):
+        if need and remake is None and free and part.shape == grad.shape:
+            places.append(free.pop())
+        else:
+            places.append((part if remake else planar(*part.shape)) if need else None)
+    return places
+
+
 def _remade(part: Tensor) -> bool:
     """Whether a map is made anew for the backward pass instead of being kept."""
     return getattr(part, "remake", None) is not None
@@ -292,7 +277,7 @@ def _remade(part: Tensor) -> bool:
 
 def _convolved(
     block: SparseBlock,
-    lists: _Structure,
+    lists: Structure,
     weight: Tensor,
     parts: Sequence[Tensor],
     y: Tensor,
@@ -309,59 +294,6 @@ def _convolved(
     moments = np.zeros((len(weight), 2))
     moments[written] = sums / np.prod(size)
     return moments
-
-
-_LEAST_GAIN = 1e-3  # of a norm that can be undone, beside its offset
-
-
-@dataclass(frozen=True)
-class _Norm:
-    """The instance norm of a sample with the activation behind it.
-
-    Attributes:
-        gamma, beta, mean, inverse: (maps,) weight, bias, mean and 1 / standard deviation.
-        slope: Of the leaky ReLU.
-    """
-
-    gamma: np.ndarray
-    beta: np.ndarray
-    mean: np.ndarray
-    inverse: np.ndarray
-    slope: float
-
-    @classmethod
-    def of(cls, block: SparseBlock, gamma: Tensor, beta: Tensor, moments: np.ndarray) -> _Norm:
-        norm = block.block.norm
-        mean, square = moments.T
-        inverse = 1 / np.sqrt(np.maximum(square - mean * mean, 0) + norm.eps)
-        return cls(gamma.detach().numpy(), beta.detach().numpy(), mean, inverse, norm.slope)
-
-    @property
-    def affine(self) -> np.ndarray:
-        """(maps, 3) scale, shift and slope."""
-        scale = self.gamma * self.inverse
-        return _columns(scale, self.beta - self.mean * scale, self.slope)
-
-    @property
-    def _gains(self) -> np.ndarray:
-        return _columns(self.gamma * self.inverse, self.slope)
-
-    def from_activated(self) -> normalising.Undo | None:
-        """What `norm_gradients` takes for maps behind the activation, if they tell enough."""
-        if (np.abs(self.gamma) < _LEAST_GAIN * (1 + np.abs(self.beta))).any():
-            return None
-        normal = _columns(1 / self.slope, 1 / self.gamma, -self.beta / self.gamma)
-        return normalising.Undo(_columns(np.ones(len(self.gamma)), 0), normal, self._gains)
-
-    def from_convolved(self) -> normalising.Undo:
-        """What `norm_gradients` takes for maps before the norm."""
-        normal = _columns(1, self.inverse, -self.mean * self.inverse)
-        return normalising.Undo(np.ascontiguousarray(self.affine[:, :2]), normal, self._gains)
-
-
-def _columns(*values: Any) -> np.ndarray:
-    """(maps, len(values)) float32 of columns or of numbers."""
-    return np.stack(np.broadcast_arrays(*values), axis=1).astype(np.float32)
 
 
 def _each_map(block: SparseBlock, kernel: Any, y: Tensor, *arguments: Any) -> None:

@@ -23,6 +23,7 @@ class _Pool:
     def __init__(self) -> None:
         self.lent = self.idle = self.most = 0  # floats
         self._idle: dict[int, list[np.ndarray]] = {}  # by size, that given back last at the end
+        self.places: set[int] = set()  # addresses of lent memory
         self._lock = threading.RLock()  # a tensor may be collected while another is made
 
     def take(self, size: int) -> np.ndarray:
@@ -33,11 +34,14 @@ class _Pool:
             self.most = max(self.most, self.lent)
             while memory is None and self._idle and self.lent + self.idle > self.most:
                 self._pop(next(iter(self._idle)))  # of the size not given back for longest
-        return (aligned(size) if memory is None else memory).view(_Lent)
+        memory = aligned(size) if memory is None else memory
+        self.places.add(memory.ctypes.data)
+        return memory.view(_Lent)
 
     def give(self, memory: np.ndarray) -> None:
         """Take memory back."""
         with self._lock:
+            self.places.discard(memory.ctypes.data)
             self.lent -= memory.size
             self.idle += memory.size
             self._idle[memory.size] = [*self._idle.pop(memory.size, []), memory]
@@ -82,6 +86,11 @@ def readable(x: Tensor) -> Tensor:
     if x.dtype == torch.float32 and x.is_contiguous() and rest >= SLACK:
         return x
     return planar(*x.shape).copy_(x)
+
+
+def lent(x: Tensor) -> bool:
+    """Whether `planar` made it: as a gradient it then serves nobody but who gets it."""
+    return x.data_ptr() in _POOL.places
 
 
 def addresses(sample: Tensor) -> np.ndarray:
