@@ -188,6 +188,22 @@ def test_says_when_it_is_unsure(locator: Locator, template: sitk.Image) -> None:
     assert Listener.warned == ["location-unsure"]
 
 
+def test_a_template_that_becomes_another_is_read_again(
+    locator: Locator, template: sitk.Image, tmp_path: Path
+) -> None:
+    own = replace(locator, template=tmp_path / "template.nii.gz")
+    own.template.write_bytes(locator.template.read_bytes())
+    boxes = locate(template, own)
+    sitk.WriteImage(sitk.Shrink(template, (2, 2, 2)), str(own.template))
+    assert locate(template, own) != boxes
+    own.template.write_bytes(own.template.read_bytes()[:1000])
+    with pytest.raises(BadInput, match=r"template\.nii\.gz.*cannot be read"):
+        locate(template, own)
+    own.template.unlink()
+    with pytest.raises(BadInput, match=r"template\.nii\.gz.*cannot be read"):
+        locate(template, own)
+
+
 def test_refuses_a_constant_image(locator: Locator) -> None:
     with pytest.raises(BadInput, match="not found"):
         locate(sitk.Image(40, 40, 40, sitk.sitkInt16), locator)

@@ -65,4 +65,4 @@ def _sample(array: np.ndarray) -> np.ndarray:
     step = max(1, array.size // _SAMPLES) | 1
     while any(n % step == 0 and step > 1 for n in array.shape):
         step += 2
-    return array.reshape(-1)[::step]
+    return array.flat[::step]  # a reshape would copy all of an image that was turned

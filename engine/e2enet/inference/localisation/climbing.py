@@ -9,6 +9,7 @@ import numpy as np
 from e2enet.inference.localisation.descent import climb
 from e2enet.inference.localisation.information import Affine, Information
 
+_IDENTITY = np.eye(3)
 _RADIUS = 45.0  # mm: at this distance from its centre a turn or a scale counts as a movement
 
 
@@ -67,7 +68,7 @@ def climb_affine(
 def rotation(vector: np.ndarray) -> np.ndarray:
     """About a vector (3,), by its length in rad: (3, 3), after Rodrigues."""
     angle, cross = _cross(vector)
-    return np.eye(3) + math.sin(angle) * cross + (1 - math.cos(angle)) * cross @ cross
+    return _IDENTITY + math.sin(angle) * cross + (1 - math.cos(angle)) * cross @ cross
 
 
 def _further(vector: np.ndarray) -> np.ndarray:
@@ -77,9 +78,9 @@ def _further(vector: np.ndarray) -> np.ndarray:
     """
     angle, cross = _cross(vector)
     if angle < 1e-6:
-        return np.eye(3) + angle / 2 * cross
+        return _IDENTITY + angle / 2 * cross
     share = math.sin(angle) / angle
-    return np.eye(3) + (1 - math.cos(angle)) / angle * cross + (1 - share) * cross @ cross
+    return _IDENTITY + (1 - math.cos(angle)) / angle * cross + (1 - share) * cross @ cross
 
 
 def _cross(vector: np.ndarray) -> tuple[float, np.ndarray]:

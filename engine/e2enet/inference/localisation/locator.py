@@ -8,6 +8,7 @@ stores its axes does not matter.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,7 +21,7 @@ from e2enet.data.axes import three
 from e2enet.data.images.volume import Grid, Volume, read_image
 from e2enet.events import BadInput, Reporter
 from e2enet.inference.localisation.information import Affine
-from e2enet.inference.localisation.registration import Registration
+from e2enet.inference.localisation.registration import Registration, Template
 
 Vector = tuple[float, float, float]
 
@@ -207,7 +208,7 @@ def locate(image: Volume, locator: Locator, *, reporter: Reporter | None = None)
         BadInput: Nothing like the template is found, or a box lies outside the image.
     """
     reporter, name = reporter or Reporter(), image.name
-    template = _read_template(locator.template)
+    template = _template(locator.template)
     try:
         affine, score = Registration(template, image).run(reporter)
     except RuntimeError as error:  # the images do not overlap, or the image is constant
@@ -246,15 +247,22 @@ def _carry(box: Box, affine: Affine, grid: Grid) -> Box:
     return replace(box, center_mm=center, size_mm=three(float(v) for v in size))
 
 
-def _read_template(path: Path) -> Volume:
+def _template(path: Path) -> Template:
     try:
-        return read_image(path)
-    except BadInput as error:
+        about = path.stat()
+        return _read_template(path, about.st_mtime_ns, about.st_size)
+    except (BadInput, OSError) as error:
         raise BadInput(
             f"The template {path} of the model cannot be read.",
             help="Install the model again.",
             code="bad-locator",
         ) from error
+
+
+@functools.lru_cache(maxsize=2)
+def _read_template(path: Path, _changed: int, _size: int) -> Template:
+    """Once for the cases of a folder, unless the file has become another."""
+    return Template(read_image(path))
 
 
 def _is_number(value: Any) -> bool:

@@ -36,6 +36,20 @@ _BRIGHTEST = 2.0  # median distances of tissue from the background that still co
 _BINS = 16  # of the histograms that choose the starts
 
 
+class Template:
+    """A template's own voxels as points and values: what is the same for every image.
+
+    Args:
+        volume: 0 is what does not belong to the structure.
+    """
+
+    def __init__(self, volume: Volume) -> None:
+        self.blurred = _template_points(volume, every=2, blur=_BLUR)
+        self.few = _template_points(volume, every=2)
+        self.all = _template_points(volume)
+        self.finest = _template_points(volume, spacing=_WORKING_SPACING, every=2)
+
+
 class Registration:
     """Registers a template with an image.
 
@@ -47,28 +61,28 @@ class Registration:
     The same images give the same transform to the last digit.
 
     Args:
-        template: 0 is what does not belong to the structure.
+        template: What is laid over the image.
         image: Any scalar 3D image.
 
     Raises:
         RuntimeError: The image is constant.
     """
 
-    def __init__(self, template: Volume, image: Volume) -> None:
+    def __init__(self, template: Template, image: Volume) -> None:
         working, self._foreground = _working_image(image)
         thin = _thin(working, _SPACING)
         blurred, sharp = _field(_smooth(thin, _BLUR)), _field(thin)
-        few, values = _template_points(template, every=2, blur=_BLUR)
+        few, values = template.blurred
         self._blurred = Information(few[::2], values[::2], blurred, 24)
         self._lattice = few[::4], _binned(values[::4]), blurred
-        few, values = _template_points(template, every=2)
+        few, values = template.few
         self.center = few.mean(axis=0)
         self._sharp = Information(few[::2], values[::2], sharp, 24)
         self._sharper = Information(few, values, sharp, 24)
-        points, values = _template_points(template)
+        points, values = template.all
         self._fine = Information(points[::4], values[::4], sharp, 32)
         self._score = Information(points, values, sharp, 32)
-        points, values = _template_points(template, spacing=_WORKING_SPACING, every=2)
+        points, values = template.finest
         self._finest = Information(points[::3], values[::3], _field(working), 32)
 
     def run(self, reporter: Reporter) -> tuple[Affine, float]:
