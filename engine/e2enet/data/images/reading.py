@@ -178,22 +178,31 @@ def _check_header(reader: sitk.ImageFileReader, path: Path) -> None:
             )
 
 
-def check_complete(path: Path, reader: sitk.ImageFileReader | None = None) -> None:
+def check_written(path: Path, image: sitk.Image) -> None:
+    """Refuse a NIfTI file that holds less than the image that was written to it.
+
+    Raises:
+        BadInput: the file ends too early.
+        RuntimeError: not an image.
+    """
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(os.fspath(path))
+    with quiet():
+        reader.ReadImageInformation()
+    if not _is_all_of(image, path, reader):
+        check_complete(path, reader)
+
+
+def check_complete(path: Path, reader: sitk.ImageFileReader) -> None:
     """Refuse a NIfTI file that ends too early: the library reads zeros, or writes no more.
 
     Args:
         path: any image file; other formats pass, their library notices itself.
-        reader: stands on the file and has read its information, if there is one already.
+        reader: stands on the file and has read its information.
 
     Raises:
         BadInput: the file ends too early or its compression is broken.
-        RuntimeError: not an image, without a reader.
     """
-    if reader is None:
-        reader = sitk.ImageFileReader()
-        reader.SetFileName(os.fspath(path))
-        with quiet():
-            reader.ReadImageInformation()
     if not reader.HasMetaDataKey("nifti_type"):
         return
     data = path

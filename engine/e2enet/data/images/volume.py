@@ -17,7 +17,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from e2enet.data.axes import three, times
-from e2enet.data.images.reading import check_complete, open_image
+from e2enet.data.images.reading import check_written, open_image
 from e2enet.data.images.silence import quiet
 from e2enet.events import BadInput, Reporter
 from e2enet.files import not_writable, replacing
@@ -298,9 +298,10 @@ def write_image(path: str | os.PathLike, array: np.ndarray, grid: Grid) -> None:
         )
     try:
         with replacing(path, ending) as temporary:
+            image = grid.image(array)
             with quiet():
-                sitk.WriteImage(grid.image(array), os.fspath(temporary), useCompression=True)
-            check_complete(temporary)
+                sitk.WriteImage(image, os.fspath(temporary), useCompression=True)
+            check_written(temporary, image)
     except (RuntimeError, OSError, BadInput) as error:
         raise not_writable(path) from error
 
