@@ -50,6 +50,8 @@ def test_values_and_gradients_are_those_of_the_plain_way(
         strict=True,
     ):
         assert torch.equal(mine, theirs)
+        layout = torch.channels_last_3d if channels_last else torch.contiguous_format
+        assert mine.is_contiguous(memory_format=layout)
 
 
 @given(channels=st.integers(1, 40), groups=st.integers(1, 9))

@@ -90,24 +90,25 @@ class _ShiftConcat(torch.autograd.Function):
             target[:, :, to.stop :] = 0
         ctx.groups, ctx.stride, ctx.depth, ctx.widths = groups, stride, depth, widths
         ctx.dtypes = [part.dtype for part in parts]
+        ctx.planar = [part.is_contiguous() for part in parts]
         return out
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
         batch, _, _, height, width = grad.shape
-        grads: list[Tensor | None] = [
-            torch.zeros(
-                (batch, channels, ctx.depth, height, width),
-                dtype=dtype,
-                device=grad.device,
-            ).contiguous(memory_format=torch.channels_last_3d)
-            if needed
-            else None
-            for channels, dtype, needed in zip(
-                ctx.widths, ctx.dtypes, ctx.needs_input_grad[2:], strict=True
-            )
-        ]
+        grads: list[Tensor | None] = []
+        for channels, dtype, planar, needed in zip(
+            ctx.widths, ctx.dtypes, ctx.planar, ctx.needs_input_grad[2:], strict=True
+        ):
+            if not needed:
+                grads.append(None)
+                continue
+            # In the layout of the part: gradients of other readers are added to it.
+            layout = torch.contiguous_format if planar else torch.channels_last_3d
+            shape = (batch, channels, ctx.depth, height, width)
+            empty = torch.empty(shape, dtype=dtype, device=grad.device, memory_format=layout)
+            grads.append(empty.zero_())
         for piece in _pieces(ctx.widths, ctx.groups):
             target = grads[piece.part]
             if target is None:
