@@ -104,7 +104,7 @@ def test_any_dataset_gets_a_plan_that_holds(
     assert cost <= memory * 2**30
 
 
-def test_less_memory_makes_a_smaller_patch_and_no_larger_one_fits_a_cpu(
+def test_less_memory_makes_a_smaller_patch_and_a_cpu_no_larger_one(
     described: Described,
 ) -> None:
     data = described([(1, 1, 1)] * 20, [(300, 300, 300)] * 20)
