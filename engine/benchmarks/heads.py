@@ -17,10 +17,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 from memory import CHILD
+from segmenting import MODEL, SAMPLE
 
-ROOT = Path(__file__).parents[2]
-SAMPLE = ROOT / "Resources" / "Samples" / "MNI152_T1_1mm.nii.gz"
-MODEL = "hippocampus-mr"
 EDGE, SPACING = 256, 0.95  # voxels, mm
 IN_FOLDER = 3
 WHAT = {
