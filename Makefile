@@ -1,4 +1,4 @@
-# make demo   segments the sample head with the shipped model
+# make demo   segments the sample head with two of the shipped models
 # make test   runs every test
 # make docs   builds the guides as a site
 # make index  lists the shipped models anew, after one of them has changed
@@ -7,6 +7,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+HEAD := Resources/Samples/MNI152_T1_1mm.nii.gz
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c engine/constraints.txt
 
 .PHONY: demo test coverage bench gpu-check docs index lint clean
@@ -31,7 +32,7 @@ docs: $(VENV)/test.stamp
 	$(BIN)/python -m mkdocs build --strict -f Resources/Documentation/mkdocs.yml
 
 index: $(VENV)/engine.stamp
-	$(BIN)/e2enet models index Resources/Models --sample hippocampus-mr=Resources/Samples/MNI152_T1_1mm.nii.gz
+	$(BIN)/e2enet models index Resources/Models --sample hippocampus-mr=$(HEAD) --sample brain-any=$(HEAD)
 
 lint: $(VENV)/lint.stamp
 	$(BIN)/ruff check .

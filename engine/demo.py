@@ -1,7 +1,8 @@
-"""`make demo`: the sample head, segmented by the shipped model.
+"""`make demo`: the hippocampi and the brain of the sample head, by two shipped models.
 
-Writes demo/segmentation.nii.gz, demo/overview.png, which scales the model fused
-(demo/fusion_flow.png) and where (demo/fusion_importance.png), and prints the volumes.
+Writes label maps and pictures (demo/segmentation.nii.gz and overview.png, brain.nii.gz and
+brain.png), which scales the hippocampus model fused (demo/fusion_flow.png) and where
+(demo/fusion_importance.png), and prints the volumes.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from rich.table import Table
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SAMPLE = REPOSITORY / "Resources" / "Samples" / "MNI152_T1_1mm.nii.gz"
-MODEL = REPOSITORY / "Resources" / "Models" / "hippocampus-mr"
+MODELS = REPOSITORY / "Resources" / "Models"
+HIPPOCAMPUS, BRAIN = MODELS / "hippocampus-mr", MODELS / "brain-any"
 
 
-def volume_table(result: Result, sides: list[str], structures: list[str]) -> Table:
+def hippocampus_table(result: Result, sides: list[str], structures: list[str]) -> Table:
     """Volumes in mL: a row for each side, a column for each structure, and the sum."""
     table = Table(title="Hippocampus, mL", title_justify="left")
     table.add_column("Side")
@@ -35,6 +37,38 @@ def volume_table(result: Result, sides: list[str], structures: list[str]) -> Tab
         volumes = [result.volumes_ml[f"{side} {structure}"] for structure in structures]
         table.add_row(side, *(f"{v:.2f}" for v in [*volumes, sum(volumes)]))
     return table
+
+
+def brain_table(result: Result) -> Table:
+    """Volumes in mL: a row for each part of the brain, and the sum."""
+    table = Table(title="Brain, mL", title_justify="left")
+    table.add_column("Part")
+    table.add_column("Volume", justify="right")
+    for part, volume in result.volumes_ml.items():
+        table.add_row(part, f"{volume:.0f}")
+    table.add_row("Whole", f"{sum(result.volumes_ml.values()):.0f}")
+    return table
+
+
+def segmented(
+    bundle: Bundle, output: Path, picture: Path, reporter: ConsoleReporter
+) -> tuple[Result, float]:
+    """The sample's label map and picture; the result, and the seconds without the picture."""
+    start = time.perf_counter()
+    result = segment(SAMPLE, bundle, output=output, reporter=reporter)
+    seconds = time.perf_counter() - start
+
+    from e2enet.explain.figures.overview import overview  # matplotlib is slow to load
+
+    overview(
+        read_image(SAMPLE),
+        result.label,
+        [label.to_dict() for label in result.labels],
+        picture,
+        title=f"{bundle.title}: MNI152 T1, the average of 152 heads",
+        note=f"{bundle.name}, {seconds:.0f} s",
+    )
+    return result, seconds
 
 
 def draw_fusion(bundle: Bundle, result: Result, folder: Path) -> None:
@@ -79,40 +113,38 @@ def _box(region: dict[str, Any]) -> str:
 
 
 def main(folder: Path = REPOSITORY / "demo") -> None:
-    """Segment the sample with the shipped model into a folder."""
+    """Segment the sample with two shipped models into a folder."""
     console = Console()
-    reporter = ConsoleReporter()
-    bundle = Bundle.open(MODEL)
+    bundle, brain = Bundle.open(HIPPOCAMPUS), Bundle.open(BRAIN)
     console.print(
-        f"Segmenting the average T1 MRI of 152 heads ({SAMPLE.name}) with the model {bundle.name}",
+        f"Segmenting the average T1 MRI of 152 heads ({SAMPLE.name}) with the models {bundle.name} "
+        f"and {brain.name}",
         highlight=False,
         soft_wrap=True,
     )
-    start = time.perf_counter()
-    segmentation, picture = folder / "segmentation.nii.gz", folder / "overview.png"
+    files = [folder / name for name in ("segmentation.nii.gz", "overview.png")]
+    brain_files = [folder / name for name in ("brain.nii.gz", "brain.png")]
+    reporter = ConsoleReporter()
     try:
-        result = segment(SAMPLE, bundle, output=segmentation, reporter=reporter)
+        result, seconds = segmented(bundle, files[0], files[1], reporter)
+        parts, brain_seconds = segmented(brain, brain_files[0], brain_files[1], reporter)
     finally:
         reporter.close()
-    seconds = time.perf_counter() - start
-
-    from e2enet.explain.figures.overview import overview  # matplotlib is slow to load
-
-    overview(
-        read_image(SAMPLE),
-        result.label,
-        [label.to_dict() for label in result.labels],
-        picture,
-        title=f"{bundle.title}: MNI152 T1, the average of 152 heads",
-        note=f"{bundle.name}, {seconds:.0f} s",
-    )
     draw_fusion(bundle, result, folder)
     sides = [box["name"] for box in bundle.locator["boxes"]] if bundle.locator else []
     console.print()
-    console.print(volume_table(result, sides, [label.name for label in bundle.labels]))
+    console.print(hippocampus_table(result, sides, [label.name for label in bundle.labels]))
+    _where(console, seconds, files)
+    console.print(brain_table(parts))
+    _where(console, brain_seconds, brain_files)
+    fusion = folder / "fusion_flow.png", folder / "fusion_importance.png"
+    console.print(f"Fusion: {', '.join(map(_short, fusion))}", highlight=False, soft_wrap=True)
+
+
+def _where(console: Console, seconds: float, files: list[Path]) -> None:
+    label_map, picture = map(_short, files)
     console.print(
-        f"{seconds:.0f} s. Label map: {_short(segmentation)}, picture: {_short(picture)}; fusion: "
-        f"{_short(folder / 'fusion_flow.png')}, {_short(folder / 'fusion_importance.png')}",
+        f"{seconds:.0f} s. Label map: {label_map}, picture: {picture}\n",
         highlight=False,
         soft_wrap=True,
     )

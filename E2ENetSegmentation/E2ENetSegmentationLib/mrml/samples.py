@@ -10,7 +10,7 @@ from E2ENetSegmentationLib.i18n import tr as _
 CATEGORY = "E2ENet"
 HEAD = "MNI152Head"
 HEAD_FILE = "MNI152_T1_1mm.nii.gz"
-SAMPLES = {"hippocampus-mr": HEAD}  # model -> the sample it can be tried on
+SAMPLES = {"hippocampus-mr": HEAD, "brain-any": HEAD}  # model -> the sample it can be tried on
 HEAD_SHA256 = "421a10e872fd6cadae7f61d358dffbcc1795a497d61ee76c5dda2503e1a1e9e6"
 
 
