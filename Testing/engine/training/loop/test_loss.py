@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from e2enet.training.loop.loss import dice_ce, downsample, hard_counts, supervised_loss
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 
 def example(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -72,6 +74,48 @@ def test_half_precision_logits_give_a_loss_in_single_precision() -> None:
     loss = dice_ce(logits.half(), target)
     assert loss.dtype == torch.float32
     assert float(loss) == pytest.approx(float(dice_ce(logits, target)), abs=1e-2)
+
+
+def plain_dice_ce(logits: torch.Tensor, target: torch.Tensor, batch_dice: bool) -> torch.Tensor:
+    """The formula in operations that PyTorch differentiates, in double precision."""
+    known = target < logits.shape[1]
+    truth = torch.nn.functional.one_hot(torch.where(known, target, 0), logits.shape[1])
+    truth = truth.movedim(-1, 1).double() * known[:, None]
+    log_p = logits.double().log_softmax(1)
+    p = log_p.exp() * known[:, None]
+    axes = (0, 2, 3, 4) if batch_dice else (2, 3, 4)
+    overlap, sizes = (p * truth).sum(axes), (p + truth).sum(axes)
+    dice = ((2 * overlap + 1e-5) / (sizes + 1e-5))[..., 1:]
+    return 1 - dice.mean() - (log_p * truth).sum() / known.sum().clamp(min=1)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.integers(1, 3),
+    st.integers(2, 5),
+    st.tuples(*[st.integers(1, 4)] * 3),
+    st.booleans(),
+    st.sampled_from(["none", "some", "all"]),
+)
+def test_gradient_is_that_of_the_formula(
+    batch: int, classes: int, size: tuple[int, ...], batch_dice: bool, ignored: str
+) -> None:
+    generator = torch.Generator().manual_seed(batch * classes)
+    logits = 3 * torch.randn(batch, classes, *size, generator=generator)
+    target = torch.randint(0, classes + (ignored == "some"), (batch, *size), generator=generator)
+    target = torch.full_like(target, classes) if ignored == "all" else target
+    found, expected = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    loss, formula = (
+        dice_ce(found, target, batch_dice=batch_dice),
+        plain_dice_ce(expected, target, batch_dice),
+    )
+    torch.testing.assert_close(loss.double(), formula, rtol=1e-5, atol=1e-5)
+    (3 * loss).backward()
+    (3 * formula).backward()
+    assert found.grad is not None
+    assert expected.grad is not None
+    scale = max(float(expected.grad.abs().max()), 1e-6)
+    assert float((found.grad - expected.grad).abs().max()) <= 1e-4 * scale
 
 
 def test_heads_are_weighted_and_compared_with_reduced_targets() -> None:

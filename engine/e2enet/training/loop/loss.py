@@ -8,16 +8,20 @@ for both terms. Reference: METHOD of E2ENet, nnU-Net's DC_and_CE_loss.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 SMOOTH = 1e-5
 
 
 def dice_ce(logits: Tensor, target: Tensor, *, batch_dice: bool = False) -> Tensor:
     """1 - mean Dice over samples and foreground classes, plus cross-entropy.
+
+    Its first derivatives are those of the formula; there are no second ones.
 
     Args:
         logits: (B, classes, D, H, W).
@@ -26,23 +30,62 @@ def dice_ce(logits: Tensor, target: Tensor, *, batch_dice: bool = False) -> Tens
             for its low-resolution and 2D configurations; small structures that a sample lacks then
             weigh less.
     """
-    ignored = target == logits.shape[1]
-    log_p = F.log_softmax(logits.float(), dim=1)
-    p = log_p.exp()[:, 1:]
-    if ignored.any():
-        # Not the mean of the function itself: where everything is ignored that is 0 / 0.
-        summed = F.nll_loss(log_p, target, ignore_index=logits.shape[1], reduction="sum")
-        cross_entropy = summed / (~ignored).sum().clamp(min=1)
-        p = p * ~ignored[:, None]
-    else:
-        cross_entropy = F.nll_loss(log_p, target)
-    classes = torch.arange(1, logits.shape[1], device=target.device).view(1, -1, 1, 1, 1)
-    truth = (target[:, None] == classes).to(p.dtype)
-    axes = (0, 2, 3, 4) if batch_dice else (2, 3, 4)
-    overlap = (p * truth).sum(axes)
-    sizes = p.sum(axes) + truth.sum(axes)
-    dice = (2 * overlap + SMOOTH) / (sizes + SMOOTH)
-    return 1 - dice.mean() + cross_entropy
+    loss: Tensor = _DiceCE.apply(logits, target, batch_dice)  # type: ignore[no-untyped-call]
+    return loss
+
+
+class _DiceCE(torch.autograd.Function):
+    """Keeps the probabilities alone, where autograd would keep four arrays of their size.
+
+    With p_k the probability of class k in a voxel of class y among n, and the derivative of the
+    Dice's part by p_k written as a_k + b_k [k = y], that by the logit of k is
+    p_k (a_k + 1 / n - sum_j a_j p_j - b_y p_y) + [k = y] (b_y p_y - 1 / n).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, target: Tensor, batch_dice: bool) -> Tensor:
+        batch, classes = logits.shape[:2]
+        known = target < classes
+        complete = bool(known.all())
+        # Ignored voxels count as background whose probabilities are all 0.
+        target = target if complete else torch.where(known, target, 0)
+        p = F.log_softmax(logits.float(), dim=1)
+        own = p.gather(1, target[:, None])[:, 0]
+        n = known.sum().clamp(min=1)
+        cross_entropy = -(own if complete else own * known).sum() / n
+        own = own.exp()
+        p.exp_()
+        if not complete:
+            own *= known
+            p *= known[:, None]
+        samples = torch.arange(batch, device=target.device) * classes
+        bins = (target + samples.view(-1, 1, 1, 1)).ravel()
+        overlap = torch.bincount(bins, own.ravel().double(), batch * classes).view(batch, classes)
+        sizes = torch.bincount(bins, minlength=batch * classes).view(batch, classes)
+        sizes = sizes + p.sum((2, 3, 4))
+        if batch_dice:
+            overlap, sizes = overlap.sum(0, keepdim=True), sizes.sum(0, keepdim=True)
+        overlap, sizes = 2 * overlap.float()[:, 1:] + SMOOTH, sizes[:, 1:] + SMOOTH
+        dice = overlap / sizes
+        by_p, by_own = F.pad(dice / sizes, (1, 0)), F.pad(-2 / sizes, (1, 0))
+        ctx.save_for_backward(p, own, target, known, n, by_p / dice.numel(), by_own / dice.numel())
+        ctx.dtype, ctx.complete = logits.dtype, complete
+        return 1 - dice.mean() + cross_entropy
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        p, own, target, known, n, by_p, by_own = ctx.saved_tensors
+        batch, classes = p.shape[:2]
+        by_p, by_own = (a.expand(batch, -1) * grad for a in (by_p, by_own))
+        voxel = grad / n
+        own = own * by_own.gather(1, target.view(batch, -1)).view_as(own)
+        rest = voxel - own - torch.einsum("bk,bkdhw->bdhw", by_p, p)
+        out = p * rest[:, None]
+        out.addcmul_(p, by_p.view(batch, classes, 1, 1, 1))
+        own -= voxel if ctx.complete else voxel * known
+        out.scatter_add_(1, target[:, None], own[:, None])
+        return out.to(ctx.dtype), None, None
 
 
 def supervised_loss(
