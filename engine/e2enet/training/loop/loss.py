@@ -79,7 +79,7 @@ class _DiceCE(torch.autograd.Function):
         batch, classes = p.shape[:2]
         by_p, by_own = (a.expand(batch, -1) * grad for a in (by_p, by_own))
         voxel = grad / n
-        own = own * by_own.gather(1, target.view(batch, -1)).view_as(own)
+        own = own * by_own.gather(1, target.reshape(batch, -1)).view_as(own)
         rest = voxel - own - torch.einsum("bk,bkdhw->bdhw", by_p, p)
         out = p * rest[:, None]
         out.addcmul_(p, by_p.view(batch, classes, 1, 1, 1))
