@@ -132,15 +132,31 @@ def test_a_machine_on_which_no_cache_can_be_written(
     """A kernel is then compiled for this process."""
     from e2enet.runtime.kernels import vectors
 
-    real = vectors.numba.njit
+    def cache(function: Any) -> Any:
+        raise error("cannot cache function: no locator available")
 
-    def njit(function: Any, **options: Any) -> Any:
-        if options.get("cache"):
-            raise error("cannot cache function: no locator available")
-        return real(function, **options)
-
-    monkeypatch.setattr(vectors.numba, "njit", njit)
+    monkeypatch.setattr(vectors, "_Cache", cache)
     assert vectors.kernel(twice)(21) == 42
+
+
+LOADED = """
+import sys
+import numba
+from e2enet.runtime.execution import kernels_work
+assert kernels_work()
+loaded = [name for name in ("numba.np.arraymath", "scipy.linalg") if name in sys.modules]
+assert numba.njit(lambda x: abs(x) ** 0.5)(-4.0) == 2.0  # compiling still works
+print(loaded)
+"""
+
+
+def test_compiled_kernels_load_without_what_compiles() -> None:
+    """Numba's registries, and SciPy with them, cost a third of a second of each process."""
+    for code in (LOADED.replace("print", "str"), LOADED):  # the first may have to compile
+        done = subprocess.run(
+            [sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True
+        )
+    assert done.stdout.strip() == "[]"
 
 
 def test_another_network_runs_as_it_is() -> None:

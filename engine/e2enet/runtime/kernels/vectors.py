@@ -22,6 +22,8 @@ import numba
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.caching import FunctionCache
+from numba.core.runtime import rtsys
 from numba.extending import intrinsic, models, overload, register_model
 
 from e2enet.folders import cache_folder
@@ -45,13 +47,27 @@ def kernel(function: Callable[..., Any]) -> Any:
     """
     before = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = before or str(cache_folder() / "kernels" / _version())
-    options: dict[str, Any] = {"nogil": True, "no_cfunc_wrapper": True, **_OPTIONS}
+    compiled = numba.njit(function, nogil=True, no_cfunc_wrapper=True, **_OPTIONS)
     try:
-        return numba.njit(function, cache=True, **options)
+        compiled._cache = _Cache(function)
     except (RuntimeError, OSError):
-        return numba.njit(function, **options)
+        pass
     finally:
         numba.config.CACHE_DIR = before
+    return compiled
+
+
+class _Cache(FunctionCache):  # type: ignore[misc]
+    """Loads kernels without what only compiling them needs.
+
+    Numba would import and register all that it knows before, SciPy with it: a third of a second of
+    each process. Where a kernel has to be compiled, the compiler asks for that itself.
+    """
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        rtsys.initialize(target_context)
+        with self._guard_against_spurious_io_errors():
+            return self._load_overload(sig, target_context)
 
 
 @functools.cache
