@@ -234,10 +234,15 @@ def _thin(volume: Volume, spacing: float) -> Volume:
         return volume
     for axis, factor in enumerate(factors):
         if factor > 1:
-            count = array.shape[axis] // factor
-            cut = array[(slice(None),) * axis + (slice(0, count * factor),)]
-            shape = (*cut.shape[:axis], count, factor, *cut.shape[axis + 1 :])
-            array = cut.reshape(shape).mean(axis=axis + 1, dtype=np.float32)
+            end = array.shape[axis] // factor * factor
+            # Slices are added ten times as fast as numpy reduces short blocks.
+            first, second, *others = (
+                array[(slice(None),) * axis + (slice(k, end, factor),)] for k in range(factor)
+            )
+            array = np.add(first, second, dtype=np.float32)
+            for other in others:
+                array += other
+            array /= factor
     middle = (np.array(factors[::-1]) - 1) / 2
     matrix = np.reshape(grid.direction, (3, 3)) * np.asarray(grid.spacing_xyz)
     return Volume(
