@@ -13,8 +13,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-_CPU_FACTOR = 0.817  # not all of it lives at the same time
-_CPU_FIXED = 630 * 2**20  # bytes: Python, its libraries and compiled kernels
+_CPU_FACTOR = 0.774  # not all of it lives at the same time
+_CPU_FIXED = 612 * 2**20  # bytes: Python, its libraries and compiled kernels
 _LARGEST_WIDTH = 320
 _LOSS_COPIES = 3  # logits, probabilities and gradients
 
