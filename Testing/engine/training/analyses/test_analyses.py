@@ -92,6 +92,18 @@ def test_methods_differ_in_what_they_are_named_for(tiny_dataset, tmp_path):
         sweep(tiny_dataset, tmp_path / "none", "method", ["dense", "sparse"])
 
 
+def test_a_model_to_start_from_keeps_its_own_network(swept, tiny_dataset, tmp_path):
+    """The width that is given is for what starts from scratch."""
+    model = swept[0] / "sparsity-0.5-seed0"
+    options = {**SMALL, "epochs": 1, "base_channels": 6, "sparsity": 0.8}
+    sweep(tiny_dataset, tmp_path / "out", "base", [None, model], **options)
+    widths = {
+        path.name: Bundle.open(path).model["network"]["arguments"]["base_channels"]
+        for path in (tmp_path / "out").glob("base-*-seed0")
+    }
+    assert widths == {"base-scratch-seed0": 6, f"base-{model.name}-seed0": 4}
+
+
 @pytest.mark.parametrize("values", [[], [0.5], [0.5, 0.5]])
 def test_a_sweep_of_one_value(tiny_dataset, tmp_path, values):
     with pytest.raises(BadInput, match="two different values"):

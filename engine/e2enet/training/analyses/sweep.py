@@ -21,6 +21,7 @@ from e2enet.events import BadInput, Reporter
 from e2enet.files import output_errors, write_atomic
 from e2enet.training.analyses.figures import draw_sweep
 from e2enet.training.analyses.point import Point
+from e2enet.training.run.preparation import OF_A_NETWORK
 from e2enet.training.train import train
 
 Setting = Literal["sparsity", "base_channels", "levels", "shift_groups", "base", "method"]
@@ -52,7 +53,8 @@ def sweep(
         values: at least two, each once.
         seeds: of each value.
         reporter: gets progress as stages "sweep" and those of training.
-        options: of `train`, the same for all.
+        options: of `train`, the same for all; what belongs to a network is for those from scratch,
+            a model to start from keeps its own.
 
     Returns:
         One point a value and seed, or None where a run was paused.
@@ -107,7 +109,11 @@ def sweep(
 
 
 def _changed(setting: Setting, value: Any) -> dict[str, Any]:
-    return METHODS[value] if setting == "method" else {setting: value}
+    if setting == "method":
+        return METHODS[value]
+    if setting == "base" and value is not None:
+        return {**dict.fromkeys(OF_A_NETWORK), "base": value}  # those of `options` are for scratch
+    return {setting: value}
 
 
 def _points(bundles: Sequence[tuple[str, int, Path]]) -> list[Point]:

@@ -27,6 +27,12 @@ from e2enet.training.run.planning import changed, planned, tuned
 from e2enet.training.run.settings import PLAN, RUN, Run, Settings, is_product, option
 from e2enet.training.run.summary import warn_of_missing_labels
 
+# A model that a training starts from keeps its own.
+OF_A_NETWORK = (
+    "sparsity", "level0_density", "base_channels", "shift_groups", "network", "encoder",
+    "encoder_weights", "expansion", "input_slices",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class TrainingInputs:
@@ -234,11 +240,7 @@ def started_before(folder: Path) -> BadInput:
 
 
 def _refuse_what_is_kept(given: dict[str, Any], source: Bundle) -> None:
-    kept = (
-        "sparsity", "level0_density", "base_channels", "shift_groups", "network", "encoder",
-        "encoder_weights", "expansion", "input_slices",
-    )  # fmt: skip
-    for name in kept:
+    for name in OF_A_NETWORK:
         if given.get(name) is not None:
             raise BadInput(
                 f"{option(name)} cannot be chosen with --from: {source.name} keeps its own.",
