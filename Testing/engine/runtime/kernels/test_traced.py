@@ -5,7 +5,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 import pytest
-from e2enet.runtime.kernels.traced import Memory, Register, Whole, add_up, traced
+from e2enet.runtime.kernels.traced import Memory, Register, Whole, add_up, repeat, traced
 from e2enet.runtime.kernels.vectors import LANES, load, smaller, store
 
 FLOATS = np.random.default_rng(0).normal(size=(5, LANES)).astype(np.float32)
@@ -48,9 +48,9 @@ def doubled(register: Register) -> Register:
 
 @traced(0)
 def put_both(rows: Memory, half: Whole, first: Register, out: Memory) -> None:
-    both = (first, doubled.trace(rows.load(half.half())))
+    both = (first, doubled.trace(rows.load(half // 2)))
     for n, register in enumerate(both):
-        out.store(half * 0 + n * LANES, register)
+        out.store(half.constant(n * LANES), register)
 
 
 @numba.njit
@@ -63,3 +63,24 @@ def test_one_that_is_traced_uses_another() -> None:
     out = np.zeros(2 * LANES, np.float32)
     assert put(FLOATS, out) == (3, 3, -1)
     np.testing.assert_array_equal(out, 2 * FLOATS[:2].reshape(-1))
+
+
+@traced(0)
+def put_turned(rows: Memory, count: Whole, out: Memory) -> None:
+    def turn(n: Whole, k: Whole) -> None:
+        out.store(LANES * (n + k * count), rows.load(LANES * (n * 2 // 2 % 4)))
+
+    repeat(count, lambda n: repeat(n.constant(2), lambda k: turn(n, k)))
+
+
+@numba.njit
+def put_all(rows, count, out):
+    put_turned(rows, count, out)
+
+
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_loops_in_loops(count: int) -> None:
+    out = np.zeros((2 * count + 1, LANES), np.float32)
+    put_all(FLOATS, count, out)
+    wanted = FLOATS[np.arange(count) % 4]
+    np.testing.assert_array_equal(out, [*wanted, *wanted, np.zeros(LANES)])

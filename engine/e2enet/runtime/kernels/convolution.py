@@ -32,7 +32,7 @@ from e2enet.runtime.kernels.tiles import (
     plane_pitch,
     rows_to_points,
 )
-from e2enet.runtime.kernels.traced import Memory, Register, Whole, traced
+from e2enet.runtime.kernels.traced import Memory, Register, Whole, repeat, traced
 from e2enet.runtime.kernels.vectors import (
     LANES,
     SLACK,
@@ -179,51 +179,54 @@ def _to_planes_of(rows, maps, at, pitch):
     return chosen.py_func
 
 
-def _multiply(maps, pitch, factors, live, lists, grouped, outputs, sums):
-    """The sums of all live connections of a block in the transformed domain."""
+@traced(0)
+def _multiply_grouped(
+    maps: Memory,
+    pitch: Whole,
+    factors: Memory,
+    live: Whole,
+    inputs: Memory,
+    begins: Memory,
+    groups: Whole,
+    sums: Memory,
+) -> None:
+    """The sums of a block in the transformed domain where BLOCK output maps share a list."""
+    beside, lanes = (4, LANES) if maps.paired else (2, WIDE)  # planes, and from one to the next
+    multiply = shared_pairs.trace if maps.paired else shared.trace
+
+    def turn(plane: Whole, group: Whole) -> None:
+        at = pitch * (plane // beside) + plane % beside * lanes
+        multiply(
+            maps, at, factors, plane * live, inputs, begins[group], begins[group + 1],
+            sums, (group * (BLOCK * PLANES) + plane) * WIDE, PLANES * WIDE,
+        )  # fmt: skip
+
+    repeat(groups.constant(PLANES), lambda plane: repeat(groups, lambda group: turn(plane, group)))
 
 
-@overload(_multiply)
-def _multiply_of(maps, pitch, factors, live, lists, grouped, outputs, sums):
-    return _multiply_pairs if maps.dtype == types.int32 else _multiply_floats
+@traced(0)
+def _multiply_each(
+    maps: Memory,
+    pitch: Whole,
+    factors: Memory,
+    live: Whole,
+    inputs: Memory,
+    begins: Memory,
+    outputs: Whole,
+    sums: Memory,
+) -> None:
+    """The sums of a block in the transformed domain where every output map has its list."""
+    beside = 4 if maps.paired else 2  # planes
+    multiply = single_pairs.trace if maps.paired else single.trace
 
+    def turn(planes: Whole, output: Whole) -> None:
+        multiply(
+            maps, pitch * planes, factors, live * planes * beside, live, inputs, begins[output],
+            begins[output + 1], sums, (output * PLANES + planes * beside) * WIDE,
+        )  # fmt: skip
 
-def _multiply_floats(maps, pitch, factors, live, lists, grouped, outputs, sums):
-    inputs, begins = lists
-    if grouped:
-        for plane in range(PLANES):
-            at = plane // 2 * pitch + plane % 2 * WIDE
-            for group in range(len(begins) - 1):
-                shared(
-                    maps, at, factors, plane * live, inputs, begins[group], begins[group + 1],
-                    sums, (BLOCK * group * PLANES + plane) * WIDE, PLANES * WIDE,
-                )  # fmt: skip
-    else:
-        for pair in range(PLANES // 2):
-            for output in range(outputs):
-                single(
-                    maps, pair * pitch, factors, 2 * pair * live, live, inputs, begins[output],
-                    begins[output + 1], sums, (output * PLANES + 2 * pair) * WIDE,
-                )  # fmt: skip
-
-
-def _multiply_pairs(maps, pitch, factors, live, lists, grouped, outputs, sums):
-    inputs, begins = lists
-    if grouped:
-        for plane in range(PLANES):
-            at = plane // 4 * pitch + plane % 4 * LANES
-            for group in range(len(begins) - 1):
-                shared_pairs(
-                    maps, at, factors, plane * live, inputs, begins[group], begins[group + 1],
-                    sums, (BLOCK * group * PLANES + plane) * WIDE, PLANES * WIDE,
-                )  # fmt: skip
-    else:
-        for four in range(PLANES // 4):
-            for output in range(outputs):
-                single_pairs(
-                    maps, four * pitch, factors, 4 * four * live, live, inputs, begins[output],
-                    begins[output + 1], sums, (output * PLANES + 4 * four) * WIDE,
-                )  # fmt: skip
+    several = outputs.constant(PLANES // beside)
+    repeat(several, lambda planes: repeat(outputs, lambda output: turn(planes, output)))
 
 
 @kernel
@@ -244,6 +247,7 @@ def convolve(
     maps, transformed, rows, line, runs = scratch
     addresses, affine, kind = source
     outputs, out_shifts, out_depth, out_kind = target
+    inputs, begins = lists
     live = factors.shape[1]
     first_slice, slices, depth, height, width = shape
     step, step_h, step_w = stride
@@ -262,7 +266,12 @@ def convolve(
                 affine[c, 0], affine[c, 1], affine[c, 2],
             )  # fmt: skip
             _to_planes(rows, maps, c * PITCH, pitch)
-        _multiply(maps, pitch, factors, live, lists, grouped, len(outputs), transformed)
+        if grouped:
+            _multiply_grouped(
+                maps, pitch, factors, live, inputs, begins, len(begins) - 1, transformed
+            )
+        else:
+            _multiply_each(maps, pitch, factors, live, inputs, begins, len(outputs), transformed)
         for output in range(len(outputs)):
             _columns_from_points(transformed, output * PLANES * WIDE, rows)
             _write(

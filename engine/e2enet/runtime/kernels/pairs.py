@@ -131,7 +131,7 @@ def single_pairs(
         found = []
         for plane in range(4):
             x, y = pairs(maps.load(i + 16 * plane), maps.load(j + 16 * plane))
-            u = factors[at + n.half() + live * plane]
+            u = factors[at + n // 2 + live * plane]
             found += [dot(x, u, added[2 * plane]), dot(y, u, added[2 * plane + 1])]
         return found
 

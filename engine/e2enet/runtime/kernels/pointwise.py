@@ -58,7 +58,7 @@ def _put(
     scale, shift, slope = (affine[c * 3 + n] for n in range(3))
     low, high = (activated(kind, address, 16 * n, scale, shift, slope) for n in range(2))
     if maps.paired:
-        maps.store(at + lane.half(), pack(low, high))
+        maps.store(at + lane // 2, pack(low, high))
     else:
         maps.store(at + lane, low)
         maps.store(at + lane + 16, high)
@@ -77,7 +77,7 @@ def _multiply(
 ) -> None:
     """BLOCK rows of the product for WIDE voxels."""
     if maps.paired:
-        shared_pairs.trace(maps, lane.half(), factors, 0, inputs, begin, end, sums, to, PITCH)
+        shared_pairs.trace(maps, lane // 2, factors, 0, inputs, begin, end, sums, to, PITCH)
     else:
         shared.trace(maps, lane, factors, 0, inputs, begin, end, sums, to, PITCH)
 

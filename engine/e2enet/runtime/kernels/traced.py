@@ -54,9 +54,17 @@ class Whole:
 
     __radd__, __rmul__ = __add__, __mul__
 
-    def half(self) -> Whole:
-        """Half of it; it is even and not negative."""
-        return Whole(self.builder, self.builder.lshr(self.value, _whole(1)))
+    def constant(self, number: int) -> Whole:
+        """A number that is known beforehand, in the same kernel."""
+        return Whole(self.builder, _whole(number))
+
+    def __floordiv__(self, other: int) -> Whole:
+        """It is not negative."""
+        return Whole(self.builder, self.builder.udiv(self.value, _whole(other)))
+
+    def __mod__(self, other: int) -> Whole:
+        """It is not negative."""
+        return Whole(self.builder, self.builder.urem(self.value, _whole(other)))
 
 
 class Memory:
@@ -158,6 +166,13 @@ def add_up(
         for place, register in zip(places, turn(Whole(builder, n), before), strict=True):
             builder.store(register.value, place)
     return [Register(builder, builder.load(place)) for place in places]
+
+
+def repeat(count: Whole, turn: Callable[[Whole], None]) -> None:
+    """A loop of the kernel: a turn for every number below a count."""
+    builder = count.builder
+    with cgutils.for_range(builder, count.value) as loop:
+        turn(Whole(builder, loop.index))
 
 
 def _standing_for(context: Any, builder: Any, kind: Any, value: Any) -> Any:
