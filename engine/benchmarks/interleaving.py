@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -19,10 +20,11 @@ Run = dict[str, float]
 Say = Callable[[str], None]
 
 
-def child(script: str, *arguments: str) -> Any:
+def child(script: str, *arguments: str, **environment: str) -> Any:
     """What a script of this folder prints as its last line, from JSON; its errors pass through."""
     command = [sys.executable, str(HERE / script), *arguments]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    variables = {**os.environ, **environment}
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=variables)
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
@@ -31,7 +33,9 @@ def measured(workload: Workload, threads: int, logits: Path | None = None) -> Ru
     arguments = [json.dumps(asdict(workload)), "--threads", str(threads)]
     if logits:
         arguments += ["--logits", str(logits)]
-    return child("workloads.py", *arguments)  # type: ignore[no-any-return]
+    # As the command `e2enet` has it: PyTorch's threads sleep while they wait. For nnU-Net as well.
+    waiting = {"OMP_WAIT_POLICY": "PASSIVE"} if workload.train else {}
+    return child("workloads.py", *arguments, **waiting)  # type: ignore[no-any-return]
 
 
 def interleave(
