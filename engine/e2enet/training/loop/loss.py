@@ -60,12 +60,14 @@ class _DiceCE(torch.autograd.Function):
             p *= known[:, None]
         samples = torch.arange(batch, device=target.device) * classes
         bins = (target + samples.view(-1, 1, 1, 1)).ravel()
-        overlap = torch.bincount(bins, own.ravel().double(), batch * classes).view(batch, classes)
         sizes = torch.bincount(bins, minlength=batch * classes).view(batch, classes)
         sizes = sizes + p.sum((2, 3, 4))
+        # Class by class: bincount's weighted sums have no fixed order on a GPU.
+        parts = [torch.where(target == value, own, 0).sum((1, 2, 3)) for value in range(classes)]
+        overlap = torch.stack(parts, 1)
         if batch_dice:
             overlap, sizes = overlap.sum(0, keepdim=True), sizes.sum(0, keepdim=True)
-        overlap, sizes = 2 * overlap.float()[:, 1:] + SMOOTH, sizes[:, 1:] + SMOOTH
+        overlap, sizes = 2 * overlap[:, 1:] + SMOOTH, sizes[:, 1:] + SMOOTH
         dice = overlap / sizes
         by_p, by_own = F.pad(dice / sizes, (1, 0)), F.pad(-2 / sizes, (1, 0))
         ctx.save_for_backward(p, own, target, known, n, by_p / dice.numel(), by_own / dice.numel())
