@@ -33,7 +33,8 @@ def test_the_projects_own_index_is_of_the_models_that_ship(tmp_path: Path) -> No
     copy = tmp_path / "Resources"
     for name in ("Models", "Samples"):
         shutil.copytree(REPOSITORY / "Resources" / name, copy / name)
-    written = write_index(copy / "Models", {"hippocampus-mr": copy / "Samples" / SAMPLE.name})
+    sample = copy / "Samples" / SAMPLE.name
+    written = write_index(copy / "Models", {"hippocampus-mr": sample, "brain-any": sample})
     assert written.read_bytes() == kept
     assert DEFAULT_INDEX.endswith("/Resources/Models/index.json")
 
