@@ -4,8 +4,9 @@
 
 Fold 0, `--seeds` of each arm; every arm's iterations follow from its own measured step, so that a
 cheaper step is worth more of them, and connections evolve forty times whatever the budget (the
-paper's 1200 iterations apart would not come once in a short one). OUTPUT gets `results.json`,
-`table.md` and `ablation.png`, and the same command goes on where it was.
+paper's 1200 iterations apart would not come once in a short one). `--jobs 2` trains two side by
+side; give each its threads with OMP_NUM_THREADS. OUTPUT gets `results.json`, `table.md` and
+`ablation.png`, and the same command goes on where it was.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,42 +30,71 @@ ARMS: dict[str, list[str]] = {
 EVOLUTIONS = 40  # of a run
 
 
-def measured(
-    arm: str, seed: int, chosen: argparse.Namespace, records: budget.Records
-) -> dict[str, Any]:
-    """One training of an arm to its end, and what came of it."""
-    dataset, output = chosen.dataset.resolve(), chosen.output.resolve()
-    options = [
-        "--fold", "0", "--base-channels", str(chosen.base_channels), "--device", "cpu",
-        "--workers", "0", *ARMS[arm],
-    ]  # fmt: skip
-    step_s = records.once(f"step of {arm}", lambda: budget.pace(dataset, options))
-    planned = budget.schedule(chosen.minutes, step_s)
-    model = output / f"{arm.replace(' ', '_')}_{seed}"
-    if arm == "DSFF":
-        iterations = planned["epochs"] * planned["iterations_per_epoch"]
-        options += ["--evolve-every", str(max(1, iterations // EVOLUTIONS))]
-    command = budget.train(dataset, model, planned, [*options, "--seed", str(seed)])
+@dataclass(frozen=True)
+class Training:
+    """One training of the comparison."""
 
-    def look() -> dict[str, Any]:
+    arm: str
+    seed: int
+    chosen: argparse.Namespace
+    planned: dict[str, Any]
+
+    @property
+    def model(self) -> Path:
+        """Where its bundle is written."""
+        return Path(self.chosen.output.resolve() / f"{self.arm.replace(' ', '_')}_{self.seed}")
+
+    def finish(self) -> str:
+        """Train to the end, or go on with it; returns the command."""
+        options = [*options_of(self.arm, self.chosen), "--seed", str(self.seed)]
+        if self.arm == "DSFF":
+            iterations = self.planned["epochs"] * self.planned["iterations_per_epoch"]
+            options += ["--evolve-every", str(max(1, iterations // EVOLUTIONS))]
+        return budget.train(self.chosen.dataset.resolve(), self.model, self.planned, options)
+
+    def look(self, command: str) -> dict[str, Any]:
+        """What came of it, on the held-out cases."""
         from e2enet.bundle import Bundle
         from e2enet.training.analyses.sweep import cost_of
 
-        bundle = Bundle.open(model)
+        dataset, output = self.chosen.dataset.resolve(), self.chosen.output.resolve()
+        bundle = Bundle.open(self.model)
         provenance = bundle.model["provenance"]
         names = provenance["data"]["held_out"]
-        predictions = output / "predictions" / model.name
-        budget.predict(dataset, names, model, predictions)
+        predictions = output / "predictions" / self.model.name
+        budget.predict(dataset, names, self.model, predictions)
         references = budget.held_out(dataset, names, output / "held_out")
         parameters, operations = cost_of(bundle)
         return {
-            "arm": arm, "seed": seed, **planned, "command": command,
+            "arm": self.arm, "seed": self.seed, **self.planned, "command": command,
             "training_s": provenance["seconds"], "iterations": provenance["iterations"],
             "live_parameters": parameters, "live_multiply_adds": operations,
             **budget.judged(predictions, references),
         }  # fmt: skip
 
-    return records.once(model.name, look)  # type: ignore[no-any-return]
+
+def options_of(arm: str, chosen: argparse.Namespace) -> list[str]:
+    """Words of `e2enet train` that all seeds of an arm share."""
+    return [
+        "--fold", "0", "--base-channels", str(chosen.base_channels), "--device", "cpu",
+        "--workers", "0", *ARMS[arm],
+    ]  # fmt: skip
+
+
+def trainings(chosen: argparse.Namespace, records: budget.Records) -> list[Training]:
+    """All of them, seed after seed: an early stop leaves whole comparisons."""
+    steps = {
+        arm: records.once(
+            f"step of {arm}",
+            partial(budget.pace, chosen.dataset.resolve(), options_of(arm, chosen)),
+        )
+        for arm in ARMS
+    }
+    return [
+        Training(arm, seed, chosen, budget.schedule(chosen.minutes, steps[arm]))
+        for seed in range(chosen.seeds)
+        for arm in ARMS
+    ]
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
@@ -111,14 +144,16 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, default=20, help="of each training")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--base-channels", type=int, default=16)
+    parser.add_argument("--jobs", type=int, default=1, help="trainings side by side")
     chosen = parser.parse_args(words)
     chosen.output.mkdir(parents=True, exist_ok=True)
     records = budget.Records(chosen.output / "results.json")
     records.once("machine", budget.machine)
     rows = []
-    for seed in range(chosen.seeds):  # seed after seed: an early stop leaves whole comparisons
-        for arm in ARMS:
-            rows.append(measured(arm, seed, chosen, records))
+    planned = trainings(chosen, records)
+    with ThreadPoolExecutor(chosen.jobs) as pool:
+        for training, command in zip(planned, pool.map(Training.finish, planned), strict=True):
+            rows.append(records.once(training.model.name, partial(training.look, command)))
             (chosen.output / "table.md").write_text(table(rows) + "\n", encoding="utf-8")
             figure(rows, chosen.output / "ablation.png")
     print(table(rows))
