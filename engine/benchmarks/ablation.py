@@ -81,15 +81,18 @@ def options_of(arm: str, chosen: argparse.Namespace) -> list[str]:
     ]  # fmt: skip
 
 
+def paces(chosen: argparse.Namespace) -> dict[str, float]:
+    """Seconds of a step of each arm: the arms in turn, medians, or one would gain by chance."""
+    found: dict[str, list[float]] = {arm: [] for arm in ARMS}
+    for _ in range(3):
+        for arm in ARMS:
+            found[arm].append(budget.pace(chosen.dataset.resolve(), options_of(arm, chosen)))
+    return {arm: statistics.median(steps) for arm, steps in found.items()}
+
+
 def trainings(chosen: argparse.Namespace, records: budget.Records) -> list[Training]:
     """All of them, seed after seed: an early stop leaves whole comparisons."""
-    steps = {
-        arm: records.once(
-            f"step of {arm}",
-            partial(budget.pace, chosen.dataset.resolve(), options_of(arm, chosen)),
-        )
-        for arm in ARMS
-    }
+    steps = records.once("steps", partial(paces, chosen))
     return [
         Training(arm, seed, chosen, budget.schedule(chosen.minutes, steps[arm]))
         for seed in range(chosen.seeds)
