@@ -53,10 +53,10 @@ _HEADS: list[Column] = [
 ]
 _GROWTH: list[Column] = [
     ("time (s)", "seconds", ".2f"),
-    ("µs a voxel", "microseconds_a_voxel", ".2f"),
+    ("µs / voxel", "microseconds_a_voxel", ".2f"),
     ("peak (MiB)", "peak_mib", ".0f"),
-    ("bytes a voxel", "bytes_a_voxel", ".0f"),
-    ("faster than 1", "times_faster_than_1_thread", ".2f"),
+    ("B / voxel", "bytes_a_voxel", ".0f"),
+    ("/ 1 thread", "times_faster_than_1_thread", ".2f"),
 ]
 _GPU = [("time (ms)", "milliseconds", ".1f"), *_TIME[1:-1], *_EQUAL]
 _SWEEP: list[Column] = [
