@@ -139,6 +139,23 @@ def test_a_machine_on_which_no_cache_can_be_written(
     assert vectors.kernel(twice)(21) == 42
 
 
+COMPILED = """
+from e2enet.runtime.execution import kernels_work
+from e2enet.runtime.kernels import convolution, pointwise, winograd
+assert kernels_work()
+used = winograd.transform_kernels, convolution.convolve, pointwise.expand, pointwise.pool
+print(all(kernel.signatures for kernel in used))
+"""
+
+
+def test_the_trial_tries_every_kernel() -> None:
+    """What `doctor` says to work, works; and it has compiled all that segmenting needs."""
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILED], check=True, stdout=subprocess.PIPE, text=True
+    )
+    assert done.stdout.strip() == "True"
+
+
 LOADED = """
 import sys
 import numba

@@ -188,7 +188,7 @@ def _works_in(precision: Precision) -> bool:
         found = SparsePlan(lattice, weights, 1, precision)(image[None])[0]
     except Exception:  # an LLVM that does not know the instructions
         return False
-    # Rounding makes 2 % in bfloat16; lanes in another order make all of it.
+    # Rounding makes 3 % in bfloat16; lanes in another order make all of it.
     return bool(np.abs(found - wanted).max() < 0.1 * np.abs(wanted).max())
 
 
@@ -221,13 +221,14 @@ def _why_no_kernels() -> str | None:
 
 
 def _trial() -> tuple[Lattice, dict[str, np.ndarray], np.ndarray]:
-    lattice = Lattice(1, 2, [(2, 2, 2)], base_channels=3)
+    # The least lattice with flows of all kinds, so that every kernel is tried, and compiled.
+    lattice = Lattice(1, 2, [(2, 2, 2), (1, 2, 2)], base_channels=3)
     random = np.random.default_rng(0)
     weights = {
         name: random.normal(size=shape).astype(np.float32)
         for name, shape in lattice.parameters.items()
     }
-    return lattice, weights, random.normal(size=(1, 4, 6, 10)).astype(np.float32)
+    return lattice, weights, random.normal(size=(1, 4, 8, 12)).astype(np.float32)
 
 
 def _has(feature: str) -> bool:

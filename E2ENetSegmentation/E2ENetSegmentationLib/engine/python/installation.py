@@ -1,8 +1,8 @@
 """Installs the engine's packages into a folder of their own: all of them, or nothing changes.
 
 pip installs into a fresh folder beside the old one, the interpreter then really imports what was
-installed, and only then the folders change places. Repair is the same: no file of a damaged
-installation is kept.
+installed and compiles the engine's kernels, so that the first segmentation need not, and only then
+the folders change places. Repair is the same: no file of a damaged installation is kept.
 """
 
 import os
@@ -45,6 +45,7 @@ class Installation(Job):
         self._expected, self._wheels, self._extraIndex = expected, wheels, extraIndex
         self._onProgress = onProgress or (lambda text, percent: None)
         self._next = None  # what to do with the answer of the step under way
+        self._seen = None
         self._lines = []  # of the steps that are over
 
     @property
@@ -56,6 +57,11 @@ class Installation(Job):
         """What pip and the interpreter said, for the log."""
         now = [line for line in super().lines if not line.startswith(pip.NUMBERS)]
         return self._lines + now
+
+    @property
+    def _folders(self) -> list:
+        """Where the new packages are to be found, and the engine."""
+        return [paths.engineFolder(), self._folder / "packages"]
 
     def start(self) -> None:
         """Begin.
@@ -125,15 +131,22 @@ class Installation(Job):
     def _try(self, _pip) -> None:
         """What was installed has to run before it replaces anything."""
         self._onProgress(_("Trying it"), 95)
-        folders = [paths.engineFolder(), self._folder / "packages"]
         names = [nameOf(line) for line in self._wanted]
-        self._goOn(Inspection(self._interpreter, names, folders), self._replace)
+        self._goOn(Inspection(self._interpreter, names, self._folders), self._prepare)
 
-    def _replace(self, inspection) -> None:
+    def _prepare(self, inspection) -> None:
+        """Let the engine examine itself, which compiles its kernels; what it says is for the log."""
         lacking = [name for name, found in inspection.result.packages.items() if not found]
         problems = inspection.result.broken + lacking
         if problems:
             raise _failed(_("{package} does not run").format(package=problems[0]))
+        self._seen = inspection.result
+        self._onProgress(_("Preparing the engine"), 97)
+        command = self._interpreter.command("e2enet", "doctor")
+        environment = self._interpreter.environment(self._folders)
+        self._goOn(_Examination(EngineProcess(command, self._folder, environment)), self._replace)
+
+    def _replace(self, _examination) -> None:
         try:
             replace(self.target, self._folder / "packages")
         except OSError as error:
@@ -143,7 +156,17 @@ class Installation(Job):
                 ),
                 _("End what the engine computes, and try again."),
             ) from error
-        self.result = inspection.result
+        self.result = self._seen
+
+
+class _Examination(EngineRun):
+    """The engine's look at itself. What it misses may have nothing to do with the packages."""
+
+    def poll(self) -> bool:
+        try:
+            return super().poll()
+        except Refused:
+            return False
 
 
 class _Pip(EngineRun):
