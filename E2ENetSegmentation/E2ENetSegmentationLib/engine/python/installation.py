@@ -135,7 +135,7 @@ class Installation(Job):
         self._goOn(Inspection(self._interpreter, names, self._folders), self._prepare)
 
     def _prepare(self, inspection) -> None:
-        """Let the engine examine itself, which compiles its kernels; what it says is for the log."""
+        """The engine examines itself, which compiles its kernels; what it says is for the log."""
         lacking = [name for name, found in inspection.result.packages.items() if not found]
         problems = inspection.result.broken + lacking
         if problems:
