@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import sys
 from pathlib import Path
@@ -50,6 +51,38 @@ def test_what_is_there_is_not_made_again(modules: Any, tmp_path: Path) -> None:
     assert budget.Records(tmp_path / "r.json").once("pace", make) == {"step": 3}
     assert budget.Records(tmp_path / "r.json").once("pace", make) == {"step": 3}
     assert made == [1]
+
+
+def test_what_the_ablation_trains(
+    modules: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One slow measurement shortens no arm's training; only DSFF evolves, forty times."""
+    ablation = modules("ablation")
+    steps = iter([1.0, 0.6, 0.6, 9.0, 0.5, 0.6, 1.0, 0.6, 5.0])
+    commands: list[list[str]] = []
+
+    def train(dataset: Path, output: Path, planned: dict[str, Any], options: list[str]) -> str:
+        commands.append([output.name, str(planned["iterations_per_epoch"]), *options])
+        return "a command"
+
+    monkeypatch.setattr(ablation.budget, "pace", lambda *_: next(steps))
+    monkeypatch.setattr(ablation.budget, "train", train)
+    chosen = argparse.Namespace(
+        dataset=tmp_path, output=tmp_path, minutes=20.0, seeds=2, base_channels=8
+    )
+    planned = ablation.trainings(chosen, ablation.budget.Records(tmp_path / "results.json"))
+    assert [training.finish() for training in planned] == ["a command"] * 6
+    lengths = [(name, int(iterations)) for name, iterations, *_ in commands]
+    assert lengths == [
+        ("dense_0", 45), ("static_sparse_0", 75), ("DSFF_0", 75),
+        ("dense_1", 45), ("static_sparse_1", 75), ("DSFF_1", 75),
+    ]  # fmt: skip
+    dense, static, evolving = commands[3:]
+    assert "--evolve-every" not in dense
+    assert dense[dense.index("--sparsity") + 1] == "0"
+    assert static[static.index("--evolve-every") + 1] == "0"
+    assert evolving[evolving.index("--evolve-every") + 1] == str(25 * 75 // 40)
+    assert all(command[-2:] == ["--seed", "1"] for command in commands[3:])
 
 
 ROW = {
