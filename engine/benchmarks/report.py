@@ -20,6 +20,7 @@ HEADS = (
     "segment_head_hippodeep",
 )
 MORE_IS_BETTER = ("times_faster_than_released", "equal_labels")
+_NAMES = {"nnunet": "nnU-Net", "openvino": "OpenVINO", "extra s": "seconds more"}
 
 _TIME: list[Column] = [
     ("time (s)", "seconds", ".2f"),
@@ -162,7 +163,8 @@ def _print_targets(rows: Rows, console: Console) -> None:
     for header, side in (("", "left"), ("of", "left"), ("target", "right"), ("reached", "right")):
         table.add_column(header, justify=side, no_wrap=True)  # type: ignore[arg-type]
     table.add_column("", no_wrap=True)
-    for row in rows.values():
+    for name, row in rows.items():
+        subject = row.get("what", "") + (", a training step" if "training" in name else "")
         for key, aim in row.items():
             what = key.removeprefix("target_")
             if what == key or what not in row:
@@ -170,9 +172,11 @@ def _print_targets(rows: Rows, console: Console) -> None:
             more = what in MORE_IS_BETTER
             met = row[what] >= aim if more else row[what] <= aim
             sign = "≥" if more else "≤"
-            shown = what.replace("_", " ").replace("vs", "/")
+            shown = what.replace("_vs_", " / ").replace("_", " ")
+            for plain, name_of in _NAMES.items():
+                shown = shown.replace(plain, name_of)
             reached, verdict = f"{row[what]:.4g}", "met" if met else "missed"
-            table.add_row(row.get("what", ""), shown, f"{sign} {aim:g}", reached, verdict)
+            table.add_row(subject, shown, f"{sign} {aim:g}", reached, verdict)
     if table.row_count:
         console.print(table)
 

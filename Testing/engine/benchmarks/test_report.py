@@ -32,6 +32,10 @@ ROWS = {
         "time_vs_nnunet": 0.31, "time_vs_openvino": 0.47,
     },
     "cpu_int8_forward_openvino": {"what": "nnU-Net, OpenVINO, int8", "note": "not measured"},
+    "cpu_training_step_s0.8": {
+        "what": "E2ENet, S = 0.8", "seconds": 5.7, "peak_mib": 3171.0, "time_vs_nnunet": 0.48,
+        "target_time_vs_nnunet": 0.55,
+    },
     "segment_head_cold": {
         "what": "a process for a head", "seconds": 3.11, "processor_s": 3.95, "peak_mib": 358.0,
         "target_seconds": 2.5,
@@ -69,6 +73,9 @@ def test_nothing_is_cut_off() -> None:
     assert [line.split()[-1] for line in targets.splitlines() if "≤" in line or "≥" in line] == [
         "missed",  # 0.75 of OpenVINO's time; the memory was not compared
         "met",
+        "met",
         "missed",
         "missed",
     ]
+    assert "E2ENet, S = 0.8, a training step" in targets
+    assert "time / OpenVINO" in targets
