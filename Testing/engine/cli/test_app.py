@@ -294,3 +294,9 @@ def test_sizes_are_written_in_one_way() -> None:
         assert str(text).startswith("D,H,W in voxels"), name
     for name, one in options(typer.main.get_command(app), "e2enet"):
         assert not re.search(r"\dx\d", str(getattr(one, "help", ""))), name
+
+
+def test_the_terminal_breaks_lines_of_help() -> None:
+    told = CliRunner().invoke(app, ["evaluate", "--help"], terminal_width=200).output
+    words = [" ".join(line.split()) for line in told.splitlines()]
+    assert any("reference both leave out has no value" in line for line in words)
