@@ -144,6 +144,40 @@ def test_another_dataset_or_a_folder_of_something_else(done, tiny_dataset, tmp_p
         cross_validate(tiny_dataset, tmp_path, **SMALL)
 
 
+def test_folds_that_were_trained_on_are_predicted_and_evaluated_anew(done, dataset, tmp_path):
+    folder = tmp_path / "out"
+    shutil.copytree(done.folder, folder)
+    kept = (folder / "held_out" / "tiny_000.manifest.json").read_text(encoding="utf-8")
+    cross_validate(dataset, folder, **SMALL)
+    assert (folder / "held_out" / "tiny_000.manifest.json").read_text(encoding="utf-8") == kept
+    longer = cross_validate(dataset, folder, **{**SMALL, "epochs": 2})
+    for number, names in enumerate((("tiny_001", "tiny_002"), ("tiny_000",))):
+        weights = Bundle.open(folder / f"fold_{number}").weights_sha256()
+        for name in names:
+            manifest = json.loads((folder / "held_out" / f"{name}.manifest.json").read_text("utf-8"))
+            assert manifest["model"]["weights_sha256"] == weights
+    again = evaluate(folder / "held_out", dataset / "labelsTr")
+    assert longer.evaluation.mean() == pytest.approx(again.mean(), nan_ok=True)
+    report = json.loads((folder / "report" / "metrics.json").read_text(encoding="utf-8"))
+    told = {case: one["sphere"]["prediction_ml"] for case, one in report["cases"].items()}
+    assert told == {case: one["sphere"].predicted_ml for case, one in again.cases.items()}
+
+
+def test_the_report_follows_a_reference_that_was_corrected(done, dataset, tmp_path):
+    own, folder = tmp_path / dataset.name, tmp_path / "out"
+    shutil.copytree(dataset, own)
+    cross_validate(own, folder, **SMALL)
+    before = json.loads((folder / "report" / "metrics.json").read_text(encoding="utf-8"))
+    path = str(own / "labelsTr" / "tiny_000.nii.gz")
+    label = sitk.ReadImage(path)
+    sitk.WriteImage(sitk.Cast(label > 1, sitk.sitkUInt8) * 2, path)
+    found = cross_validate(own, folder, **SMALL).evaluation
+    after = json.loads((folder / "report" / "metrics.json").read_text(encoding="utf-8"))
+    assert before["cases"]["tiny_000"]["sphere"]["reference_ml"] > 0
+    assert after["cases"]["tiny_000"]["sphere"]["reference_ml"] == 0
+    assert found.cases["tiny_000"]["sphere"].reference_ml == 0
+
+
 def test_other_settings_are_refused(done, dataset):
     with pytest.raises(BadInput, match="started with"):
         cross_validate(dataset, done.folder, **{**SMALL, "seed": 3})

@@ -23,8 +23,10 @@ from e2enet.evaluation.pairs import Pair
 from e2enet.evaluation.postprocessing import Choice, PostProcessing, choose_postprocessing
 from e2enet.evaluation.report.page import write_report
 from e2enet.events import BadInput, Reporter
-from e2enet.files import write_atomic
+from e2enet.files import move_folder, output_errors, scratch_folder, write_atomic
+from e2enet.inference.case.finished import find_finished
 from e2enet.inference.case.inputs import InputCase
+from e2enet.inference.case.result import Outputs
 from e2enet.inference.ensemble import ENSEMBLE
 from e2enet.inference.segmenter import Segmenter
 from e2enet.training.train import train
@@ -63,7 +65,8 @@ def cross_validate(
     """Train all folds, predict what each holds out, evaluate the predictions together.
 
     Called again with the same output, it goes on where it was: finished folds and predictions are
-    kept, a fold that was interrupted is resumed.
+    kept, a fold that was interrupted is resumed. With more epochs the folds are trained on, and
+    predicted and evaluated anew.
 
     Args:
         dataset: folder in nnU-Net's raw layout; the folds of its splits_final.json, or five.
@@ -149,15 +152,23 @@ def _predict(
     device: str,
     reporter: Reporter,
 ) -> None:
-    segmenter: Segmenter | None = None
-    cases = {case.name: case for case in info.cases}
+    """What is there already of the fold as it is now stays; a fold may have been trained on."""
+    segmenter = Segmenter(bundle, device=device)
+    weights = segmenter.bundle.weights_sha256()
+    options = segmenter.options([], False, [weights])
+    images = {case.name: case.images for case in info.cases}
     for done, name in enumerate(names):
         reporter.progress("held-out", done, len(names))
-        path = target / f"{name}.nii.gz"
-        if path.exists():  # it is written whole or not at all
-            continue
-        segmenter = segmenter or Segmenter(bundle, device=device)
-        segmenter.run(InputCase(name, cases[name].images), output=path)
+        case, path = InputCase(name, images[name]), target / f"{name}.nii.gz"
+        if not find_finished(
+            case,
+            Outputs.of(path),
+            bundle=segmenter.bundle,
+            weights_sha256=weights,
+            options=options,
+            rois=[],
+        ):
+            segmenter.run(case, output=path)
     reporter.progress("held-out", len(names), len(names))
 
 
@@ -173,8 +184,9 @@ def _summarised(
         pairs.append(Pair(name, folder / "held_out" / f"{name}.nii.gz", label))
     found = evaluate_pairs(pairs, structures, workers=workers, reporter=reporter)
     chosen = choose_postprocessing(pairs, structures, reporter=reporter)
-    if not (folder / "report").exists():
-        write_report(folder / "report", found, reporter)
+    with output_errors(folder), scratch_folder(folder) as scratch:
+        write_report(scratch / "report", found, reporter)
+        move_folder(scratch / "report", folder / "report")
     summary = {
         "dataset": info.name,
         "folds": [
