@@ -109,3 +109,22 @@ def test_a_sweep_of_one_value(tiny_dataset, tmp_path, values):
     with pytest.raises(BadInput, match="two different values"):
         sweep(tiny_dataset, tmp_path / "out", "sparsity", values)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "values", "more", "message"),
+    [
+        ("sparsity", [0.5, 1.5], {}, "--sparsity is 1.5"),
+        ("shift_groups", [1, 0], {}, "--shift-groups is 0"),
+        ("base", [None, "no-such-model"], {}, "no-such-model"),
+        ("sparsity", [0.0, 0.5], {"seeds": [0, 0]}, "different seeds"),
+        ("sparsity", [0.0, 0.5], {"seeds": [-1]}, "--seed is -1"),
+        ("sparsity", [0.0, 0.5], {"fold": "all"}, "holds none out"),
+    ],
+)
+def test_what_can_be_refused_is_refused_before_anything_is_trained(
+    setting, values, more, message, tiny_dataset, tmp_path
+):
+    with pytest.raises(BadInput, match=message):
+        sweep(tiny_dataset, tmp_path / "out", setting, values, **{**SMALL, **more})
+    assert not (tmp_path / "out").exists()

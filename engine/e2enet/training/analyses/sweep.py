@@ -10,18 +10,22 @@ import csv
 import io
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from e2enet.bundle import Bundle
+from e2enet.data.planning.plan import Plan
 from e2enet.dsff import complexity
 from e2enet.evaluation.pt_score import pt_scores
 from e2enet.events import BadInput, Reporter
 from e2enet.files import output_errors, write_atomic
 from e2enet.training.analyses.figures import draw_sweep
 from e2enet.training.analyses.point import Point
+from e2enet.training.run.networks import kind_of
+from e2enet.training.run.planning import changed
 from e2enet.training.run.preparation import OF_A_NETWORK
+from e2enet.training.run.settings import Settings
 from e2enet.training.train import train
 
 Setting = Literal["sparsity", "base_channels", "levels", "shift_groups", "base", "method"]
@@ -51,7 +55,7 @@ def sweep(
         setting: what is varied; "base" is the model to start from, None for none; "method" one of
             `METHODS`.
         values: at least two, each once.
-        seeds: of each value.
+        seeds: of each value, each once.
         reporter: gets progress as stages "sweep" and those of training.
         options: of `train`, the same for all; what belongs to a network is for those from scratch,
             a model to start from keeps its own.
@@ -60,7 +64,8 @@ def sweep(
         One point a value and seed, or None where a run was paused.
 
     Raises:
-        BadInput: fewer than two values, one twice, or as `train`.
+        BadInput: fewer than two values, one or a seed twice, no case held out, or as `train`; what
+            can be known of a value is said before any of them is trained.
     """
     reporter = reporter or Reporter()
     texts = ["scratch" if value is None else Path(str(value)).name for value in values]
@@ -69,17 +74,27 @@ def sweep(
             f"A sweep needs two different values or more, not {', '.join(texts) or 'none'}.",
             code="bad-setting",
         )
+    if len(set(seeds)) < len(seeds):
+        raise BadInput(
+            f"A sweep needs different seeds, not {', '.join(map(str, seeds))}.", code="bad-setting"
+        )
+    if options.get("fold") == "all":
+        raise BadInput(
+            "A sweep compares Dice on held-out cases, and --fold all holds none out.",
+            help="Choose a fold by its number.",
+            code="bad-setting",
+        )
     if setting == "method" and (unknown := sorted(set(texts) - set(METHODS))):
         raise BadInput(
             f"There is no method {unknown[0]}; there are {', '.join(METHODS)}.", code="bad-setting"
         )
     folder = Path(output)
-    with output_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
     bundles: list[tuple[str, int, Path]] = []
     wanted = [
         (value, text, seed) for value, text in zip(values, texts, strict=True) for seed in seeds
     ]
+    for value, _, seed in wanted:
+        _check({**options, "seed": seed, **_changed(setting, value)})
     for number, (value, text, seed) in enumerate(wanted):
         reporter.progress("sweep", number, len(wanted))
         bundle = folder / f"{setting}-{text}-seed{seed}"
@@ -114,6 +129,16 @@ def _changed(setting: Setting, value: Any) -> dict[str, Any]:
     if setting == "base" and value is not None:
         return {**dict.fromkeys(OF_A_NETWORK), "base": value}  # those of `options` are for scratch
     return {setting: value}
+
+
+def _check(wanted: dict[str, Any]) -> None:
+    """Refuse what a training would refuse as soon as its turn comes."""
+    known = {field.name for field in fields(Settings)}
+    settings = Settings.of({name: value for name, value in wanted.items() if name in known})
+    source = Bundle.open(wanted["base"]) if wanted.get("base") is not None else None
+    kind_of(settings, source)
+    if source is None and wanted.get("plan") is not None:
+        changed(Plan.load(wanted["plan"]), settings)
 
 
 def _points(bundles: Sequence[tuple[str, int, Path]]) -> list[Point]:
