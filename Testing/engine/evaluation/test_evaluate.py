@@ -71,6 +71,30 @@ def test_ignored_voxels_count_in_neither(tmp_path):
     found = evaluate(tmp_path / "p", tmp_path / "r")
     assert dice(found, "a") == {"liver": 1}
     assert found.cases["a"]["liver"].values["HD"] == 0
+    counts = found.cases["a"]["liver"].counts
+    assert (counts.tp, counts.fp, counts.fn, counts.tn) == (2, 0, 0, 3)  # as nnU-Net counts
+
+
+def test_what_nobody_drew_in_a_case_has_no_volume(tmp_path):
+    for folder in "pr":
+        for case in "ab":
+            write(tmp_path / folder / f"{case}.nii.gz", [1, 2, 2, 0, 0, 0, 0, 0])
+    labels = {"background": 0, "liver": 1, "spleen": 2, "aorta": 3}
+    describe(tmp_path / "r", labels, missing_labels={"a": ["spleen"]})
+    found = evaluate(tmp_path / "p", tmp_path / "r").cases
+    assert math.isnan(found["a"]["spleen"].predicted_ml)
+    assert math.isnan(found["a"]["spleen"].reference_ml)
+    assert found["b"]["spleen"].reference_ml == pytest.approx(0.002)
+    assert found["b"]["aorta"].reference_ml == 0
+
+
+def test_different_grids_are_named_by_their_paths(tmp_path):
+    write(tmp_path / "p" / "a.nii.gz", [1] * 8)
+    write(tmp_path / "r" / "a.nii.gz", [1] * 8, spacing=2.0)
+    with pytest.raises(BadInput, match="different grids") as caught:
+        evaluate(tmp_path / "p", tmp_path / "r")
+    for folder in "pr":
+        assert str(tmp_path / folder / "a.nii.gz") in caught.value.message
 
 
 @pytest.mark.parametrize("side", ["p", "r"])
@@ -97,10 +121,12 @@ def test_two_files(tmp_path):
     assert dice(evaluate(one, other), "other") == {"1": 0.5}
 
 
-def test_only_background_has_no_mean(tmp_path):
+def test_only_background(tmp_path):
     one = write(tmp_path / "one.nii.gz", [0] * 8)
+    with pytest.raises(BadInput, match="Nothing is labelled"):
+        evaluate(one, one)
+    describe(tmp_path, {"background": 0, "liver": 1})
     assert math.isnan(evaluate(one, one).mean())
-    assert evaluate(one, one).intervals("Dice").keys() == {None}
 
 
 def test_tolerances_by_structure(tmp_path):

@@ -146,6 +146,13 @@ def evaluate_pairs(
     )
     if structures is None:
         values = sorted({int(name) for _, case in found for name in case})
+        if not values:
+            raise BadInput(
+                "Nothing is labelled in the predictions and the references, and no dataset.json "
+                "says what to look for.",
+                help="Put the dataset.json of the references into their folder or beside it.",
+                code="no-structures",
+            )
         structures = Structures({str(value): (value,) for value in values})
     if unknown := sorted(set(own) - set(structures.values)):
         raise BadInput(
@@ -155,7 +162,10 @@ def evaluate_pairs(
         )
     cases = {
         pair.case: {
-            name: case[name] if name in case else _absent(size) for name in structures.values
+            name: case[name]
+            if name in case
+            else _absent(size, judged=name in structures.judged(pair.case))
+            for name in structures.values
         }
         for pair, (size, case) in zip(pairs, found, strict=True)
     }
@@ -167,13 +177,17 @@ def evaluate_pairs(
     )
 
 
-def read_pair(pair: Pair, structures: Structures | None) -> tuple[Volume, Volume]:
-    """Prediction and reference of a case, ignored voxels set to background in both.
+def read_pair(pair: Pair, structures: Structures | None) -> tuple[Volume, Volume, int]:
+    """Prediction and reference of a case, and how many voxels the reference ignores.
+
+    These are background in both. Names are paths, which differ where files are paired by name.
 
     Raises:
         BadInput: a file cannot be read, grids differ, a value that dataset.json does not name.
     """
-    prediction, reference = read_label(pair.prediction), read_label(pair.reference)
+    prediction, reference = (
+        replace(read_label(path), name=str(path)) for path in (pair.prediction, pair.reference)
+    )
     check_same_grid(prediction, reference)
     if structures is not None:
         for volume, path in ((prediction, pair.prediction), (reference, pair.reference)):
@@ -189,33 +203,39 @@ def read_pair(pair: Pair, structures: Structures | None) -> tuple[Volume, Volume
             ignored = reference.array == structures.ignore
             prediction.array[ignored] = 0
             reference.array[ignored] = 0
-    return prediction, reference
+            return prediction, reference, int(np.count_nonzero(ignored))
+    return prediction, reference, 0
 
 
 def _measure_case(
     structures: Structures | None, tolerance: float, own: Mapping[str, float], pair: Pair
 ) -> tuple[int, dict[str, Measured]]:
-    both = read_pair(pair, structures)
-    prediction, reference = both[0].array, both[1].array
+    predicted, wanted, ignored = read_pair(pair, structures)
+    prediction, reference = predicted.array, wanted.array
     if structures is None:
         values = sorted({*_occurring(prediction), *_occurring(reference)} - {0})
         structures = Structures({str(value): (value,) for value in values})
-    return prediction.size, {
+    measured = {
         name: measure(
             np.isin(prediction, values),
             np.isin(reference, values),
-            both[1].grid.spacing_zyx,
+            wanted.grid.spacing_zyx,
             tolerance=own.get(name, tolerance),
         )
         for name, values in structures.judged(pair.case).items()
     }
+    return prediction.size - ignored, {
+        name: replace(one, counts=replace(one.counts, tn=one.counts.tn - ignored))
+        for name, one in measured.items()
+    }
 
 
-def _absent(size: int) -> Measured:
-    """A structure that only other cases have, or that was drawn in them alone."""
+def _absent(size: int, *, judged: bool) -> Measured:
+    """A structure that only other cases have (judged), or that was drawn in them alone."""
     nothing = np.zeros(1, bool)
     measured = measure(nothing, nothing, (1.0,), tolerance=0)
-    return Measured(replace(measured.counts, tn=size), 0.0, 0.0, measured.values)
+    volume = 0.0 if judged else math.nan
+    return Measured(replace(measured.counts, tn=size), volume, volume, measured.values)
 
 
 def _occurring(labels: np.ndarray) -> list[int]:

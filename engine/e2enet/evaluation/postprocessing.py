@@ -119,7 +119,7 @@ def _tried(
     }
     for pair in pairs:
         advance()
-        prediction, reference = read_pair(pair, structures)
+        prediction, reference, _ = read_pair(pair, structures)
         if first:
             keep_largest(prediction.array, first)
         judged = structures.judged(pair.case)

@@ -133,9 +133,11 @@ def test_beyond_the_edge_is_outside_but_not_for_chaos(cut):
 def test_what_fills_the_image_has_no_surface_for_chaos():
     full, mask = np.ones(SHAPE, bool), box(SHAPE, (2, 8), (3, 9), (4, 12))
     found = values(full, mask)
-    assert math.isnan(found["ASSD"])
-    assert math.isnan(found["MSSD"])
-    assert found["HD"] > 0
+    diagonal = math.hypot(*SHAPE)
+    assert found["ASSD"] == found["MSSD"] == pytest.approx(diagonal)
+    assert 0 < found["HD"] < diagonal
+    both = values(full, full)
+    assert both["ASSD"] == both["MSSD"] == 0
 
 
 def test_the_numbers_of_the_chaos_example_come_out():

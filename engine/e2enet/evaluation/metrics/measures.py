@@ -85,8 +85,8 @@ CONVENTIONS = (
     "Surface: the voxels that share a face with the outside, each counting once (voxel boundary, "
     "no mesh). Beyond the image's edge is outside, except for ASSD and MSSD.",
     "Neither has the structure: no value, left out of every mean. Only one has it: Dice, NSD and "
-    "lesion F1 are 0, every distance is the length of the image's diagonal; RAVD has no value "
-    "where the reference is empty.",
+    "lesion F1 are 0, every distance is the length of the image's diagonal, and so are ASSD and "
+    "MSSD where only one fills the image; RAVD has no value where the reference is empty.",
     "Voxels that the reference marks as ignored count in neither. A structure that nobody drew in "
     "a case (missing_labels in dataset.json) has no value there.",
     "Means: over the cases for each structure; over the structures' means for all. Intervals: 95 % "
@@ -133,21 +133,25 @@ def measure(
         values["VD"] = predicted - wanted
     if wanted:
         values["RAVD"] = 100 * abs(counts.predicted - counts.wanted) / counts.wanted
+    sides = [n * step for n, step in zip(prediction.shape, spacing, strict=True) if n > 1]
+    diagonal = math.hypot(*sides)
     if predicted and wanted:
         box = _box(prediction, reference)
         ours, theirs = prediction[box], reference[box]
-        values |= _distances(ours, theirs, spacing, tolerance)
+        values |= _distances(ours, theirs, spacing, tolerance, diagonal)
         values["LesionF1"] = lesion_f1(ours, theirs)
     elif predicted or wanted:
-        sides = [n * step for n, step in zip(prediction.shape, spacing, strict=True) if n > 1]
-        diagonal = math.hypot(*sides)
         values |= {"NSD": 0.0, "LesionF1": 0.0}
         values |= dict.fromkeys(("HD95", "HD", "ASSD", "MSSD", "MAD"), diagonal)
     return Measured(counts, predicted, wanted, values)
 
 
 def _distances(
-    prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float], tolerance: float
+    prediction: np.ndarray,
+    reference: np.ndarray,
+    spacing: Sequence[float],
+    tolerance: float,
+    diagonal: float,
 ) -> dict[str, float]:
     closed = surface_distances(prediction, reference, spacing, edge=True)
     assert closed is not None  # what is not empty has a surface when the edge counts
@@ -162,7 +166,8 @@ def _distances(
         # Only there does CHAOS's surface differ, and it takes as long again.
         open_ended = surface_distances(prediction, reference, spacing, edge=False)
         if open_ended is None:  # one fills the image: it has no surface but the edge
-            return values
+            far = 0.0 if prediction.all() and reference.all() else diagonal
+            return values | {"ASSD": far, "MSSD": far}
         inside = open_ended
     return values | {"ASSD": inside.pooled_mean, "MSSD": inside.largest}
 

@@ -90,7 +90,7 @@ def _worst(found: Evaluation, reporter: Reporter) -> str:
         reporter.progress("report", number, len(worst))
         # Seen as radiologists see it, however the file stores its axes.
         prediction, reference = (
-            to_canonical(volume)[0] for volume in read_pair(pair, found.structures)
+            to_canonical(volume)[0] for volume in read_pair(pair, found.structures)[:2]
         )
         values = found.structures.values[name]
         picture = figures.disagreement(
@@ -131,7 +131,7 @@ def _cases(found: Evaluation) -> str:
     for case, structures in found.cases.items():
         for number, (name, one) in enumerate(structures.items()):
             cells = "".join(f'<td class="n">{_number(one.values[m])}</td>' for m in METRICS)
-            volume = f'<td class="n">{one.reference_ml:.4g}</td>'
+            volume = f'<td class="n">{_number(one.reference_ml)}</td>'
             first = escape(case) if number == 0 else ""
             rows.append(f"<tr><td>{first}</td><td>{escape(name)}</td>{cells}{volume}</tr>")
     heads = ["Case", "Structure", *(_headed(metric) for metric in METRICS), "Volume<br>mL"]
