@@ -20,7 +20,7 @@ from e2enet.inference.sliding_window.arrays import copied
 from e2enet.inference.sliding_window.predictor import Predictor
 from e2enet.runtime import ExecutionPlan, Precision, Runtime, execution_plan
 from e2enet.runtime import execution as compiling
-from e2enet.runtime.kernels import pairs
+from e2enet.runtime.kernels import cpu, pairs
 from e2enet.runtime.plans.gathered import GatheredPlan
 from e2enet.runtime.plans.sparse import SparsePlan
 from torch import Tensor, nn
@@ -121,22 +121,18 @@ def test_kernels_that_make_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
     assert compiled().name == "gathered"
 
 
-def twice(x: int) -> int:
-    return 2 * x
-
-
-@pytest.mark.parametrize("error", [RuntimeError, PermissionError])
-def test_a_machine_on_which_no_cache_can_be_written(
-    error: type[Exception], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A kernel is then compiled for this process."""
-    from e2enet.runtime.kernels import vectors
-
-    def cache(function: Any) -> Any:
-        raise error("cannot cache function: no locator available")
-
-    monkeypatch.setattr(vectors, "_Cache", cache)
-    assert vectors.kernel(twice)(21) == 42
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_what_numba_may_not_use_is_not_used(precision: str) -> None:
+    """LLVM would end the process: it is told to compile for a CPU without float16."""
+    code = (
+        "from e2enet.runtime.execution import kernel_precision\n"
+        f"assert kernel_precision({precision!r}) == 'float32'\n"
+    )
+    environment = {**os.environ, "NUMBA_CPU_NAME": "generic"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
 
 
 COMPILED = """
@@ -223,8 +219,8 @@ def test_images_that_the_network_does_not_take(plan_of: Any, shape: tuple[int, .
 def test_a_cpu_computes_in_what_it_has(
     asked: Precision, missing: tuple[str, ...], runs: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    has = compiling._has
-    monkeypatch.setattr(compiling, "_has", lambda name: name not in missing and has(name))
+    has = cpu.has
+    monkeypatch.setattr(cpu, "has", lambda name, **k: name not in missing and has(name, **k))
     if "pairs" in missing:
         monkeypatch.setattr(pairs, "has_pairs", lambda: False)
     network = made_network([S222])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
-import platform
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -168,11 +167,12 @@ def kernel_precision(asked: Precision) -> Precision:
 
     16 bit is tried once a process, against the definition.
     """
+    from e2enet.runtime.kernels import cpu
     from e2enet.runtime.kernels.pairs import has_pairs
 
     if asked == "bfloat16" and not (has_pairs() and _works_in(asked)):
         asked = "float16"
-    if asked == "float16" and not (_has("f16c") and _works_in(asked)):
+    if asked == "float16" and not (cpu.has("f16c", elsewhere=True) and _works_in(asked)):
         asked = "float32"
     return asked
 
@@ -204,9 +204,10 @@ def why_no_kernels() -> str | None:
 @functools.cache
 def _why_no_kernels() -> str | None:
     try:
+        from e2enet.runtime.kernels import cpu
         from e2enet.runtime.plans.sparse import SparsePlan
 
-        if has_torch() and not _has("fma"):
+        if has_torch() and not cpu.has("fma", elsewhere=True):
             return "the CPU has no fused multiply-add, without which PyTorch is faster"
         lattice, weights, image = _trial()
         found = SparsePlan(lattice, weights, 1)(image[None])[0]
@@ -229,12 +230,3 @@ def _trial() -> tuple[Lattice, dict[str, np.ndarray], np.ndarray]:
         for name, shape in lattice.parameters.items()
     }
     return lattice, weights, random.normal(size=(1, 4, 8, 12)).astype(np.float32)
-
-
-def _has(feature: str) -> bool:
-    """Whether an x86 CPU has it; every other one that Numba knows has fma and float16."""
-    if platform.machine().lower() not in ("x86_64", "amd64", "i686", "x86"):
-        return True
-    from llvmlite import binding
-
-    return bool(binding.get_host_cpu_features().get(feature, False))

@@ -6,13 +6,13 @@ lanes of two maps meet in pairs, and their products with a pair of factors are a
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from e2enet.runtime.kernels import cpu
 from e2enet.runtime.kernels.accumulation import BLOCK, PITCH
 from e2enet.runtime.kernels.traced import Memory, Register, Whole, add_up, traced
 from e2enet.runtime.kernels.vectors import (
@@ -37,10 +37,9 @@ _PAIRS = ir.VectorType(_BFloat(), 2 * LANES)
 _QUARTERS = [16 * side + 4 * n + k for n in range(4) for side in (0, 1) for k in range(4)]
 
 
-@functools.cache
 def has_pairs() -> bool:
     """Whether the CPU multiplies pairs of bfloat16."""
-    return bool(binding.get_host_cpu_features().get("avx512bf16", False))
+    return cpu.has("avx512bf16")
 
 
 def pack(left: Register, right: Register) -> Register:

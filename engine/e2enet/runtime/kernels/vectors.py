@@ -11,22 +11,17 @@ guarantees that whole vectors may be read there (`SLACK`).
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import operator
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numba
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.core.caching import FunctionCache
-from numba.core.runtime import rtsys
 from numba.extending import intrinsic, models, overload, register_model
 
-from e2enet.folders import cache_folder
+from e2enet.runtime.kernels.caching import KernelCache, kernel_folder
 
 LANES = 16
 SLACK = 80  # floats before and after every buffer that vectors may overrun
@@ -43,40 +38,18 @@ _OPTIONS = {"error_model": "numpy"}
 def kernel(function: Callable[..., Any]) -> Any:
     """Compile on first use, without the GIL, into a cache in the user's folder.
 
-    Where that folder cannot be written the kernel is compiled anew in each process.
+    Where that folder can neither be written nor read the kernel is compiled in each process.
     """
     before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = before or str(cache_folder() / "kernels" / _version())
+    numba.config.CACHE_DIR = before or kernel_folder()
     compiled = numba.njit(function, nogil=True, no_cfunc_wrapper=True, **_OPTIONS)
     try:
-        compiled._cache = _Cache(function)
+        compiled._cache = KernelCache(function)
     except (RuntimeError, OSError):
         pass
     finally:
         numba.config.CACHE_DIR = before
     return compiled
-
-
-class _Cache(FunctionCache):  # type: ignore[misc]
-    """Loads kernels without what only compiling them needs.
-
-    Numba would import and register all that it knows before, SciPy with it: a third of a second of
-    each process. Where a kernel has to be compiled, the compiler asks for that itself.
-    """
-
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
-        rtsys.initialize(target_context)
-        with self._guard_against_spurious_io_errors():
-            return self._load_overload(sig, target_context)
-
-
-@functools.cache
-def _version() -> str:
-    """Changes with the source: Numba looks at a kernel's own file, not at its parts in others."""
-    digest = hashlib.sha256(numba.__version__.encode())
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]
 
 
 def part(function: Callable[..., Any]) -> Any:
