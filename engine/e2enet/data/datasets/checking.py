@@ -13,8 +13,10 @@ from typing import Any, Literal
 import numpy as np
 
 from e2enet.data.axes import times
-from e2enet.data.datasets.raw import Case, Dataset, read_case, read_dataset
+from e2enet.data.datasets.raw import Case, Dataset, no_label_map, read_case, read_dataset
+from e2enet.data.images.finite import count_not_finite
 from e2enet.data.images.orientation import to_canonical
+from e2enet.data.images.volume import read_image
 from e2enet.data.parallel import map_cases
 from e2enet.events import BadInput, Reporter
 
@@ -50,7 +52,9 @@ class Seen:
         medians, spreads: of each channel's intensities; the spread is from 1 to 99 per cent.
         voxels: of each label that occurs, background left out.
         image_hash, label_hash: of the first channel's and the label map's voxels.
-        flip: of the label map along which the two would fit better, or None.
+        flip: of the label map along which the two would fit better, or None; not asked of a case in
+            which something was not drawn.
+        warnings: (code, sentence) pairs from reading the images.
     """
 
     name: str
@@ -62,6 +66,7 @@ class Seen:
     image_hash: str
     label_hash: str
     flip: str | None
+    warnings: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -69,9 +74,9 @@ class Checked:
     """The outcome of a check.
 
     Args:
-        dataset: what was checked.
+        dataset: what was checked; a case may lack its label map.
         cases: those that could be read.
-        findings: errors first.
+        findings: errors first, of which a case has at most one.
     """
 
     dataset: Dataset
@@ -98,39 +103,49 @@ def check_dataset(
     workers: int | None = None,
     reporter: Reporter | None = None,
 ) -> Checked:
-    """Read every training case and compare it with the others.
+    """Read every training case and compare it with the others and with the test images.
 
     Args:
         folder: a dataset in nnU-Net's raw layout.
         workers: processes, each with one case; 0 means in this one.
-        reporter: gets progress as stage "check".
+        reporter: gets progress as stages "check" and, for imagesTs, "test images".
 
     Raises:
         BadInput: dataset.json or the naming of the files is wrong.
     """
-    dataset = read_dataset(folder)
+    dataset = read_dataset(folder, labels_needed=False)
+    reporter = reporter or Reporter()
     looked = map_cases(
-        partial(_look, dataset),
-        dataset.cases,
-        workers=workers,
-        reporter=reporter or Reporter(),
-        stage="check",
+        partial(_look, dataset), dataset.cases, workers=workers, reporter=reporter, stage="check"
     )
     seen = [one for one in looked if isinstance(one, Seen)]
     findings = [one for one in looked if isinstance(one, Finding)]
     compared: tuple[Callable[[Dataset, Sequence[Seen]], list[Finding]], ...]
-    compared = (_flips, _empty, _absent, _duplicates, _spacings, _intensities)
+    compared = (
+        _warnings, _orphans, _flips, _empty, _absent, _duplicates, _spacings, _intensities
+    )  # fmt: skip
     for compare in compared:
         findings += compare(dataset, seen)
+    if tests := dataset.test_cases:
+        hashes = map_cases(
+            _test_image, tests, workers=workers, reporter=reporter, stage="test images"
+        )
+        findings += _tests_trained_on(seen, tests, hashes)
     return Checked(dataset, seen, findings)
 
 
 def _look(dataset: Dataset, case: Case) -> Seen | Finding:
     try:
         volumes, label = read_case(dataset, case)
+        if label is None:
+            raise no_label_map(dataset, case.name)
     except BadInput as error:
         return Finding(case.name, "error", error.code, error.message)
-    assert label is not None  # read_dataset lists no training case without
+    warnings = [warning for volume in volumes for warning in volume.warnings]
+    for path in case.images:
+        if wrong := count_not_finite(path):
+            message = f"{path.name} holds {wrong} NaN or infinite voxels; they are read as 0."
+            warnings.append(("not-finite", message))
     turned = [to_canonical(volume)[0] for volume in volumes]
     classes = to_canonical(label)[0].array
     counts = np.bincount(classes.ravel())
@@ -144,8 +159,18 @@ def _look(dataset: Dataset, case: Case) -> Seen | Finding:
         {int(value): int(counts[value]) for value in np.flatnonzero(counts) if value},
         _hash(turned[0].array),
         _hash(classes),
-        better_flip(turned[0].array, classes),
+        # What nobody drew is background here, and would be compared as such.
+        None if dataset.missing.get(case.name) else better_flip(turned[0].array, classes),
+        tuple(warnings),
     )
+
+
+def _test_image(case: Case) -> str | Finding:
+    """The hash of a test case's first channel, as that of a training case."""
+    try:
+        return _hash(to_canonical(read_image(case.images[0]))[0].array)
+    except BadInput as error:  # nothing is trained on it: no reason not to use the dataset
+        return Finding(case.name, "doubt", error.code, error.message)
 
 
 def better_flip(image: np.ndarray, label: np.ndarray) -> str | None:
@@ -196,6 +221,33 @@ def _box(mask: np.ndarray) -> tuple[slice, ...]:
     return tuple(parts)
 
 
+def _warnings(dataset: Dataset, cases: Sequence[Seen]) -> list[Finding]:
+    return [
+        Finding(case.name, "doubt", code, message)
+        for case in cases
+        for code, message in case.warnings
+    ]
+
+
+def _orphans(dataset: Dataset, cases: Sequence[Seen]) -> list[Finding]:
+    maps = (dataset.folder / "labelsTr").glob(f"*{dataset.file_ending}")
+    names = {
+        path.name.removesuffix(dataset.file_ending)
+        for path in maps
+        if not path.name.startswith(".")
+    }
+    return [
+        Finding(
+            name,
+            "doubt",
+            "label-without-image",
+            f"labelsTr holds {name}{dataset.file_ending}, but imagesTr holds no "
+            f"{name}_0000{dataset.file_ending}.",
+        )
+        for name in sorted(names.difference(dataset.case_names))
+    ]
+
+
 def _flips(dataset: Dataset, cases: Sequence[Seen]) -> list[Finding]:
     return [
         Finding(
@@ -219,6 +271,8 @@ def _empty(dataset: Dataset, cases: Sequence[Seen]) -> list[Finding]:
 
 
 def _absent(dataset: Dataset, cases: Sequence[Seen]) -> list[Finding]:
+    if not cases:
+        return []
     findings = []
     structures = dataset.structures
     for name, values in structures.values.items():
@@ -246,6 +300,22 @@ def _duplicates(dataset: Dataset, cases: Sequence[Seen]) -> list[Finding]:
                 message = f"{' and '.join(same[:5])} have the same {what}."
                 code = "duplicate-" + what.replace(" ", "-")
                 findings.append(Finding(same[0], "doubt", code, message))
+    return findings
+
+
+def _tests_trained_on(
+    cases: Sequence[Seen], tests: Sequence[Case], hashes: Sequence[str | Finding]
+) -> list[Finding]:
+    findings = []
+    for test, found in zip(tests, hashes, strict=True):
+        if isinstance(found, Finding):
+            findings.append(found)
+        elif same := [case.name for case in cases if case.image_hash == found]:
+            message = (
+                f"{' and '.join(same[:5])} in imagesTr and {test.name} in imagesTs have the same "
+                "image."
+            )
+            findings.append(Finding(same[0], "doubt", "duplicate-test-image", message))
     return findings
 
 

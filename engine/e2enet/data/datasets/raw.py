@@ -36,7 +36,8 @@ class Dataset:
         labels: {name: value}, "background": 0 included, values 0 … n without gaps; of a region,
             the value that it gets in a predicted label map.
         file_ending: such as ".nii.gz".
-        cases: the training cases, sorted by name, each with a label.
+        cases: the training cases, sorted by name, each with a label unless it was read without
+            need of them.
         ignore: the value of voxels that nobody judged, one above the highest label, or None.
         regions: {name: the values of its voxels} where structures are regions that may overlap;
             empty otherwise.
@@ -85,12 +86,16 @@ class Dataset:
         return _list_cases(self, "imagesTs", "labelsTs", label_needed=False)
 
 
-def read_dataset(folder: str | os.PathLike) -> Dataset:
+def read_dataset(folder: str | os.PathLike, *, labels_needed: bool = True) -> Dataset:
     """Read dataset.json and list the cases; no image is opened.
 
     Also takes dataset.json of nnU-Net v1 and of the Medical Segmentation Decathlon ("modality",
     labels as {"1": name}) as long as every channel is a file of its own, and a folder of label maps
     with a table of tissues (`e2enet.data.datasets.tissues`) instead of dataset.json.
+
+    Args:
+        folder: where dataset.json lies.
+        labels_needed: refuse a training case without label map; its label is None otherwise.
 
     Raises:
         BadInput: no dataset.json or a field in it is wrong, a case without label or with a
@@ -121,7 +126,7 @@ def read_dataset(folder: str | os.PathLike) -> Dataset:
     dataset = Dataset(
         folder, name, channels, labels, ending, (), structures.ignore, regions, structures.missing
     )
-    cases = _list_cases(dataset, "imagesTr", "labelsTr", label_needed=True)
+    cases = _list_cases(dataset, "imagesTr", "labelsTr", label_needed=labels_needed)
     if not cases:
         raise BadInput(
             f"{folder / 'imagesTr'} holds no image named CASE_0000{ending}.",
@@ -175,6 +180,15 @@ def read_case(dataset: Dataset, case: Case) -> tuple[list[Volume], Volume | None
                 code="unknown-label",
             )
     return volumes, label
+
+
+def no_label_map(dataset: Dataset, name: str) -> BadInput:
+    """The error of a training case without label map."""
+    return BadInput(
+        f"{name}{dataset.file_ending} is missing in labelsTr.",
+        help="Every training case needs a label map of the same name.",
+        code="missing-label",
+    )
 
 
 def _label_maps(folder: Path) -> Dataset:
@@ -235,11 +249,7 @@ def _list_cases(
         label: Path | None = dataset.folder / labels / f"{name}{dataset.file_ending}"
         if label is not None and not label.is_file():
             if label_needed:
-                raise BadInput(
-                    f"{name}{dataset.file_ending} is missing in {labels}.",
-                    help="Every training case needs a label map of the same name.",
-                    code="missing-label",
-                )
+                raise no_label_map(dataset, name)
             label = None
         cases.append(Case(name, tuple(channels[c] for c in expected), label))
     return tuple(cases)
