@@ -46,6 +46,27 @@ def test_a_case_that_cannot_be_used_is_status_2(imported):
     assert error["code"] == "unusable-cases"
 
 
+@pytest.mark.parametrize("unreadable", [2, 6])
+def test_all_cases_are_counted(imported, unreadable):
+    for number in range(unreadable):
+        (imported / "labelsTr" / f"tiny_{number:03d}.nii.gz").write_bytes(b"nothing")
+    outcome = run("check", imported, "--workers", 0, "--progress", "json")
+    assert outcome.exit_code == 2
+    *_, result, error = [json.loads(line) for line in outcome.stdout.splitlines()]
+    assert f"{unreadable} of 6 cases of" in error["message"]
+    assert len(result["findings"]) == unreadable
+
+
+def test_a_missing_label_map_is_one_finding_among_others(imported):
+    (imported / "labelsTr" / "tiny_001.nii.gz").unlink()
+    (imported / "labelsTr" / "tiny_002.nii.gz").write_bytes(b"nothing")
+    outcome = run("check", imported, "--workers", 0, "--progress", "json")
+    assert outcome.exit_code == 2
+    *_, result, error = [json.loads(line) for line in outcome.stdout.splitlines()]
+    assert [one["case"] for one in result["findings"]] == ["tiny_001", "tiny_002"]
+    assert error["code"] == "unusable-cases"
+
+
 def test_a_pattern_that_says_too_little(tiny_dataset, tmp_path):
     words = ["import", tiny_dataset, tmp_path / "D", "--kind", "pattern", "--progress", "json"]
     outcome = run(*words)

@@ -1,4 +1,4 @@
-"""Threads: the same voxels with any number of them, no more of them than a process may use."""
+"""Threads: the same result with any number of them, no more of them than a process may use."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ ASK = "from e2enet.runtime.kernels.workers import default_threads; print(default
 
 
 def test_the_result_does_not_depend_on_them() -> None:
-    """To the last digit, in an image that is large enough to be shared."""
+    """In an image that is large enough to be shared, to the last digit for one number of them.
+
+    Another number may cut maps into other parts, and their sums are then rounded otherwise.
+    """
     lattice = Lattice(1, 3, [(2, 2, 2)] * 2, base_channels=6)
     random = np.random.default_rng(5)
     weights = {}
@@ -23,12 +26,14 @@ def test_the_result_does_not_depend_on_them() -> None:
         weights[name] = random.normal(size=shape).astype(np.float32)
         if len(shape) > 2:  # half of the connections are dead
             weights[name][random.random(shape[:2]) < 0.5] = 0
-    image = random.normal(size=(1, 1, 24, 96, 96)).astype(np.float32)
-    one, two, three = (SparsePlan(lattice, weights, threads)(image) for threads in (1, 2, 3))
+    image = random.normal(size=(1, 1, 40, 84, 100)).astype(np.float32)
+    one = SparsePlan(lattice, weights, 1)(image)
     assert np.isfinite(one).all()
     assert one.std() > 0
-    assert np.array_equal(one, two)
-    assert np.array_equal(one, three)
+    for threads in (2, 3, 8, 32):
+        found, again = (SparsePlan(lattice, weights, threads)(image) for _ in range(2))
+        assert np.array_equal(found, again)
+        np.testing.assert_allclose(found, one, rtol=0, atol=1e-5 * np.abs(one).max())
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system pins no process")

@@ -154,7 +154,9 @@ def test_folds_that_were_trained_on_are_predicted_and_evaluated_anew(done, datas
     for number, names in enumerate((("tiny_001", "tiny_002"), ("tiny_000",))):
         weights = Bundle.open(folder / f"fold_{number}").weights_sha256()
         for name in names:
-            manifest = json.loads((folder / "held_out" / f"{name}.manifest.json").read_text("utf-8"))
+            manifest = json.loads(
+                (folder / "held_out" / f"{name}.manifest.json").read_text("utf-8")
+            )
             assert manifest["model"]["weights_sha256"] == weights
     again = evaluate(folder / "held_out", dataset / "labelsTr")
     assert longer.evaluation.mean() == pytest.approx(again.mean(), nan_ok=True)

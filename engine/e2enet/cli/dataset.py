@@ -100,7 +100,7 @@ def check(
     progress: Progress = ProgressStyle.bar,
     debug: Debug = False,
 ) -> None:
-    """Find what will go wrong: grids, labels, flips, duplicates, odd intensities and spacings.
+    """Find what will go wrong: grids, labels, flips, duplicates, NaN, odd intensities and spacings.
 
     The exit status is 2 if a case cannot be used, and 0 if there are only doubts.
     """
@@ -127,8 +127,8 @@ def check(
                 typer.echo(f"{len(found.cases)} cases, nothing found.")
         if found.errors:
             raise BadInput(
-                f"{len(found.errors)} of {len(found.cases)} cases of {dataset} cannot be used: "
-                f"{found.errors[0].message}",
+                f"{len(found.errors)} of {len(found.dataset.cases)} cases of {dataset} cannot be "
+                f"used: {found.errors[0].message}",
                 help="Correct them or move them away, and check again.",
                 code="unusable-cases",
             )

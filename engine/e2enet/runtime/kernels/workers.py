@@ -61,7 +61,8 @@ class Workers:
         """Do the work for all of a count, in portions of `least` or more.
 
         Who is free takes the next portion, because cores are not equally fast while others use
-        them too. What is added up must be added up by portion, so that the sum is always the same.
+        them too. What is added up must be added up by portion, so that the sum is always the same
+        with so many threads.
         """
         portions = min(max(count // least, min(count, 1)), self.portions)
         borders = [count * n // portions for n in range(portions + 1)] if portions else []

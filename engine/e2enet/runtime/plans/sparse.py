@@ -44,7 +44,8 @@ class SparsePlan:
     Args:
         lattice: The network's graph.
         weights: Parameter name -> float32 array, zero where a connection is dead; copied.
-        threads: Threads to compute with.
+        threads: Threads to compute with. The same number makes the same logits; another one may
+            cut a map into other parts, whose sums are rounded otherwise: up to 2e-5 of the logits.
         precision: "float32"; "float16" keeps maps in memory in 16 bit and computes in float32;
             "bfloat16" does, and multiplies numbers rounded to bfloat16, adding up in float32. A
             map beyond the range of float16 makes logits that are not finite.

@@ -86,6 +86,16 @@ def test_amos_by_modality(tmp_path, kind, wanted):
     assert info.channel_names == ("CT",) if kind == "amos-ct" else ("MRI",)
 
 
+def test_amos_with_a_label_map_missing(tmp_path):
+    source = tmp_path / "amos22"
+    for number in ("0001", "0002", "0507"):
+        save(source / "imagesTr" / f"amos_{number}.nii.gz", ramp())
+    save(source / "labelsTr" / "amos_0001.nii.gz", blocks(1))
+    (source / "dataset.json").write_text('{"labels": {"0": "background", "1": "spleen"}}')
+    with pytest.raises(BadInput, match=r"amos_0002\.nii\.gz has no label map .*labelsTr"):
+        DOORS["amos-ct"](source)
+
+
 def test_btcv(tmp_path):
     source = tmp_path / "Abdomen"
     save(source / "RawData" / "Training" / "img" / "img0001.nii.gz", ramp())
@@ -96,23 +106,101 @@ def test_btcv(tmp_path):
     assert set(np.unique(cases["img0001"][1].array)) == {0, 1, 13}
 
 
+TO_2022, FROM_2023 = ("_flair", "_t1", "_t1ce", "_t2"), ("-t2f", "-t1n", "-t1c", "-t2w")
+
+
+def brats_case(folder, label=None, *, endings=TO_2022, seg=None, dtype=np.float32):
+    for number, ending in enumerate(endings):
+        save(folder / f"{folder.name}{ending}.nii.gz", ramp(100 * number))
+    if label is not None:
+        seg = seg or f"{folder.name}{endings[0][0]}seg.nii.gz"
+        save(folder / seg, label, dtype=dtype)
+
+
 @pytest.mark.parametrize(
-    ("endings", "mark", "enhancing"),
-    [(("flair", "t1", "t1ce", "t2"), "_", 4), (("t2f", "t1n", "t1c", "t2w"), "-", 3)],
+    ("name", "endings", "enhancing"),
+    [
+        ("Brats18_2013_0_1", TO_2022, 4),
+        ("BraTS2021_00000", TO_2022, 4),
+        ("BraTS-GLI-00000-000", FROM_2023, 3),
+    ],
 )
-def test_brats_of_two_generations(tmp_path, endings, mark, enhancing):
-    source = tmp_path / "BraTS"
-    for name, labelled in (("B_001", True), ("B_002", False)):
-        for number, ending in enumerate(endings):
-            save(source / name / f"{name}{mark}{ending}.nii.gz", ramp(100 * number))
-        if labelled:
-            dtype = np.float32 if mark == "_" else np.uint8
-            save(source / name / f"{name}{mark}seg.nii.gz", blocks(1, 2, enhancing), dtype=dtype)
-    info, cases = imported("brats", source, tmp_path, training=1, test=1)
+def test_brats_of_two_generations(tmp_path, name, endings, enhancing):
+    dtype = np.float32 if enhancing == 4 else np.uint8
+    label = blocks(1, 2, enhancing)
+    brats_case(tmp_path / "BraTS" / name, label, endings=endings, dtype=dtype)
+    info, cases = imported("brats", tmp_path / "BraTS", tmp_path, training=1, test=0)
     assert info.channel_names == ("FLAIR", "T1", "T1c", "T2")
-    volumes, label = cases["B_001"]
+    volumes, label = cases[name]
     assert [volume.array.min() for volume in volumes] == [0, 100, 200, 300]
     np.testing.assert_array_equal(label.array, blocks(2, 1, 3))
+
+
+@pytest.mark.parametrize(
+    ("name", "endings", "values", "odd"),
+    [
+        ("BraTS-GLI-00005-100", FROM_2023, (2, 3, 4), 4),  # enhancing tumour and cavity
+        ("BraTS-GLI-00005-101", FROM_2023, (1, 2, 4), 4),  # cavity, no enhancing tumour
+        ("BraTS-GLI-00005-102", TO_2022, (1, 2, 4), 4),
+        ("patient_1", TO_2022, (1, 2, 4), 4),
+        ("BraTS20_Training_001", TO_2022, (1, 3, 4), 3),
+        ("BraTS20_Training_001", TO_2022, (1, 7), 7),
+        ("BraTS20_Training_001", TO_2022, (1, 1.5), 1.5),
+    ],
+)
+def test_brats_takes_no_cavity_for_tumour(tmp_path, name, endings, values, odd):
+    brats_case(tmp_path / "BraTS" / name, blocks(*values), endings=endings)
+    found = DOORS["brats"](tmp_path / "BraTS")
+    with pytest.raises(
+        BadInput, match=rf"{name}.seg\.nii\.gz holds {odd}, which is none"
+    ) as caught:
+        import_dataset(found, "BraTS", tmp_path / "D", workers=0)
+    assert "resection cavity" in caught.value.help
+    assert not (tmp_path / "D").exists()
+
+
+@pytest.mark.parametrize(
+    ("training", "validation"),
+    [
+        (("HGG/Brats18_1", "LGG/Brats18_2"), ()),
+        (("MICCAI_BraTS_2018_Data_Training/HGG/Brats18_1",), ()),
+        (("TrainingData/BraTS20_Training_001",), ("ValidationData/BraTS20_Validation_001",)),
+    ],
+)
+def test_brats_as_downloaded(tmp_path, training, validation):
+    source = tmp_path / "BraTS"
+    (source / "TrainingData" / ".hidden").mkdir(parents=True)
+    for case in training:
+        brats_case(source / case, blocks(1, 2, 4))
+    for case in validation:
+        brats_case(source / case)
+    info, _ = imported("brats", source, tmp_path, training=len(training), test=len(validation))
+    assert sorted(info.case_names) == [Path(case).name for case in training]
+
+
+def test_brats_355_of_2020(tmp_path):
+    source = tmp_path / "BraTS"
+    for name, seg in (("354", None), ("355", "W39_1998.09.19_Segm.nii")):
+        brats_case(source / f"BraTS20_Training_{name}", blocks(1, 2, 4), seg=seg)
+    imported("brats", source, tmp_path, training=2, test=0)
+
+
+def test_brats_with_something_missing(tmp_path):
+    source = tmp_path / "BraTS"
+    brats_case(source / "BraTS20_Training_001", blocks(1, 2, 4))
+    case = source / "BraTS20_Training_002"
+    brats_case(case)
+    with pytest.raises(BadInput, match="holds label maps, but none of BraTS20_Training_002"):
+        DOORS["brats"](source)
+    save(case / f"{case.name}_seg.nii.gz", blocks(1))
+    save(case / "old_seg.nii", blocks(1))
+    with pytest.raises(BadInput, match=r"002 holds two files for its label map: .*old_seg\.nii"):
+        DOORS["brats"](source)
+    (case / f"{case.name}_t1ce.nii.gz").unlink()
+    (case / "old_seg.nii").unlink()
+    with pytest.raises(BadInput, match=r"BraTS20_Training_002 has no T1c image") as caught:
+        DOORS["brats"](source)
+    assert "t1ce or t1c" in caught.value.help
 
 
 @pytest.mark.parametrize("ending", [".mhd", ".nii.gz"])
@@ -128,6 +216,24 @@ def test_camus(tmp_path, ending):
     assert volumes[0].array.shape == (1, 6, 8)
     np.testing.assert_array_equal(label.array[0], blocks(1, 2, 3)[1])
     assert info.labels["left atrium"] == 3
+
+
+def test_camus_with_something_missing(tmp_path):
+    source = tmp_path / "CAMUS_public"
+    for part, patient in (("training", "1"), ("training", "2"), ("testing", "3")):
+        for phase in ("ED", "ES"):
+            name = f"patient{patient}_2CH_{phase}"
+            save(source / part / f"patient{patient}" / f"{name}.mhd", ramp()[0])
+            if part == "training":
+                save(source / part / f"patient{patient}" / f"{name}_gt.mhd", blocks(1)[1])
+    patient = source / "training" / "patient2"
+    imported("camus", source, tmp_path, training=4, test=2)
+    (patient / "patient2_2CH_ES_gt.mhd").rename(patient / "gt.mhd")
+    with pytest.raises(BadInput, match="training holds label maps, but none of patient2_2CH_ES"):
+        DOORS["camus"](source)
+    (patient / "patient2_2CH_ED.mhd").unlink()
+    with pytest.raises(BadInput, match=r"2CH_ED_gt\.mhd has no patient2_2CH_ED\.mhd beside it"):
+        DOORS["camus"](source)
 
 
 def dicom(folder, array, *, downwards):
@@ -192,6 +298,19 @@ def test_chaos_with_a_mask_missing(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_chaos_with_something_missing(tmp_path):
+    root = tmp_path / "CHAOS" / "Train_Sets" / "MR"
+    for name in "12":
+        dicom(root / name / "T2SPIR" / "DICOM_anon", ramp(), downwards=False)
+        pngs(root / name / "T2SPIR" / "Ground", ramp())
+    (root / "2" / "T2SPIR" / "Ground").rename(tmp_path / "masks")
+    with pytest.raises(BadInput, match="MR holds label maps, but none of chaos_t2_2"):
+        DOORS["chaos-t2"](tmp_path / "CHAOS")
+    (root / "2" / "T2SPIR" / "DICOM_anon").rename(tmp_path / "images")
+    with pytest.raises(BadInput, match="DICOM_anon does not exist"):
+        DOORS["chaos-t2"](tmp_path / "CHAOS")
+
+
 def paired(source, **changes):
     given = {
         "images": ["scans/{case}_t1.nii.gz", "scans/{case}_t2.nii.gz"],
@@ -220,9 +339,26 @@ def test_any_folder_by_pattern(source, tmp_path):
     assert info.labels == {"background": 0, "tumour": 1}
 
 
+def test_a_file_belongs_to_the_longest_pattern(tmp_path):
+    source = tmp_path / "flat"
+    save(source / "a.nii.gz", ramp())
+    save(source / "a_seg.nii.gz", blocks(1))
+    found = paired(source, images=["{case}.nii.gz"], labels="{case}_seg.nii.gz", channels=["MRI"])
+    assert [(case.name, case.test) for case in found.cases] == [("a", False)]
+
+
+def test_a_label_map_without_an_image(source):
+    save(source / "masks" / "c.nrrd", blocks(1))
+    with pytest.raises(BadInput, match=r"masks/c\.nrrd has no scans/c_t1\.nii\.gz to it"):
+        paired(source)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        ({"labels": "/masks/{case}.nrrd"}, "/masks/{case}.nrrd is absolute"),
+        ({"names": ["tumour", "cyst", "tumour"]}, "label name tumour is given twice"),
+        ({"names": ["background"]}, "label name background is given twice"),
         ({"labels": "masks/x.nrrd"}, "has to hold {case} once"),
         ({"channels": ["T1"]}, "2 image patterns and 1 channel names"),
         ({"images": ["scans/{case}_t1.nii.gz", "scans/{case}_t3.nii.gz"]}, "has no scans/a 1_t3"),

@@ -8,7 +8,14 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from e2enet.data.datasets.importing.found import Found, FoundCase, Image, files, folders
+from e2enet.data.datasets.importing.found import (
+    Found,
+    FoundCase,
+    Image,
+    check_labels,
+    files,
+    folders,
+)
 from e2enet.data.images.reading import open_image
 from e2enet.events import BadInput
 
@@ -67,25 +74,38 @@ class Masks:
 
 
 def read_chaos(folder: Path, *, part: str) -> Found:
-    """One of CHAOS's sets: Train_Sets and Test_Sets, or one of them, or CT / MR itself.
+    """One of CHAOS's sets: Train_Sets and Test_Sets, or the folder that holds CT / MR.
+
+    A set in which no case has masks is one of test cases.
 
     Args:
         folder: as downloaded.
         part: "ct" (liver), "t1" (in and opposed phase as two channels) or "t2" (four organs).
+
+    Raises:
+        BadInput: a case without its images, or without masks among others with them.
     """
     kind = "CT" if part == "ct" else "MR"
     parts = [folder / "Train_Sets", folder / "Test_Sets", folder]
     cases = []
     for root in parts:
+        found = []
         for case in folders(root / kind):
             sequence = case / {"ct": "", "t1": "T1DUAL", "t2": "T2SPIR"}[part]
             dicom, masks = sequence / "DICOM_anon", sequence / "Ground"
             images = [dicom / "InPhase", dicom / "OutPhase"] if part == "t1" else [dicom]
-            if not all(path.is_dir() for path in images):
-                continue
+            for path in images:
+                if not path.is_dir():
+                    raise BadInput(
+                        f"{path} does not exist.",
+                        help="Download the case again.",
+                        code="missing-file",
+                    )
             label = Masks(images[0], masks, part != "ct") if masks.is_dir() else None
             name = f"chaos_{part}_{case.name}"
-            cases.append(FoundCase(name, tuple(map(Image, images)), label, test=label is None))
+            found.append(FoundCase(name, tuple(map(Image, images)), label, test=label is None))
+        check_labels(root / kind, found)
+        cases += found
     channels = {"ct": ("CT",), "t1": ("T1 in phase", "T1 opposed phase"), "t2": ("T2 SPIR",)}[part]
     labels = {"background": 0, "liver": 1} if part == "ct" else dict(_ORGANS)
     return Found(channels, labels, cases, {"licence": "CC BY-NC-SA 4.0"})

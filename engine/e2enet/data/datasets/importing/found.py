@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import SimpleITK as sitk
 
 from e2enet.data.images.reading import open_image
@@ -86,18 +87,61 @@ class Renumbered:
 
     Args:
         source: opens the original.
-        values: original value -> ours; others become 0.
+        values: original value -> ours; 0 stays 0, and others are refused.
+        help: what to do about others.
     """
 
-    source: Opener
+    source: Image
     values: Mapping[int, int]
+    help: str
 
     def __call__(self) -> sitk.Image:
-        # Rounding takes no whole numbers, as which most label maps are stored.
-        image = sitk.Cast(sitk.Round(sitk.Cast(self.source(), sitk.sitkFloat32)), sitk.sitkInt16)
-        # Above what any of the values is, so that a value already changed is not changed again.
-        raised = sitk.ChangeLabel(image, {old: 1000 + new for old, new in self.values.items()})
-        return sitk.Cast(sitk.Threshold(raised, 1000, 32767, 1000) - 1000, sitk.sitkUInt8)
+        image = self.source()
+        theirs = whole_labels(image, {0, *self.values}, str(self.source.path), self.help)
+        ours = np.zeros(theirs.shape, np.uint8)
+        for old, new in self.values.items():
+            ours[theirs == old] = new
+        renumbered = sitk.GetImageFromArray(ours)
+        renumbered.CopyInformation(image)
+        return renumbered
+
+
+def whole_labels(image: sitk.Image, values: Collection[int], what: str, help: str) -> np.ndarray:
+    """A label map's values as whole numbers (D, H, W).
+
+    Args:
+        image: the label map.
+        values: those that it may hold.
+        what: the map, for the message.
+        help: what to do about other values.
+
+    Raises:
+        BadInput: a value that is none of them.
+    """
+    array = sitk.GetArrayFromImage(image)
+    with np.errstate(invalid="ignore"):  # NaN, which is near no whole number
+        whole = np.rint(array).astype(np.int64)
+    known = np.isclose(array, whole, rtol=0, atol=1e-3) & np.isin(whole, list(values))
+    if not known.all():
+        odd = np.unique(array[~known])[:3]
+        raise BadInput(
+            f"{what} holds {', '.join(f'{v:g}' for v in odd)}, which is none of the labels of this "
+            "dataset.",
+            help=help,
+            code="unknown-label",
+        )
+    return whole
+
+
+def check_labels(folder: Path, cases: Sequence[FoundCase]) -> None:
+    """Refuse a case without a label map among cases with one: it would become a test case."""
+    bare = [case.name for case in cases if case.label is None]
+    if bare and len(bare) < len(cases):
+        raise BadInput(
+            f"{folder} holds label maps, but none of {bare[0]}.",
+            help="Download the case again, or move cases to test on to a folder of their own.",
+            code="missing-label",
+        )
 
 
 def folders(path: Path) -> list[Path]:

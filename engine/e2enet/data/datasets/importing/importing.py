@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from e2enet.data.datasets.importing.brats import read_brats
 from e2enet.data.datasets.importing.camus import read_camus
 from e2enet.data.datasets.importing.chaos import read_chaos
-from e2enet.data.datasets.importing.found import Found, FoundCase
-from e2enet.data.datasets.importing.nifti import read_amos, read_brats, read_btcv, read_msd
+from e2enet.data.datasets.importing.found import Found, FoundCase, whole_labels
+from e2enet.data.datasets.importing.nifti import read_amos, read_btcv, read_msd
 from e2enet.data.images.volume import Grid
 from e2enet.data.parallel import map_cases
 from e2enet.events import BadInput, Reporter
@@ -116,16 +117,12 @@ def _write_case(folder: Path, values: frozenset[int], case: FoundCase) -> None:
     label = case.label()
     assert first is not None  # every door gives a channel
     _same(first, Grid.from_image(label), "the label map", case.name)
-    array = sitk.GetArrayFromImage(label)
-    whole = np.rint(array).astype(np.int64)
-    if not np.allclose(array, whole, atol=1e-3) or not set(np.unique(whole)) <= values:
-        odd = sorted(set(np.unique(array).tolist()) - values)[:3]
-        raise BadInput(
-            f"The label map of {case.name} holds {', '.join(f'{v:g}' for v in odd)}, which is none "
-            "of the labels of this dataset.",
-            help="Check which dataset it is, or name all labels.",
-            code="unknown-label",
-        )
+    whole = whole_labels(
+        label,
+        values,
+        f"The label map of {case.name}",
+        help="Check which dataset it is, or name all labels.",
+    )
     written = sitk.GetImageFromArray(whole.astype(np.uint8))
     # Of the image: the label's own header may be off by a rounding.
     written.SetSpacing(first.spacing_xyz)

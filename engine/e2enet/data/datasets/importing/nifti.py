@@ -1,4 +1,4 @@
-"""Collections that come as NIfTI: the Medical Segmentation Decathlon, AMOS22, BTCV, BraTS."""
+"""Collections that come as NIfTI: the Medical Segmentation Decathlon, AMOS22, BTCV."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from e2enet.data.datasets.importing.found import Found, FoundCase, Image, Renumbered, files, folders
+from e2enet.data.datasets.importing.found import Found, FoundCase, Image, files
 from e2enet.data.images.naming import image_stem
 from e2enet.events import BadInput
 
@@ -15,10 +15,6 @@ _BTCV = (
     "stomach", "aorta", "inferior vena cava", "portal vein and splenic vein", "pancreas",
     "right adrenal gland", "left adrenal gland",
 )  # fmt: skip
-# BraTS to 2020, from 2023: FLAIR, T1, T1 with contrast, T2.
-_BRATS_CHANNELS = (("flair", "t2f"), ("t1", "t1n"), ("t1ce", "t1c"), ("t2", "t2w"))
-_BRATS_LABELS = {"background": 0, "oedema": 1, "necrosis": 2, "enhancing tumour": 3}
-_BRATS_VALUES = {2: 1, 1: 2, 4: 3, 3: 3}
 _AMOS_FIRST_MR = 501
 
 
@@ -58,6 +54,9 @@ def read_amos(folder: Path, *, modality: str) -> Found:
     Args:
         folder: with imagesTr, labelsTr, imagesVa, labelsVa.
         modality: "CT" or "MRI".
+
+    Raises:
+        BadInput: no usable dataset.json, or an image of imagesTr without its label map.
     """
     labels = {
         name: value for value, name in enumerate(_numbered(_record(folder), "labels", folder))
@@ -69,8 +68,13 @@ def read_amos(folder: Path, *, modality: str) -> Found:
             if number.isdigit() and (int(number) >= _AMOS_FIRST_MR) == (modality == "MRI"):
                 label = folder / truth / path.name
                 known = Image(label) if label.is_file() else None
-                if known or test:
-                    cases.append(FoundCase(image_stem(path), (Image(path),), known, test))
+                if not known and not test:
+                    raise BadInput(
+                        f"{path} has no label map {label}.",
+                        help="Download the dataset again, or move the image away.",
+                        code="missing-label",
+                    )
+                cases.append(FoundCase(image_stem(path), (Image(path),), known, test))
     return Found((modality,), labels, cases, {"licence": "CC BY-NC-SA 4.0"})
 
 
@@ -91,38 +95,6 @@ def read_btcv(folder: Path) -> Found:
         for path in files(folder / part / "img", "img*.nii.gz")
     ]
     return Found(("CT",), {name: value for value, name in enumerate(_BTCV)}, cases)
-
-
-def read_brats(folder: Path) -> Found:
-    """BraTS of any year: a folder a case, a file a channel.
-
-    Values become 1 oedema, 2 necrosis, 3 enhancing (there 2, 1 and 4, or 3 from 2023), so that each
-    region is its value and those above: whole tumour 1 2 3, core 2 3, enhancing 3. A case without
-    *seg goes to imagesTs.
-    """
-    cases = []
-    for case in folders(folder):
-        channels = []
-        for endings in _BRATS_CHANNELS:
-            found = [path for ending in endings for path in _of_case(case, ending)]
-            if not found:
-                break
-            channels.append(Image(found[0]))
-        if len(channels) < len(_BRATS_CHANNELS):
-            continue
-        truth = _of_case(case, "seg")
-        label = Renumbered(Image(truth[0]), _BRATS_VALUES) if truth else None
-        cases.append(FoundCase(case.name, tuple(channels), label, test=not truth))
-    return Found(("FLAIR", "T1", "T1c", "T2"), dict(_BRATS_LABELS), cases)
-
-
-def _of_case(folder: Path, ending: str) -> list[Path]:
-    return [
-        path
-        for mark in "_-"
-        for suffix in (".nii.gz", ".nii")
-        for path in files(folder, f"*{mark}{ending}{suffix}")
-    ]
 
 
 def _record(folder: Path) -> dict[str, Any]:
