@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import e2enet
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -106,6 +107,7 @@ def test_what_it_is_missing_for(tiny_bundle: Path, image: str, tmp_path: Path) -
     events = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     errors = [event for event in events if event["event"] == "error"]
     assert [error["code"] for error in errors] == ["no-torch"] * 4
+    assert errors[-1]["message"].startswith("e2enet train needs")
     for error in errors:
         assert error["message"].endswith("needs PyTorch, which is not installed.")
         assert "e2enet[torch]" in error["help"]
@@ -121,3 +123,12 @@ def test_a_cpu_imports_it_not_even_where_it_is_installed(
     done = run([*base, "--device", "cpu"], hidden=False)
     assert told(done, "STATUS") == [["0"]], done.stderr
     assert told(done, "IMPORTED") == [[]]
+
+
+def test_python_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    monkeypatch.setattr(e2enet, "import_module", missing)
+    with pytest.raises(ModuleNotFoundError, match=r"e2enet\.train needs PyTorch: pip install"):
+        _ = e2enet.train

@@ -59,7 +59,13 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    try:
+        return getattr(import_module(_HOMES[name]), name)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        message = f"e2enet.{name} needs PyTorch: pip install 'e2enet[train]'"
+        raise ModuleNotFoundError(message, name="torch") from error
 
 
 def __dir__() -> list[str]:

@@ -7,7 +7,7 @@ import sys
 
 from e2enet.events import BadInput
 
-TORCH_HELP = "pip install 'e2enet[torch]'"
+TORCH_HELP = "pip install 'e2enet[torch]', or 'e2enet[train]' to train as well"
 
 
 def has_torch() -> bool:

@@ -174,6 +174,15 @@ def test_bad_arguments_are_one_sentence(tmp_path, tiny_bundle, change, code):
     assert [path.name for path in tmp_path.iterdir()] == ["case.nii.gz"]
 
 
+def test_a_model_among_the_images(tmp_path, tiny_bundle):
+    """As --model A B would be understood."""
+    image = write(tmp_path / "case.nii.gz")
+    options = ["--model", tiny_bundle, "--output", tmp_path / "out.nii.gz"]
+    status, events = run(image, tiny_bundle, *options)
+    assert (status, events[-1]["code"]) == (2, "no-image")
+    assert f"--model {tiny_bundle} --model {tiny_bundle}" in events[-1]["help"]
+
+
 def test_segment_imports_only_what_it_needs(tmp_path, tiny_bundle):
     """PyTorch and MONAI take seconds; nothing of training belongs here either."""
     image = write(tmp_path / "case.nii.gz")

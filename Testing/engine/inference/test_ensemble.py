@@ -69,6 +69,12 @@ def test_a_damaged_folder(tiny_bundle, tmp_path, record):
         open_models(together(tmp_path / "cv", tiny_bundle, **record))
 
 
+def test_a_cross_validation_among_models(tiny_bundle, tmp_path):
+    folder = together(tmp_path / "cv", tiny_bundle, models=["fold_0"], keep_largest=[])
+    with pytest.raises(BadInput, match="cv is a cross-validation"):
+        open_models([tiny_bundle, folder])
+
+
 def test_no_model_at_all():
     with pytest.raises(BadInput, match="No model"):
         open_models([])

@@ -44,7 +44,7 @@ Progress = Annotated[ProgressStyle, typer.Option(help="A progress bar, or one JS
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback when something fails.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 CaseWorkers = Annotated[
-    int | None, typer.Option(help="Processes, one a core by default; each holds one case.")
+    int | None, typer.Option(min=0, help="Processes, one a core by default; each holds one case.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
@@ -83,7 +83,8 @@ def run(work: Callable[[Reporter], Any], *, progress: ProgressStyle, debug: bool
         reporter.error("out-of-memory", "There is not enough memory.", "Close other programs.")
         _trace(debug)
     except Exception as error:
-        status = _report(error, reporter)
+        verb = work.__qualname__.partition(".")[0].replace("_", "-")  # of which it is a part
+        status = _report(error, reporter, f"e2enet {verb}")
         _trace(debug)
     finally:
         reporter.close()
@@ -91,10 +92,10 @@ def run(work: Callable[[Reporter], Any], *, progress: ProgressStyle, debug: bool
         raise typer.Exit(status)
 
 
-def _report(error: Exception, reporter: Reporter) -> int:
+def _report(error: Exception, reporter: Reporter, verb: str) -> int:
     """Say what nobody answered where it happened, and return the status that it means."""
     if isinstance(error, ModuleNotFoundError) and error.name == "torch":
-        reporter.error("no-torch", "This needs PyTorch, which is not installed.", TORCH_HELP)
+        reporter.error("no-torch", f"{verb} needs PyTorch, which is not installed.", TORCH_HELP)
         return EXIT_BAD_INPUT
     name = errno.errorcode.get(error.errno or 0) if isinstance(error, OSError) else None
     if isinstance(error, OSError) and name in _REFUSALS:

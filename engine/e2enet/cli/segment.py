@@ -158,8 +158,15 @@ def segment(
     """  # fmt: skip
 
     def work(reporter: Reporter) -> None:
+        from e2enet.bundle.bundle import MODEL
         from e2enet.inference.case.inputs import is_case_folder
 
+        if astray := [path for path in inputs[1:] if (path / MODEL).is_file()]:
+            raise BadInput(
+                f"{astray[0]} is a model and no image.",
+                help=f"Name several models one by one: --model {model[0]} --model {astray[0]}.",
+                code="no-image",
+            )
         models = model[0] if len(model) == 1 else model
         options: dict[str, Any] = {
             "output": output,

@@ -42,5 +42,5 @@ BaseChannels = Annotated[
 PlanFile = Annotated[Path | None, typer.Option(help="Use this plan (JSON).")]
 Seed = Annotated[int | None, typer.Option(help="Of everything random (default 0).")]
 ReadingWorkers = Annotated[
-    int | None, typer.Option(help="Processes that read data; no effect on the result.")
+    int | None, typer.Option(min=0, help="Processes that read data; no effect on the result.")
 ]

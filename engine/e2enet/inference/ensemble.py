@@ -52,6 +52,8 @@ def open_models(given: PathLike | Bundle | Sequence[PathLike | Bundle]) -> Ensem
         if (folder / ENSEMBLE).is_file():
             names, keep = _read(folder / ENSEMBLE)
             listed = [folder / name for name in names]
+    elif len(listed) > 1:
+        _check_single(listed)
     bundles = tuple(one if isinstance(one, Bundle) else Bundle.open(one) for one in listed)
     for other in bundles[1:]:
         _check_alike(bundles[0], other)
@@ -59,6 +61,16 @@ def open_models(given: PathLike | Bundle | Sequence[PathLike | Bundle]) -> Ensem
     if unknown := sorted(named - {label.value for label in bundles[0].labels}):
         raise _damaged(folder / ENSEMBLE, f"the model has no label {unknown[0]}")
     return Ensemble(bundles, keep)
+
+
+def _check_single(listed: Sequence[Any]) -> None:
+    for one in listed:
+        if not isinstance(one, Bundle) and (Path(one) / ENSEMBLE).is_file():
+            raise BadInput(
+                f"{one} is a cross-validation, which answers as one model by itself.",
+                help="Give it alone, or name the folds of all.",
+                code="models-differ",
+            )
 
 
 def _read(path: Path) -> tuple[list[str], tuple[tuple[int, ...], ...]]:

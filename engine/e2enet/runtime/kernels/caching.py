@@ -23,6 +23,7 @@ class _Locator(CompileResultCacheImpl._locator_classes[0]):  # type: ignore[misc
     """
 
     def ensure_cache_path(self) -> None:
+        """Raise OSError where the folder can be neither written nor read."""
         try:
             super().ensure_cache_path()
         except OSError:
@@ -45,6 +46,7 @@ class KernelCache(FunctionCache):  # type: ignore[misc]
     _impl_class = _Files
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """What was compiled for these types; None where nothing is, or it is damaged."""
         rtsys.initialize(target_context)
         try:
             return self._load_overload(sig, target_context)
@@ -54,6 +56,7 @@ class KernelCache(FunctionCache):  # type: ignore[misc]
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep what was compiled for these types, if it can be."""
         with contextlib.suppress(OSError):  # no space, or read-only: it is there for this process
             super().save_overload(sig, data)
 
