@@ -41,7 +41,7 @@ _BF16: list[Column] = [
 _DEPLOYED: list[Column] = [
     ("time (s)", "seconds", ".2f"),
     ("/ nnU-Net", "time_vs_nnunet", ".2f"),
-    ("/ OpenVINO*", "time_vs_openvino", ".2f"),
+    ("/ OpenVINO¹", "time_vs_openvino", ".2f"),
     ("peak (MiB)", "peak_mib", ".0f"),
     *_EQUAL,
 ]
@@ -109,7 +109,7 @@ def print_report(facts: dict[str, Any], rows: Rows, console: Console) -> None:
     if deployed:
         shown = ["cpu_fp32_forward_nnunet", paper, "cpu_16bit_forward_s0.8", *deployed]
         _print(f"Forward, {size}, CPU, as deployed", _DEPLOYED, rows, shown, console)
-        console.print("  * 16 bit against OpenVINO's bfloat16, all others against float32\n")
+        console.print("  ¹ 16 bit against OpenVINO's bfloat16, all others against float32\n")
     heads = [name for name in rows if name in HEADS]
     segment = [name for name in rows if name.startswith("segment") and name not in HEADS]
     _print("e2enet segment, CPU, cold process", _SEGMENT, rows, segment, console)

@@ -326,6 +326,13 @@ def main() -> None:
         parser.error("--patch takes multiples of 32, at least one of them larger than 32")
     if options.rounds < 1:
         parser.error("--rounds must be at least 1")
+    if options.threads < 1:
+        parser.error("--threads must be at least 1")
+    # What would only be missed once everything is measured.
+    if options.hippodeep and not (options.hippodeep / "hippodeep.py").is_file():
+        parser.error(f"--hippodeep {options.hippodeep} holds no hippodeep.py")
+    if not options.output.absolute().parent.is_dir():
+        parser.error(f"--output {options.output}: its folder does not exist")
     console = Console()
     if not console.is_terminal:  # a file has no width; the tables are made for this one
         console = Console(width=100)
