@@ -92,7 +92,8 @@ def test_consequences_are_said_at_once(scene, models, tmp_path, monkeypatch):
     ui.mappingTable._emit("itemChanged(QTableWidgetItem*)", None)
     assert ui.mappingTable._rows[1] == ["cube", "lump", "new"]
     said = ui.consequencesLabel.text
-    assert "will not find its region by itself: lump is none of the labels" in said
+    assert "will not find its region by itself" in said
+    assert "has no label lump, so nobody knows" in said
     assert "choose sphere or cube for each segment" in said
     ui.mappingTable._rows[1][1] = ""
     ui.mappingTable._emit("itemChanged(QTableWidgetItem*)", None)

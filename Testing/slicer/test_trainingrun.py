@@ -53,6 +53,18 @@ def test_labels_of_the_base_are_kept_whole(models):
     assert labelValues({"a": "cube"}, base) == {"sphere": 1, "cube": 2}
     assert labelValues({"a": "cube", "b": "new"}, base) == {"cube": 1, "new": 2}
     assert proposedLabel("SPHERE", base) == "sphere"
+    assert proposedLabel("Left sphere", base) == "Left sphere"
+
+
+def test_a_result_that_was_corrected_teaches_the_labels_of_its_model():
+    """In a whole head a structure has its side before its name."""
+    base = Core().store.open("hippocampus-mr")
+    assert base.sides == ["Left", "Right"]
+    taught = [
+        proposedLabel(name, base.labels, base.sides)
+        for name in ("Left Anterior", "Right posterior", "Anterior", "Left amygdala")
+    ]
+    assert taught == ["Anterior", "Posterior", "Anterior", "Left amygdala"]
 
 
 @pytest.mark.parametrize(

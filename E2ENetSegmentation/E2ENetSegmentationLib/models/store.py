@@ -41,6 +41,12 @@ class Model:
         return bool(self.content.get("locator"))
 
     @property
+    def sides(self) -> list:
+        """What comes before the names of its labels in a whole image, such as Left and Right."""
+        boxes = (self.content.get("locator") or {}).get("boxes") or []
+        return [str(box["name"]) for box in boxes if isinstance(box, dict) and box.get("name")]
+
+    @property
     def date(self) -> str:
         return str((self.content.get("provenance") or {}).get("date", ""))[:10]
 

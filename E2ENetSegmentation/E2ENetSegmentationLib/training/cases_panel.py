@@ -34,6 +34,7 @@ class CasesPanel(Panel):
         self.mapping = {}
         self.channels = []
         self.baseLabels = []
+        self.sides = []
         self.parameters = None
         self._selectors = []
         ui.addCaseButton.connect("clicked()", self.onAddCase)
@@ -53,11 +54,13 @@ class CasesPanel(Panel):
         taught = [self.mapping.get(name, "") for name in segmentNames(self.cases)]
         return [label for label in dict.fromkeys(taught) if label]
 
-    def setBase(self, channels, baseLabels) -> None:
-        """Another model to start from: its channels and labels."""
-        if list(channels) == self.channels and baseLabels == self.baseLabels:
+    def setBase(self, channels, baseLabels, sides) -> None:
+        """Another model to start from: its channels, labels and sides (`proposedLabel`)."""
+        base = list(channels), baseLabels, list(sides)
+        if base == (self.channels, self.baseLabels, self.sides):
             return
-        self.channels, self.baseLabels, self.mapping = list(channels), baseLabels, {}
+        self.channels, self.baseLabels, self.sides = base
+        self.mapping = {}
         self._showChannels()
         self._showCases()
 
@@ -169,7 +172,7 @@ class CasesPanel(Panel):
         labels = [label.name for label in self.baseLabels]
         mapping = []
         for name in segmentNames(self.cases):
-            label = self.mapping.setdefault(name, proposedLabel(name, self.baseLabels))
+            label = self.mapping.setdefault(name, proposedLabel(name, self.baseLabels, self.sides))
             mapping.append((name, label, self._kind(label)))
         choices = dict.fromkeys([*labels, *(row[0] for row in mapping), ""])
         self.host.fillTable(

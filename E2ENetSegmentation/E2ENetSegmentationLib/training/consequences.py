@@ -26,10 +26,10 @@ def aboutRegion(base, labels) -> str:
             base=base.title
         )
     return _(
-        "The new model will not find its region by itself: {new} is none of the labels of {base}, "
-        "so nobody knows where it lies, and every volume will need a region. To keep that, choose "
+        "The new model will not find its region by itself: {base} has no label {new}, so nobody "
+        "knows where that lies, and every volume will need a region. To keep that, choose "
         "{known} for each segment, or leave a segment out."
-    ).format(new=", ".join(new), base=base.title, known=_(" or ").join(known))
+    ).format(new=_(" or ").join(new), base=base.title, known=_(" or ").join(known))
 
 
 def aboutHeldOut(heldOut, count: int, trains: int) -> str:

@@ -75,12 +75,18 @@ def segmentNames(cases) -> list:
     return list(found)
 
 
-def proposedLabel(segmentName: str, baseLabels) -> str:
-    """The label a segment teaches unless a person says otherwise: its own, or the base's."""
-    for label in baseLabels:
-        if label.name.lower() == segmentName.lower():
-            return label.name
-    return segmentName
+def proposedLabel(segmentName: str, baseLabels, sides=()) -> str:
+    """The label a segment teaches unless a person says otherwise: its own, or the base's.
+
+    Args:
+        segmentName: Of the segment.
+        baseLabels: Of the model to start from.
+        sides: Of that model, as `Model.sides`: its result has "Left Anterior" for its "Anterior".
+    """
+    known = {label.name.lower(): label.name for label in baseLabels}
+    name = segmentName.lower()
+    names = [name, *(name.removeprefix(f"{side.lower()} ") for side in sides)]
+    return next((known[name] for name in names if name in known), segmentName)
 
 
 def pairsInScene(scene) -> list:

@@ -165,7 +165,9 @@ class FineTunePanel(WatchPanel):
         self._networks = choices(self.base)
         combo = self.ui.networkComboBox
         fillCombo(combo, [choice.text for choice in self._networks], combo.currentText)
-        self.collected.setBase(self.channels, self.base.labels if self.base else [])
+        base = self.base
+        labels, sides = (base.labels, base.sides) if base else ([], [])
+        self.collected.setBase(self.channels, labels, sides)
 
     def onFolderChanged(self, *_args) -> None:
         self._fillFolds()
