@@ -214,3 +214,11 @@ def test_a_zip_bomb(home, tmp_path):
     assert status == 2
     assert "more than a model ever holds" in " ".join(said.split())
     assert not home.exists() or list(home.iterdir()) == []
+
+
+def test_a_narrow_terminal_cuts_no_column_off(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    told = CliRunner().invoke(app, ["models"]).stdout
+    assert max(map(len, told.splitlines())) <= 80
+    for word in ("hippocampus-mr", "hemispheres", "cerebellum,", "RightParotid,", "Apache-2.0"):
+        assert word in told

@@ -298,14 +298,23 @@ def _state(entry: Entry, path: Path | None) -> str:
     return "yes" if entry.is_at(path) else "another version"
 
 
+_TERMINAL = 80
+_WIDTHS = {"Anatomy": 12, "Modality": 8, "Labels": 13, "Licence": 10, "Here": 4}
+
+
 def _table(*titles: str) -> Table:
-    """Names are for typing: they are never cut."""
+    """Names are for typing: they are never cut. Columns of words are as wide as most words."""
     from rich import box
+    from rich.console import Console
     from rich.table import Table
 
-    table = Table(*titles, box=box.SIMPLE_HEAD)
+    table = Table(
+        *titles, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True
+    )
+    wide = Console().width >= _TERMINAL  # where there is less room, words are broken
     for column in table.columns:
         column.overflow = "fold"
+        column.min_width = _WIDTHS.get(str(column.header)) if wide else None
     table.columns[0].no_wrap = True
     return table
 
