@@ -299,7 +299,7 @@ def _state(entry: Entry, path: Path | None) -> str:
 
 
 _TERMINAL = 80
-_WIDTHS = {"Anatomy": 12, "Modality": 8, "Labels": 13, "Licence": 10, "Here": 4}
+_WIDTHS = {"Anatomy": 12, "Modality": 8, "Labels": 13, "Licence": 10}
 
 
 def _table(*titles: str) -> Table:
@@ -309,13 +309,13 @@ def _table(*titles: str) -> Table:
     from rich.table import Table
 
     table = Table(
-        *titles, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True
+        *titles, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0)
     )
     wide = Console().width >= _TERMINAL  # where there is less room, words are broken
     for column in table.columns:
         column.overflow = "fold"
         column.min_width = _WIDTHS.get(str(column.header)) if wide else None
-    table.columns[0].no_wrap = True
+        column.no_wrap = column.header in ("Name", "Size", "Here")
     return table
 
 
@@ -337,4 +337,5 @@ def _print_available(entries: Sequence[Entry]) -> None:
             str(one.model.get("licence", "")),
             _state(one, there.get(one.name)),
         )
-    Console(markup=False, highlight=False).print(table)
+    console = Console(markup=False, highlight=False)
+    console.print(table, width=console.width - 1)  # a table without edges is one wider than told
