@@ -93,6 +93,8 @@ def test_fine_tuning_keeps_masks_plan_and_sparsity(
         not torch.equal(t, before.state_dict()[name]) for name, t in after.state_dict().items()
     )
     assert tuned.model["provenance"]["from"]["name"] == "tiny"
+    card = (tuned.path / "README.md").read_text(encoding="utf-8")
+    assert f", starting from tiny with the weights {source.weights_sha256()[:8]}." in card
     assert tuned.model["provenance"]["sparsity"] == pytest.approx(0.5, abs=0.01)
     assert "re-initialised" not in [code for code, _ in recorder.of("warning")]
 

@@ -41,13 +41,16 @@ def model_card(model: dict[str, Any], files: Iterable[str] = (), *, kind: str) -
     note = ""
     if so_far := provenance.get("unfinished"):
         note = f"**Unfinished**: after epoch {so_far['epoch']} of {so_far['epochs']}.\n\n"
+    start = ""
+    if source := provenance.get("from"):
+        start = f", starting from {source['name']} with the weights {source['weights_sha256'][:8]}"
     picture = f"![What it segments]({PICTURE})\n\n" if PICTURE in files else ""
     return (
         f"""# {model["title"]}
 
 {note}{picture}{network} for {channels}, \
 trained on {provenance["data"]["cases"]} cases of {provenance["data"]["dataset"]} in \
-{provenance["iterations"]} iterations.
+{provenance["iterations"]} iterations{start}.
 
 | value | label | Dice ({provenance["metrics"]["of"]}) |
 | --- | --- | --- |
