@@ -104,7 +104,8 @@ def _of_tree(tree: ast.Module, trees: list[ast.Module]) -> Iterator[tuple[str, s
             for caller in _calls(other, around[-1:]):
                 said = [_text(part) for part in caller.args]
                 sentence = " ".join(s for s in said if s.strip("… "))
-                yield code, f"… {sentence.removeprefix('… ')}", help
+                if sentence:
+                    yield code, f"… {sentence.removeprefix('… ')}", help
     for base in ast.walk(tree):  # errors of their own kind say their sentence where they are raised
         if isinstance(base, ast.ClassDef) and "BadInput" in {ast.unparse(b) for b in base.bases}:
             codes = re.findall(r"code='([a-z-]+)'", ast.unparse(base))
