@@ -5,8 +5,8 @@
 Fold 0, `--seeds` of each arm; every arm's iterations follow from its own measured step, so that a
 cheaper step is worth more of them, and connections evolve forty times whatever the budget (the
 paper's 1200 iterations apart would not come once in a short one). `--jobs 2` trains two side by
-side; give each its threads with OMP_NUM_THREADS. OUTPUT gets `results.json`, `table.md` and
-`ablation.png`, and the same command goes on where it was.
+side; give each its threads with OMP_NUM_THREADS. OUTPUT gets `results.json`, `table.md`,
+`ablation.csv` and `ablation.png`, and the same command goes on where it was.
 """
 
 from __future__ import annotations
@@ -159,6 +159,7 @@ def main(words: Sequence[str] | None = None) -> None:
             rows.append(records.once(training.model.name, partial(training.look, command)))
             (chosen.output / "table.md").write_text(table(rows) + "\n", encoding="utf-8")
             figure(rows, chosen.output / "ablation.png")
+            budget.write_csv(rows, chosen.output / "ablation.csv")
     print(table(rows))
 
 

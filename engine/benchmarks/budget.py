@@ -6,6 +6,7 @@ too low. Here a few real steps are measured first, and the number of iterations 
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shlex
@@ -125,3 +126,14 @@ def machine() -> dict[str, Any]:
 
     threads = int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1))
     return {**facts(threads), "command": shlex.join(["python", *sys.argv])}
+
+
+def write_csv(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """A row a training. Commands stay in results.json: they name this machine's folders."""
+    names = [name for name in rows[0] if name != "command"]
+    with open(path, "w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(names)
+        for row in rows:
+            values = (row.get(name, "") for name in names)
+            writer.writerow("×".join(map(str, v)) if isinstance(v, list) else v for v in values)

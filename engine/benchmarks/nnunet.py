@@ -7,7 +7,7 @@ own (`nnunet_side.py`, whose head says how to make it), with its planned 3d_full
 trainer and augmentation; only the number of epochs and of iterations follows from the budget, here
 as there, so that the learning rate has fallen when the time is over. Held-out cases of fold 0,
 which is the same on both sides, are segmented without mirroring. OUTPUT gets `results.json` and
-`table.md`; the same command goes on where it was.
+`table.md` and `nnunet.csv`; the same command goes on where it was.
 """
 
 from __future__ import annotations
@@ -128,6 +128,7 @@ def main(words: Sequence[str] | None = None) -> None:
     for base in chosen.base_channels:
         rows.append(of_e2enet(chosen, records, base, names))
     (chosen.output / "table.md").write_text(table(rows) + "\n", encoding="utf-8")
+    budget.write_csv(rows[::-1], chosen.output / "nnunet.csv")  # the last row has every column
     print(table(rows))
 
 

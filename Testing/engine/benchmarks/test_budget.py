@@ -117,3 +117,10 @@ def test_the_table_against_nnunet(modules: Any) -> None:
     lines = nnunet.table(rows).splitlines()
     assert lines[2].endswith("| 40×56×40, 2 | 25 × 20 | 60.0 min | 1.50 s | 1.75 |")
     assert lines[3].endswith("| 3.00 |")
+
+
+def test_a_row_a_training(modules: Any, tmp_path: Path) -> None:
+    rows = [{"model": "a, b", "command": "/home/somebody", "patch": [1, 2], "dice": 0.5}]
+    modules("budget").write_csv([*rows, {"model": "c", "dice": 1}], tmp_path / "rows.csv")
+    text = (tmp_path / "rows.csv").read_text(encoding="utf-8")
+    assert text == 'model,patch,dice\n"a, b",1×2,0.5\nc,,1\n'
