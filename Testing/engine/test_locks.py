@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from e2enet.events import BadInput
-from e2enet.locks import LOCK, in_use, locked
+from e2enet.locks import LOCK, in_use, is_used, locked, used
 from e2enet.training.train import train
 
 HOLD = """
@@ -113,3 +113,13 @@ def test_neither_resuming_nor_starting_disturbs(tiny_dataset: Path, tmp_path: Pa
     assert {p: t for p, t in before.items() if p.name != LOCK} == {
         path: path.stat().st_mtime_ns for path in run.iterdir() if path.name != LOCK
     }
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="its locks are held against this process too")
+def test_a_folder_that_is_read(tmp_path: Path) -> None:
+    assert not is_used(tmp_path)
+    with used(tmp_path), used(tmp_path):
+        assert is_used(tmp_path)
+    assert not is_used(tmp_path)
+    (tmp_path / ".users" / "of-a-killed-process").mkdir()
+    assert not is_used(tmp_path)

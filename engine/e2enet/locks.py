@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import socket
 import sys
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import IO
 
 from e2enet.events import BadInput
 
-LOCK = "lock"
+LOCK, _USERS = "lock", ".users"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _held: set[Path] = set()  # the system's lock is the process's: a second one in it has to look here
 
@@ -61,6 +63,27 @@ def locked(folder: Path, work: str = "training") -> Iterator[None]:
             yield
         finally:
             _held.discard(path)
+
+
+@contextmanager
+def used(folder: Path) -> Iterator[None]:
+    """Say that this process reads a folder, as others may, until the block ends."""
+    own = folder / _USERS / f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    try:
+        own.mkdir(parents=True)
+    except OSError:  # a folder that nobody may write to is deleted by nobody either
+        yield
+        return
+    try:
+        with locked(own):
+            yield
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
+
+
+def is_used(folder: Path) -> bool:
+    """Whether a process says so (`used`); one that was killed does not count."""
+    return any(in_use(user) for user in (folder / _USERS).glob("*"))
 
 
 def in_use(folder: Path) -> bool:

@@ -130,7 +130,10 @@ def test_an_address_of_a_folder(home: Path, server: FileServer, tiny_bundle: Pat
     assert os.listdir(home / ".downloads") == []
 
 
-def test_a_name_of_an_index(home: Path, server: FileServer, tiny_bundle: Path) -> None:
+def test_a_name_of_an_index(
+    home: Path, server: FileServer, tiny_bundle: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     index = server.at("index.json")
     assert install("tiny", index=index) == [home / "tiny"]
     assert same(home / "tiny", tiny_bundle)
@@ -141,6 +144,11 @@ def test_a_name_of_an_index(home: Path, server: FileServer, tiny_bundle: Path) -
     remove("tiny")
     install("tiny", index=server.folder)  # a network drive
     assert same(home / "tiny", tiny_bundle)
+    remove("tiny")
+    (tmp_path / "tiny").mkdir()  # a dataset of that name, for example
+    monkeypatch.chdir(tmp_path)
+    install("tiny", index=index)
+    refused("damaged-model", "tiny")
 
 
 def test_what_an_index_promised_and_what_came(home: Path, server: FileServer) -> None:

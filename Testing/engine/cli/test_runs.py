@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from e2enet.cli.app import app
-from e2enet.locks import locked
+from e2enet.locks import locked, used
 from e2enet.training.train import train
 from typer.testing import CliRunner
 
@@ -99,6 +99,9 @@ def test_the_cache_can_go_too(
     made = tmp_path / "preprocessed" / "Dataset900_Tiny-0123"
     made.mkdir(parents=True)
     (made / "a.npy").write_bytes(bytes(5000))
+    with used(made):  # by a training in some other folder
+        assert call("prune", folder, "--caches", "--delete")[0] == 0
+        assert made.exists()
     status, text = call("prune", folder, "--caches", "--delete")
     assert (status, "5.0 kB" in text) == (0, True)
     assert not made.exists()

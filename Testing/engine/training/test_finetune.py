@@ -179,3 +179,25 @@ def test_fine_tuning_does_not_pretend_to_change_what_it_keeps(
 ) -> None:
     with pytest.raises(BadInput, match=f"--{name.replace('_', '-')} cannot be chosen"):
         fine(tiny_dataset, tmp_path / "m", tiny_bundle, **{name: 3 if name in KEPT[2:] else 0.5})
+
+
+def test_channels_are_matched_by_name(copied: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    """CT after MR has its own normalisation; another name is told; another order is refused."""
+    for name, code, kind in (("CT", "channels-replaced", "ct"), ("T1", "channels-matched", None)):
+        edit_json(copied / "dataset.json", channel_names={"0": name})
+        recorder = Recorder()
+        fine(copied, tmp_path / name, tiny_bundle, reporter=recorder)
+        assert code in [found for found, _ in recorder.of("warning")]
+        bundle = Bundle.open(tmp_path / name)
+        (channel,) = Plan.from_dict(bundle.plan).channels
+        before = Plan.from_dict(Bundle.open(tiny_bundle).plan).channels[0].normalisation
+        assert (channel.name, channel.normalisation) == (name, kind or before)
+        assert bundle.model["modality"] == ("CT" if kind else "")
+    for path in sorted((copied / "imagesTr").iterdir()):
+        shutil.copy(path, str(path).replace("_0000", "_0001"))
+    edit_json(copied / "dataset.json", channel_names={"0": "T1", "1": "T2"})
+    fine(copied, tmp_path / "two", tiny_bundle)
+    edit_json(copied / "dataset.json", channel_names={"0": "T2", "1": "T1"})
+    with pytest.raises(BadInput, match="in another order: T1, T2"):
+        fine(copied, tmp_path / "turned", tmp_path / "two")
+    assert not (tmp_path / "turned.run").exists()

@@ -74,9 +74,11 @@ def install(
     if is_address(text):
         return _from_internet(read_address(text, sha256), MAX_BYTES, replace, reporter)
     path = Path(text)
-    if path.exists():
+    file = path.suffix == ".zip" or len(path.parts) > 1
+    # With an index a bare name is one of its own, whatever lies in this folder.
+    if path.exists() and (file or index is None):
         return _from_disk(path, sha256, replace)
-    if path.suffix == ".zip" or len(path.parts) > 1:
+    if file:
         raise BadInput(f"{path} does not exist.", code="missing-file")
     entry = find_entry(text, index or default_index())
     _check_free([folder_name(entry.name)], replace)

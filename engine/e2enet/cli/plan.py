@@ -10,6 +10,7 @@ import typer
 from e2enet.cli.common import Debug, Progress, ProgressStyle, run
 from e2enet.data.axes import parse_sizes
 from e2enet.events import Reporter
+from e2enet.files import check_writable
 from e2enet.training.run.presets import Preset, with_preset
 
 
@@ -73,6 +74,8 @@ def plan(
         from e2enet.inference.device import choose_device
         from e2enet.training.run.memory import budget_gb
 
+        if output is not None:
+            check_writable(output)
         sizes = None if patch is None else parse_sizes(patch, "--patch")
         chosen = with_preset({"levels": levels, "base_channels": base_channels}, preset)
         chosen_device = torch.device(choose_device(device))
@@ -98,6 +101,7 @@ def plan(
 
             draw_augmented(data, made, show)
         if output is not None:
+            output.parent.mkdir(parents=True, exist_ok=True)
             made.save(output)
             reporter.result(plan=str(output.resolve()))
         elif progress is ProgressStyle.json:

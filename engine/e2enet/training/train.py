@@ -24,7 +24,7 @@ from e2enet.data.planning.plan import Plan
 from e2enet.data.preprocessing.store import PreprocessedDataset
 from e2enet.events import BadInput, Cancelled, Reporter
 from e2enet.inference.device import choose_device, is_out_of_memory
-from e2enet.locks import locked
+from e2enet.locks import locked, used
 from e2enet.training.assembly import make_trainer
 from e2enet.training.loop.orders import CONTROL, saved_first
 from e2enet.training.loop.pace import step_seconds
@@ -206,7 +206,8 @@ def _carried_out(inputs: TrainingInputs, lock: ExitStack, ranks: Ranks, *, resum
                 code="no-run",
             )
         refuse_existing(inputs.output)
-        run, use, cases = inputs.started(lock)
+        run, use, cases = inputs.started(lock, ranks)
+    lock.enter_context(used(cases.folder))
     (run.folder / CONTROL).unlink(missing_ok=True)  # an order to the process before this one
     reporter: Reporter
     reporter = log = Logged(inputs.reporter, run.folder / LOG)

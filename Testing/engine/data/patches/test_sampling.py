@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from e2enet.data.patches.sampling import VALIDATION, BatchKeys, PatchSampler, crop, random_state
+from e2enet.data.patches.sampling import (
+    VALIDATION,
+    BatchKeys,
+    PatchSampler,
+    crop,
+    patch_loader,
+    random_state,
+)
 from e2enet.data.preprocessing.store import PreprocessedCase
+from e2enet.events import BadInput
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -138,3 +147,21 @@ def test_batch_keys_go_on_in_the_middle_of_an_epoch() -> None:
     assert keys(0)[4:] == keys(4)
     assert keys(4)[0] == [(1, 1, 0), (1, 1, 1)]
     assert len(BatchKeys(first=4, total=7, per_epoch=3, samples=range(2))) == 3
+
+
+class Refusing(PatchSampler):
+    def __getitem__(self, key: Any) -> Any:
+        raise BadInput("a.npy is damaged.", help="Delete it.", code="damaged-cache")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_a_worker_refuses_stays_one_sentence(workers: int) -> None:
+    """PyTorch would make one text of sentence, code and traceback."""
+    keys = BatchKeys(first=0, total=2, per_epoch=2, samples=[0])
+    sampler = Refusing((), (8, 8, 8), batch_size=1, seed=0)
+    with pytest.raises(BadInput) as caught:
+        next(iter(patch_loader(sampler, keys, workers=workers, pin_memory=False)))
+    error = caught.value
+    assert (error.message, error.help, error.code) == (
+        "a.npy is damaged.", "Delete it.", "damaged-cache",
+    )  # fmt: skip

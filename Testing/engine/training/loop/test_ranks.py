@@ -121,6 +121,15 @@ def test_a_death_ends_both_and_one_goes_on(alone: Path, tiny_dataset: Path, tmp_
     assert_alike(state(output), state(alone))
 
 
+def test_a_batch_that_does_not_divide_leaves_nothing(tiny_dataset: Path, tmp_path: Path) -> None:
+    words = command(tiny_dataset, tmp_path / "three")
+    words[words.index("--batch-size") + 1] = "3"
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "cannot be shared by 2 processes" in done.stdout + done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_so_many_cannot_train() -> None:
     network = E2ENet(1, 2, [(2, 2, 2)], base_channels=4)
     Ranks(0, 2).check(network, 4)

@@ -14,9 +14,10 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from e2enet.data.preprocessing.store import PreprocessedCase
+from e2enet.events import BadInput
 
 Triple = tuple[int, int, int]
 # (epoch, iteration in the epoch, sample in the batch)
@@ -184,23 +185,64 @@ class BatchKeys:
             yield [(epoch, iteration, sample) for sample in self.samples]
 
 
+class _Told(Dataset):
+    """A sampler that returns what it refuses: PyTorch would make one text of it, traceback and all.
+
+    Args:
+        sampler: of the patches.
+    """
+
+    def __init__(self, sampler: PatchSampler) -> None:
+        self.sampler = sampler
+
+    def __getitem__(self, key: Key) -> tuple[Tensor, Tensor] | BadInput:
+        try:
+            return self.sampler[key]
+        except BadInput as error:
+            return error
+
+
+def _collated(samples: list[Any]) -> Any:
+    refused = [sample for sample in samples if isinstance(sample, BadInput)]
+    return refused[0] if refused else default_collate(samples)
+
+
+class PatchLoader:
+    """Batches of image (B, C, D, H, W) and label (B, D, H, W), in order; raises what is refused.
+
+    Args:
+        loader: makes them.
+    """
+
+    def __init__(self, loader: DataLoader) -> None:
+        self._loader = loader
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in self._loader:
+            if isinstance(batch, BadInput):
+                raise batch
+            yield batch
+
+
 def patch_loader(
     sampler: PatchSampler, keys: BatchKeys, *, workers: int, pin_memory: bool
-) -> DataLoader:
-    """Batches of image (B, C, D, H, W) and label (B, D, H, W), made in `workers` processes.
+) -> PatchLoader:
+    """Batches made in `workers` processes.
 
     How many there are has no effect on what comes out; 0 makes them between steps.
     """
     workers = min(workers, len(keys))
-    return DataLoader(
-        sampler,
+    loader = DataLoader(
+        _Told(sampler),
         batch_sampler=keys,  # type: ignore[arg-type]
+        collate_fn=_collated,
         num_workers=workers,
         persistent_workers=workers > 0,
         worker_init_fn=_leave_signals_to_the_parent,
         pin_memory=pin_memory,
         generator=torch.Generator(),  # else torch's global random state would be advanced
     )
+    return PatchLoader(loader)
 
 
 def _leave_signals_to_the_parent(worker: int) -> None:

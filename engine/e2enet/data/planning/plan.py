@@ -349,9 +349,14 @@ def _given_patch(patch: Sequence[int]) -> Triple:
     return three(int(n) for n in patch)
 
 
-def _channel(name: str, statistics: dict[str, float], crop_share: float) -> ChannelPlan:
+def is_ct(name: str) -> bool:
+    """Whether a channel's name says CT."""
     words = re.findall(r"[a-z0-9]+", name.lower())
-    if words and words[0] == "ct" and "pet" not in words:
+    return bool(words) and words[0] == "ct" and "pet" not in words
+
+
+def _channel(name: str, statistics: dict[str, float], crop_share: float) -> ChannelPlan:
+    if is_ct(name):
         return ChannelPlan(
             name,
             "ct",

@@ -60,7 +60,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     except (OSError, SafetensorError, ValueError, KeyError) as error:
         raise BadInput(
             f"The checkpoint {path} cannot be read: {error}.",
-            help="Start the training again without --resume.",
+            help="e2enet export --best may still write the best model so far; else train anew with "
+            "another --output.",
             code="damaged-checkpoint",
         ) from error
 

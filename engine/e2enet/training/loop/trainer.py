@@ -17,9 +17,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
-from e2enet.data.patches.sampling import BatchKeys, PatchSampler, patch_loader
+from e2enet.data.patches.sampling import BatchKeys, PatchLoader, PatchSampler, patch_loader
 from e2enet.dsff import Connections, Evolution
 from e2enet.events import BadInput, Reporter
 from e2enet.networks import E2ENet
@@ -397,7 +396,7 @@ class Trainer:
 
     def _batches(
         self, sampler: PatchSampler, *, first: int, total: int, per_epoch: int
-    ) -> DataLoader:
+    ) -> PatchLoader:
         keys = BatchKeys(
             first=first,
             total=total,

@@ -13,7 +13,7 @@ from typing import Any
 from e2enet.events import BadInput
 from e2enet.files import output_errors
 from e2enet.folders import cache_folder
-from e2enet.locks import in_use
+from e2enet.locks import in_use, is_used
 from e2enet.training.run.settings import RUN, Run, is_product
 
 _ENDING = ".run"
@@ -88,9 +88,11 @@ def prunable(runs: Iterable[RunState]) -> list[Path]:
 
 
 def preprocessed_folders() -> list[Path]:
-    """Preprocessed datasets in the cache, which can be made again."""
+    """Preprocessed datasets in the cache that no training reads; they can be made again."""
     folder = cache_folder() / "preprocessed"
-    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not is_used(path))
 
 
 def delete(folder: Path) -> None:

@@ -10,7 +10,14 @@ import torch
 from e2enet.bundle import Bundle
 from e2enet.data.datasets.raw import Dataset
 from e2enet.data.planning.laterality import mirroring
-from e2enet.data.planning.plan import BASE_CHANNELS, ChannelPlan, Plan, make_plan, within
+from e2enet.data.planning.plan import (
+    BASE_CHANNELS,
+    ChannelPlan,
+    Plan,
+    is_ct,
+    make_plan,
+    within,
+)
 from e2enet.events import BadInput, Reporter
 from e2enet.training.run.memory import budget_gb
 from e2enet.training.run.networks import kind_of, planning_for
@@ -71,7 +78,8 @@ def tuned(
 
     Spacing, orientation, strides and normalisation stay, because the kernels have learned the
     size of things in voxels and the scale of intensities. Only what belongs to the data changes:
-    which labels mirroring swaps, and the normalisation when there are other channels.
+    which labels mirroring swaps, and the normalisation when there are other channels: more or
+    fewer, or CT where the bundle has none and the other way round, whose intensities mean others.
 
     Raises:
         BadInput: the file or an option cannot be used.
@@ -86,8 +94,7 @@ def tuned(
                 code="bad-plan",
             )
         use = edited
-    if len(use.channels) != len(info.channel_names):
-        use = replace(use, channels=_channels(info, workers, reporter))
+    use = replace(use, channels=_matched(use.channels, info, source.name, workers, reporter))
     axes, pairs = mirroring(info.labels)
     use = replace(
         use,
@@ -96,6 +103,38 @@ def tuned(
         left_right_pairs=pairs,
     )
     return changed(use, settings)
+
+
+def _matched(
+    known: tuple[ChannelPlan, ...],
+    info: Dataset,
+    source: str,
+    workers: int | None,
+    reporter: Reporter,
+) -> tuple[ChannelPlan, ...]:
+    """The bundle's channels, which the dataset's take the place of, or new ones."""
+    before, names = [channel.name for channel in known], list(info.channel_names)
+    if before == names:
+        return known
+    if len(before) != len(names):
+        return _channels(info, workers, reporter)
+    if sorted(before) == sorted(names):
+        raise BadInput(
+            f"The channels of {info.name} are {', '.join(names)}, those of {source} the same in "
+            f"another order: {', '.join(before)}.",
+            help="Number files and channel_names as the model does.",
+            code="channel-order",
+        )
+    pairs = ", ".join(f"{new} for {old}" for new, old in zip(names, before, strict=True))
+    if [is_ct(name) for name in names] != [one.normalisation == "ct" for one in known]:
+        reporter.warning(
+            "channels-replaced",
+            f"{source} learned other intensities ({pairs}): the images are normalised by rules of "
+            "their own, and it has to get used to them.",
+        )
+        return _channels(info, workers, reporter)
+    reporter.warning("channels-matched", f"Normalised as those of {source}: {pairs}.")
+    return tuple(replace(one, name=name) for one, name in zip(known, names, strict=True))
 
 
 def _channels(info: Dataset, workers: int | None, reporter: Reporter) -> tuple[ChannelPlan, ...]:

@@ -18,6 +18,7 @@ from e2enet.data.preprocessing.store import PreprocessedDataset
 from e2enet.events import BadInput, Reporter
 from e2enet.files import output_errors
 from e2enet.locks import locked
+from e2enet.training.loop.ranks import Ranks
 from e2enet.training.loop.trainer import CHECKPOINT
 from e2enet.training.product.metadata import inherited, volumes_ml, with_files_kept, with_locator
 from e2enet.training.run.labels import match_labels
@@ -87,11 +88,14 @@ class TrainingInputs:
             return None
         return {"name": self.source.name, "weights_sha256": self.source.weights_sha256()}
 
-    def started(self, lock: ExitStack) -> tuple[Run, Plan, PreprocessedDataset]:
+    def started(
+        self, lock: ExitStack, ranks: Ranks | None = None
+    ) -> tuple[Run, Plan, PreprocessedDataset]:
         """Plan a new run and make its folder, once everything is known to be usable.
 
         Args:
             lock: gets the folder's lock, as soon as there is a folder.
+            ranks: the processes that will train together; this one alone by default.
 
         Raises:
             BadInput: something cannot be used; nothing has been written but the cache.
@@ -113,7 +117,8 @@ class TrainingInputs:
             use = planned(self.info, settings, device=device, memory_gb=memory_gb, **more)
         network = network_arguments(kind, self.info, use, settings, self.source)
         # Whatever is wrong with the encoder or its weights is said before hours of preparation.
-        initial_network(kind, network, settings, pretrained=self.source is None)
+        module = initial_network(kind, network, settings, pretrained=self.source is None)
+        (ranks or Ranks()).check(module, use.batch_size)
         self._check_memory(use, network, len(training), changeable=True)
         cases = self.preprocessed(use)
         if not any(cases[name].foreground for name in training):
