@@ -104,9 +104,9 @@ def test_a_case_without_label_map_does_not_stop_the_check(folder: Path) -> None:
         ("c1", "missing-label"),
         ("c3", "unknown-label"),
     ]
-    assert "c1.nii.gz is missing in labelsTr" in found.errors[0].message
+    assert "case c1 has no label map c1.nii.gz" in found.errors[0].message
     assert len(found.dataset.cases) == 6
-    with pytest.raises(BadInput, match=r"c1\.nii\.gz is missing in labelsTr"):
+    with pytest.raises(BadInput, match=r"case c1 has no label map"):
         read_dataset(folder)
 
 

@@ -94,7 +94,7 @@ def test_wrong_folders(raw_dataset: Raw, tmp_path: Path) -> None:
         read_dataset(folder)
     edit(folder, channel_names={"0": "T1", "1": "T2"})
     (folder / "labelsTr" / "b.nii.gz").unlink()
-    with pytest.raises(BadInput, match=r"b\.nii\.gz is missing in labelsTr"):
+    with pytest.raises(BadInput, match=r"case b has no label map b\.nii\.gz"):
         read_dataset(folder)
     (folder / "dataset.json").write_text("{")
     with pytest.raises(BadInput, match="not valid JSON"):

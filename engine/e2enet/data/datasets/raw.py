@@ -185,7 +185,7 @@ def read_case(dataset: Dataset, case: Case) -> tuple[list[Volume], Volume | None
 def no_label_map(dataset: Dataset, name: str) -> BadInput:
     """The error of a training case without label map."""
     return BadInput(
-        f"{name}{dataset.file_ending} is missing in labelsTr.",
+        f"The training case {name} has no label map {name}{dataset.file_ending}.",
         help="Every training case needs a label map of the same name.",
         code="missing-label",
     )
