@@ -218,3 +218,77 @@ def dicom_series() -> Callable[..., list[Path]]:
         return paths
 
     return write
+
+
+@pytest.fixture(scope="session")
+def dicom_frames() -> Callable[..., Path]:
+    """dicom_frames(path, array, …) writes an Enhanced MR: one file, a frame a slice of the array.
+
+    Its voxels measure 0.7 x 0.9 x 2.5 mm, and the slice of height 0 begins at (11, -5, 3). Where
+    its frames are not placed, it is a secondary capture, for which they need not be.
+    """
+
+    def write(
+        path: Path,
+        array: np.ndarray,
+        *,
+        heights: Sequence[float] | None = None,
+        rows: Sequence[Sequence[float]] = ((1, 0, 0, 0, 1, 0),),
+        shift: float = 0.0,
+        scales: Sequence[tuple[float, float]] = (),
+        placed: bool = True,
+        uid: str = "1.2.3.4",
+        syntax: str = "1.2.840.10008.1.2.1",
+    ) -> Path:
+        pydicom = pytest.importorskip("pydicom")
+
+        def item(**values: object) -> list:
+            made = pydicom.Dataset()
+            for name, value in values.items():
+                setattr(made, name, value)
+            return [made]
+
+        heights = heights if heights is not None else [2.5 * i for i in range(len(array))]
+        made = pydicom.Dataset()
+        made.file_meta = pydicom.dataset.FileMetaDataset()
+        made.file_meta.TransferSyntaxUID = syntax
+        made.SOPClassUID = made.file_meta.MediaStorageSOPClassUID = (
+            "1.2.840.10008.5.1.4.1.1.4.1" if placed else "1.2.840.10008.5.1.4.1.1.7.3"
+        )
+        made.SOPInstanceUID = made.file_meta.MediaStorageSOPInstanceUID = f"{uid}.1"
+        made.StudyInstanceUID, made.SeriesInstanceUID = "1.2.3", uid
+        made.FrameOfReferenceUID = "1.2.3.9"
+        made.Modality, made.SeriesNumber, made.PatientID = "MR", 1, "P1"
+        made.SeriesDescription, made.InstanceNumber = "frames", 1
+        made.Rows, made.Columns = array.shape[1:]
+        made.NumberOfFrames = len(array)
+        made.SamplesPerPixel, made.PhotometricInterpretation = 1, "MONOCHROME2"
+        made.BitsAllocated, made.BitsStored, made.HighBit = 16, 16, 15
+        made.PixelRepresentation = 0
+        shared = item(PixelMeasuresSequence=item(PixelSpacing=[0.9, 0.7], SliceThickness=2.5))
+        frames = []
+        for i, height in enumerate(heights):
+            x, y = np.reshape(rows[i % len(rows)], (2, 3)).astype(float)
+            position = np.array([11.0, -5.0, 3.0]) + height * np.cross(x, y) + i * shift * x
+            groups = {
+                "PlanePositionSequence": item(ImagePositionPatient=position.tolist()),
+                "PlaneOrientationSequence": item(ImageOrientationPatient=[*x, *y]),
+            }
+            if scales:
+                slope, intercept = scales[i % len(scales)]
+                groups["PixelValueTransformationSequence"] = item(
+                    RescaleSlope=slope, RescaleIntercept=intercept, RescaleType="US"
+                )
+            frames += item(**groups)
+        if placed:
+            made.SharedFunctionalGroupsSequence = shared
+            made.PerFrameFunctionalGroupsSequence = frames
+        made.PixelData = array.astype(np.uint16).tobytes()
+        if syntax == pydicom.uid.RLELossless:
+            made.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+            made.compress(syntax)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        made.save_as(path, enforce_file_format=True)
+        return path
+
+    return write

@@ -40,7 +40,8 @@ def dicom_seg(
     series: Annotated[
         str | None,
         typer.Option(
-            help="Which series of SOURCE: its number, a part of its description or its UID.",
+            help="Which series of SOURCE: its number, a part of its description or its UID; by "
+            "default the one that the record names.",
             show_default=False,
         ),
     ] = None,

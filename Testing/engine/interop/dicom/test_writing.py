@@ -160,6 +160,56 @@ def test_a_label_map_that_counts_its_slices_from_the_other_end(
     )  # fmt: skip
 
 
+def test_the_series_that_the_manifest_names(
+    study: Path, result: Path, dicom_series: Series, tmp_path: Path
+) -> None:
+    array = np.ones((20, 24, 22), np.int16)
+    dicom_series(
+        study / "T2", array, uid="1.9", number=4, modality="MR", description="T2", patient="Ann"
+    )
+    with pytest.raises(BadInput, match="2 DICOM series"):
+        label_map_to_seg(result, study, tmp_path / "s.dcm")
+    record = tmp_path / "r.manifest.json"
+    content = json.loads(record.read_text(encoding="utf-8"))
+    for uid, series in (("1.7", None), ("9.9", "T1")):  # another UID: made anonymous since
+        content["inputs"] = [{"series_uid": uid}]
+        record.write_text(json.dumps(content), encoding="utf-8")
+        seg = label_map_to_seg(result, study, tmp_path / "s.dcm", series=series).path
+        assert pydicom.dcmread(seg).ReferencedSeriesSequence[0].SeriesInstanceUID == "1.7"
+    with pytest.raises(BadInput, match="2 DICOM series"):
+        label_map_to_seg(result, study, tmp_path / "s.dcm")
+
+
+def test_on_frames_in_no_order(dicom_frames: Callable[..., Path], tmp_path: Path) -> None:
+    order = np.random.default_rng(3).permutation(8)
+    array = np.random.default_rng(5).integers(0, 500, (8, 24, 22)).astype(np.int16)
+    source = dicom_frames(tmp_path / "mr" / "a.dcm", array[order], heights=2.5 * order)
+    image = read_image(source)
+    label = np.zeros(image.grid.shape, np.uint8)
+    label[1:3, 2:9, 3:20], label[5:8, 12:14, 3:5] = 1, 2
+    write_label(tmp_path / "r.nii.gz", label, image.grid)
+    labels = [
+        {"value": value, "name": f"{value}", "color": [1, 2, 3], "terminology": {}}
+        for value in (1, 2)
+    ]
+    record = {"labels": labels, "model": {"name": "made"}}
+    (tmp_path / "r.manifest.json").write_text(json.dumps(record), encoding="utf-8")
+    seg = label_map_to_seg(tmp_path / "r.nii.gz", source, tmp_path / "s.dcm").path
+    np.testing.assert_array_equal(rebuilt(seg, tmp_path / "r.nii.gz"), label)
+
+
+def test_no_seg_on_several_files_of_frames(
+    dicom_frames: Callable[..., Path], result: Path, tmp_path: Path
+) -> None:
+    array = np.ones((8, 24, 22), np.int16)
+    for number in range(2):
+        heights = 2.5 * np.arange(8 * number, 8 * number + 8)
+        dicom_frames(tmp_path / "mr" / f"{number}.dcm", array, heights=heights)
+    with pytest.raises(BadInput, match=r"^mr is a volume in 2 files of several frames") as caught:
+        label_map_to_seg(result, tmp_path / "mr", tmp_path / "s.dcm")
+    assert caught.value.code == "dicom-several-files"
+
+
 def test_what_anonymised_series_lack_is_left_empty(
     study: Path, result: Path, tmp_path: Path
 ) -> None:

@@ -18,7 +18,7 @@ import SimpleITK as sitk
 
 from e2enet.data.axes import times
 from e2enet.data.images.dicom.headers import SERIES_UID
-from e2enet.data.images.dicom.series import choose_series, find_series, series_of
+from e2enet.data.images.dicom.series import Series, choose_series, find_series, series_of
 from e2enet.data.images.dicom.stacking import read_series
 from e2enet.data.images.dicom.zipped import folder_of, is_zip
 from e2enet.data.images.silence import quiet
@@ -64,25 +64,29 @@ def open_image(path: Path, *, series: str | None = None, modality: str = "") -> 
             help="Leave --series out.",
             code="no-dicom",
         )
-    return _open_file(path)
+    return _open_file(path, modality)
 
 
 def _open_series(path: Path, wanted: str | None, modality: str) -> Opened:
     with folder_of(path) as folder:
         found = find_series(folder)
         series = choose_series(found, path.name, wanted=wanted, modality=modality)
-        if series.whole_file:
-            image = _open_file(series.whole_file).image
-        else:
-            image = read_series(series, path.name)
-    notes: tuple[tuple[str, str], ...] = ()
+        image = read_series(series, path.name)
+    notes = _other_modality(series, path.name, modality)
     if len(found) > 1:
         note = f"Of the {len(found)} DICOM series in {path.name}, this is {series.describe()}."
-        notes = (("series-chosen", note),)
+        notes = (("series-chosen", note), *notes)
     return Opened(image, series.uid, notes)
 
 
-def _open_file(path: Path) -> Opened:
+def _other_modality(series: Series, name: str, modality: str) -> tuple[tuple[str, str], ...]:
+    if not series.modality or series.fits(modality):
+        return ()
+    note = f"{name} is {series.modality}, but the model was made for {modality.upper()}."
+    return (("other-modality", note),)
+
+
+def _open_file(path: Path, modality: str) -> Opened:
     if not path.exists():
         raise BadInput(f"{path} does not exist.", code="missing-file")
     if path.name.lower().endswith((".mha", ".mhd")):
@@ -94,10 +98,10 @@ def _open_file(path: Path) -> Opened:
             reader.ReadImageInformation()
     except RuntimeError as error:
         raise _unreadable(path, error) from error
-    dicom = reader.HasMetaDataKey(SERIES_UID)
-    if dicom and (len(reader.GetSize()) < 3 or reader.GetSize()[2] == 1):
+    if reader.HasMetaDataKey(SERIES_UID):
         series = series_of(path)
-        return Opened(read_series(series, path.name), series.uid)
+        notes = _other_modality(series, path.name, modality)
+        return Opened(read_series(series, path.name), series.uid, notes)
     _check_header(reader, path)
     if reader.GetDimension() > 3:
         # A fourth axis of length one is a 3D image in disguise.
@@ -111,7 +115,7 @@ def _open_file(path: Path) -> Opened:
     if not _is_all_of(image, path, reader):
         check_complete(path, reader)
     image = sitk.JoinSeries(image) if image.GetDimension() == 2 else image
-    return Opened(image, reader.GetMetaData(SERIES_UID) if dicom else "")
+    return Opened(image)
 
 
 def _check_metaimage(path: Path) -> None:

@@ -82,7 +82,8 @@ def make_seg(
     """A binary DICOM SEG in the frame of reference of its source, one segment a structure.
 
     Args:
-        label: (z, y, x) label map, on the voxels of the source.
+        label: (z, y, x) label map, on the voxels of the source; of a file of several frames in
+            the order of the frames.
         structures: What its values mean; those without a voxel are left out.
         files: The source series in the order of z.
         spacing: Distance of its slices in mm.
@@ -167,6 +168,8 @@ def _read(file: Path) -> Dataset:
         for name in _MAY_BE_EMPTY:
             if name not in source:
                 setattr(source, name, "")
+        if "PerFrameFunctionalGroupsSequence" in source:
+            _share(source)
         return source
     except (InvalidDicomError, OSError) as error:
         raise BadInput(
@@ -174,6 +177,17 @@ def _read(file: Path) -> Dataset:
             help="Export the series again.",
             code="damaged-file",
         ) from error
+
+
+def _share(source: Dataset) -> None:
+    """Say once what the frames of a volume say alike, as highdicom wants it."""
+    if not source.get("SharedFunctionalGroupsSequence"):
+        source.SharedFunctionalGroupsSequence = [Dataset()]
+    shared = source.SharedFunctionalGroupsSequence[0]
+    frame = source.PerFrameFunctionalGroupsSequence[0]
+    for name in ("PlaneOrientationSequence", "PixelMeasuresSequence"):
+        if name not in shared and name in frame:
+            setattr(shared, name, frame[name].value)
 
 
 def _describe(number: int, structure: Structure, algorithm: Algorithm) -> SegmentDescription:

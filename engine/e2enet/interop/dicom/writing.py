@@ -91,7 +91,7 @@ def label_map_to_seg(
         output: A name that ends in .dcm.
         manifest: The record of the run, with names, codes and model; by default the one beside the
             label map. `"edited": true` in it says that a person changed the result.
-        series: Which series of a folder or zip.
+        series: Which series of a folder or zip; by default the one that the manifest names.
 
     Raises:
         BadInput: The source is no DICOM or lies elsewhere, or a value of the label map is not in
@@ -109,7 +109,7 @@ def label_map_to_seg(
     _check_dicom(Path(source))
     path = Path(labels)
     record = Path(manifest) if manifest else path.with_name(f"{image_stem(path)}.manifest.json")
-    structures, made_by = _read_manifest(record)
+    structures, made_by, segmented = _read_manifest(record)
     volume = read_label_map(path)
     named = {value for one in structures for value in (one.value, *one.values)}
     unknown = set(np.unique(volume.array).tolist()) - {0, *named}
@@ -122,7 +122,9 @@ def label_map_to_seg(
     with output_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         with replacing(target, ENDING) as temporary:
-            written = _write(temporary, volume, structures, Path(source), series, made_by)
+            written = _write(
+                temporary, volume, structures, Path(source), series, made_by, likely=segmented
+            )
     return replace(written, path=target)
 
 
@@ -146,18 +148,23 @@ def _write(
     source: Path,
     series: str | None,
     algorithm: Algorithm,
+    *,
+    likely: str = "",
 ) -> Written:
     from e2enet.interop.dicom.seg import make_seg
 
-    with open_source(source, series) as found:
+    with open_source(source, series, likely=likely) as found:
         grid = Grid(
             three(found.size_xyz),
             three(found.spacing_xyz),
             three(found.origin_xyz),
             found.direction,
         )
+        array = _on_grid(label, grid, source.name)
+        if found.frames:  # in the order of the file
+            array = array[np.argsort(found.frames)]
         made = make_seg(
-            _on_grid(label, grid, source.name),
+            array,
             structures,
             files=found.files,
             spacing=grid.spacing_xyz[2],
@@ -181,11 +188,14 @@ def _on_grid(label: Volume, grid: Grid, name: str) -> np.ndarray:
     return undo(turned.array)
 
 
-def _read_manifest(path: Path) -> tuple[list[Structure], Algorithm]:
+def _read_manifest(path: Path) -> tuple[list[Structure], Algorithm, str]:
+    """The structures, what made them, and the UID of the series; "" where it was no DICOM."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         structures: list[Structure] = [read_label(entry) for entry in content["labels"]]
-        return structures, _algorithm(content["model"], edited=bool(content.get("edited")))
+        inputs = content.get("inputs") or [{}]
+        made_by = _algorithm(content["model"], edited=bool(content.get("edited")))
+        return structures, made_by, str(inputs[0].get("series_uid") or "")
     except FileNotFoundError:
         raise BadInput(
             f"{path} does not exist.",

@@ -114,3 +114,30 @@ def test_files_without_preamble(tmp_path: Path, dicom_series: Series) -> None:
     for path in dicom_series(tmp_path / "ct", planes(7)):
         path.write_bytes(path.read_bytes()[132:])
     assert (read_image(tmp_path / "ct").array == 7).all()
+
+
+def test_what_is_made_from_images_is_never_meant(study: Path, dicom_series: Series) -> None:
+    (seg, *_) = dicom_series(
+        study / "S5", planes(5), uid="1.5", number=1002, modality="SEG", description="T1 MPRAGE"
+    )
+    dicom_series(study / "S6", planes(6), uid="1.6", number=1004, modality="SR")
+    assert (read_image(study, modality="CT").array == 4).all()
+    assert (read_image(study, series="mprage").array == 2).all()
+    with pytest.raises(BadInput) as caught:
+        read_image(study)
+    assert "SEG" not in caught.value.message
+    with pytest.raises(BadInput, match=r"no DICOM series of images, only SEG") as caught:
+        read_image(study / "S5")
+    assert caught.value.code == "no-dicom"
+    with pytest.raises(BadInput, match=r"is a DICOM SEG, no image") as caught:
+        read_image(seg)
+    assert caught.value.code == "no-dicom"
+
+
+def test_another_modality_than_the_models_is_told(tmp_path: Path, dicom_series: Series) -> None:
+    path = dicom_series(tmp_path / "scan", planes(1))[0]
+    for given, name in ((path, path.name), (path.parent, "scan")):
+        warning = ("other-modality", f"{name} is CT, but the model was made for MR.")
+        assert read_image(given, modality="mr").warnings == (warning,)
+        assert not read_image(given, modality="CT").warnings
+        assert not read_image(given).warnings

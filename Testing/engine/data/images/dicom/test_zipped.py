@@ -42,10 +42,31 @@ def test_damaged_zip(zipped: Path, tmp_path: Path) -> None:
     whole = zipped.read_bytes()
     for content in (whole[: len(whole) // 2], b"PK", b""):
         zipped.write_bytes(content)
-        with pytest.raises(BadInput, match=r"^study\.zip is no readable zip") as caught:
+        with pytest.raises(BadInput, match=r"^study\.zip cannot be unpacked") as caught:
             read_image(zipped)
         assert caught.value.code == "bad-archive"
     assert not list((tmp_path / "scratch").iterdir())
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_zip_with_changed_bytes(tmp_path: Path, method: int) -> None:
+    archive = tmp_path / "study.zip"
+    with zipfile.ZipFile(archive, "w", method) as opened:
+        opened.writestr("a.dcm", np.random.default_rng(0).bytes(5000))
+    changed = bytearray(archive.read_bytes())
+    changed[60:400] = bytes(range(255, 85, -1)) * 2
+    archive.write_bytes(changed)
+    with pytest.raises(BadInput, match=r"^study\.zip cannot be unpacked") as caught:
+        read_image(archive)
+    assert caught.value.code == "bad-archive"
+
+
+def test_long_names_in_any_script(tmp_path: Path, dicom_series: Series) -> None:
+    archive = tmp_path / "study.zip"
+    with zipfile.ZipFile(archive, "w") as opened:
+        for path in dicom_series(tmp_path / "ct", np.full((4, 6, 8), 3, np.int16)):
+            opened.write(path, "\U0001f600" * 90 + path.name)
+    assert (read_image(archive).array == 3).all()
 
 
 def test_zip_that_unpacks_to_far_more(tmp_path: Path) -> None:

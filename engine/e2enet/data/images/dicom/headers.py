@@ -14,6 +14,7 @@ from e2enet.events import BadInput
 
 SERIES_UID = "0020|000e"
 _POSITION, _ORIENTATION = "0020|0032", "0020|0037"
+_SPACING, _BITS = "0028|0030", "0028|0100"
 _PREAMBLE, _MAGIC = 128, b"DICM"
 # A file without preamble begins with its first group, 0002 or 0008.
 _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")
@@ -33,10 +34,11 @@ class Header:
         number, description, modality: Of the series; "" where the file does not say.
         localizer: Whether it is a scout image.
         size: Columns, rows and, in a file of several frames, frames.
-        spacing: Of columns and rows in mm.
+        spacing: Of columns and rows in mm; None where the file does not say.
         position: (3,) of the first voxel in mm, LPS; None where the file does not say.
         rows: (2, 3) directions of the x and the y axis; None where the file does not say.
         components: Values a voxel.
+        bits: That one value takes in the file.
     """
 
     path: Path
@@ -47,10 +49,16 @@ class Header:
     modality: str
     localizer: bool
     size: tuple[int, ...]
-    spacing: tuple[float, ...]
+    spacing: tuple[float, ...] | None
     position: np.ndarray | None
     rows: np.ndarray | None
     components: int
+    bits: int
+
+    @property
+    def frames(self) -> int:
+        """Number of images in the file."""
+        return self.size[2] if len(self.size) > 2 else 1
 
 
 def read_header(path: Path) -> Header | None:
@@ -89,7 +97,8 @@ def read_header(path: Path) -> Header | None:
         # Bytes of another character set arrive as surrogates, which cannot be printed.
         return value.encode("utf-8", "replace").decode()
 
-    position, rows = _numbers(text(_POSITION), 3), _numbers(text(_ORIENTATION), 6)
+    position, rows = numbers(text(_POSITION), 3), numbers(text(_ORIENTATION), 6)
+    bits = numbers(text(_BITS), 1)
     return Header(
         path,
         text(SERIES_UID),
@@ -99,14 +108,24 @@ def read_header(path: Path) -> Header | None:
         text("0008|0060"),
         "LOCALIZER" in text("0008|0008").upper(),
         tuple(reader.GetSize()),
-        tuple(reader.GetSpacing()[:2]),
+        spacing_of(text(_SPACING)),
         position,
         None if rows is None else rows.reshape(2, 3),
         reader.GetNumberOfComponents(),
+        0 if bits is None else int(bits[0]),
     )
 
 
-def _numbers(text: str, count: int) -> np.ndarray | None:
+def spacing_of(text: str) -> tuple[float, float] | None:
+    """The distance of columns and of rows in mm from PixelSpacing; None where it is not usable."""
+    values = numbers(text, 2)
+    if values is None or values.min() <= 0:
+        return None
+    return float(values[1]), float(values[0])
+
+
+def numbers(text: str, count: int) -> np.ndarray | None:
+    """The finite numbers of a value; None where there are more or fewer of them."""
     try:
         values = np.array([float(v) for v in text.split("\\")])
     except ValueError:

@@ -12,6 +12,8 @@ from e2enet.events import BadInput
 
 AUTO = "auto"
 _MR = ("MR", "MRI")
+# Segmentations, structure sets, reports, presentation states, key objects, doses, registrations.
+_DERIVED = ("SEG", "RTSTRUCT", "SR", "PR", "KO", "RTDOSE", "RTPLAN", "REG")
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Series:
     @property
     def frames(self) -> int:
         """Number of images, those in files of several frames included."""
-        return sum(header.size[2] if len(header.size) > 2 else 1 for header in self.headers)
+        return sum(header.frames for header in self.headers)
 
     def describe(self) -> str:
         """The series for a person: number, modality, description, number of files."""
@@ -40,20 +42,25 @@ class Series:
         return f"{number}{text or 'unnamed'} ({files})"
 
     @property
-    def whole_file(self) -> Path | None:
-        """The one file of several frames that is the series; None for one file a slice."""
-        first = self.headers[0]
-        frames = first.size[2] if len(first.size) > 2 else 1
-        return first.path if len(self.headers) == 1 and frames > 1 else None
+    def modality(self) -> str:
+        """Modality of its images; "" where they do not say."""
+        return self.headers[0].modality
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it is not made from images: no segmentation, structure set or report."""
+        return self.modality not in _DERIVED
+
+    def fits(self, modality: str) -> bool:
+        """Whether it is of this modality ("" for any)."""
+        wanted = modality.upper()
+        return not wanted or self.modality == wanted or (self.modality, wanted) == _MR
 
     def is_volume_for(self, modality: str) -> bool:
         """Whether it can be what a model for this modality ("" for any) is given."""
-        first = self.headers[0]
-        wanted = modality.upper()
-        fits = not wanted or first.modality == wanted or (first.modality, wanted) == _MR
-        placed = all(header.rows is not None or len(header.size) > 2 for header in self.headers)
+        placed = all(header.rows is not None or header.frames > 1 for header in self.headers)
         scout = any(header.localizer for header in self.headers)
-        return fits and placed and not scout and self.frames > 1
+        return self.fits(modality) and self.is_image and placed and not scout and self.frames > 1
 
 
 def find_series(folder: Path, *, below: bool = True) -> list[Series]:
@@ -82,36 +89,38 @@ def choose_series(
     """The one series that is meant.
 
     Args:
-        found: The series there are.
+        found: The series there are; of those that are no images none is meant.
         name: What messages call the place they lie in.
         wanted: A series' number, a part of its description, or its UID. None or "auto": the only
             one that is a volume of the modality.
         modality: "MR", "CT", or "" for any.
 
     Raises:
-        BadInput: No series, several that are meant, or images of several patients.
+        BadInput: No series of images, several that are meant, or images of several patients.
     """
-    if not found:
+    images = [series for series in found if series.is_image]
+    if not images:
+        only = f", only {', '.join(sorted({series.modality for series in found}))}"
         raise BadInput(
-            f"{name} holds no DICOM series.",
+            f"{name} holds no DICOM series{' of images' + only if found else ''}.",
             help="Give an image file, or the folder in which the DICOM files lie.",
             code="no-dicom",
         )
     if wanted is None or wanted.casefold() == AUTO:
-        _refuse_several_patients(found, name)
-        volumes = [series for series in found if series.is_volume_for(modality)]
-        meant = found if len(found) == 1 else volumes or found
+        _refuse_several_patients(images, name)
+        volumes = [series for series in images if series.is_volume_for(modality)]
+        meant = images if len(images) == 1 else volumes or images
     else:
-        meant = _named(found, wanted)
+        meant = _named(images, wanted)
         if not meant:
             raise BadInput(
-                f"{name} holds no series {wanted!r}, but {len(found)} DICOM series: "
-                f"{_listed(found)}.",
+                f"{name} holds no series {wanted!r}, but {len(images)} DICOM series: "
+                f"{_listed(images)}.",
                 help="Name one by its number, a part of its description or its UID.",
                 code="no-such-series",
             )
     if len(meant) > 1:
-        which = "DICOM series" if len(meant) == len(found) else "DICOM series that may be meant"
+        which = "DICOM series" if len(meant) == len(images) else "DICOM series that may be meant"
         raise BadInput(
             f"{name} holds {len(meant)} {which}: {_listed(meant)}.",
             help="Choose one with --series: its number, a part of its description or its UID; or "
@@ -130,6 +139,13 @@ def series_of(path: Path) -> Series:
     """
     for series in find_series(path.parent, below=False):
         if any(header.path.samefile(path) for header in series.headers):
+            if not series.is_image:
+                raise BadInput(
+                    f"{path.name} is a DICOM {series.modality}, no image.",
+                    help="Give the series that it was made from; a segmentation can be exported "
+                    "as NIfTI, such as by 3D Slicer.",
+                    code="no-dicom",
+                )
             return series
     raise BadInput(f"{path.name} is no DICOM image.", code="no-dicom")
 

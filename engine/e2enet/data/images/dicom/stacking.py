@@ -11,21 +11,11 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from e2enet.data.images.dicom.headers import Header
 from e2enet.data.images.dicom.series import Series, choose_series, find_series, series_of
+from e2enet.data.images.dicom.slices import Slice, slices_of
 from e2enet.data.images.dicom.zipped import folder_of
 from e2enet.data.images.silence import quiet
 from e2enet.events import BadInput
-
-
-@dataclass(frozen=True)
-class _Slice:
-    path: str
-    size: tuple[int, ...]
-    spacing: tuple[float, ...]
-    position: np.ndarray  # (3,) mm, LPS
-    rows: np.ndarray  # (2, 3) direction of the x and the y axis
-    components: int
 
 
 def read_series(series: Series, name: str) -> sitk.Image:
@@ -36,16 +26,14 @@ def read_series(series: Series, name: str) -> sitk.Image:
         name: What messages call it.
 
     Raises:
-        BadInput: A missing slice, uneven spacing, slices that differ or are damaged.
+        BadInput: A missing slice, uneven spacing, slices that differ, are damaged or do not say
+            where they lie.
     """
     slices, spacing = _sorted_slices(series, name)
-    reader = sitk.ImageSeriesReader()
-    reader.SetImageIO("GDCMImageIO")
-    reader.SetFileNames([s.path for s in slices])
-    reader.SetOutputPixelType(sitk.sitkFloat32)
+    several_frames = any(header.frames > 1 for header in series.headers)
     try:
         with quiet():
-            image = reader.Execute()
+            image = _read_frames(slices) if several_frames else _read_files(slices)
     except (RuntimeError, MemoryError) as error:
         raise BadInput(
             f"{name} holds a damaged DICOM file.",
@@ -58,16 +46,51 @@ def read_series(series: Series, name: str) -> sitk.Image:
     return image
 
 
+def _read_files(slices: list[Slice]) -> sitk.Image:
+    reader = sitk.ImageSeriesReader()
+    reader.SetImageIO("GDCMImageIO")
+    reader.SetFileNames([os.fspath(one.path) for one in slices])
+    reader.SetOutputPixelType(sitk.sitkFloat32)
+    return reader.Execute()
+
+
+def _read_frames(slices: list[Slice]) -> sitk.Image:
+    array = np.empty((len(slices), *slices[0].size[::-1]), np.float32)
+    for path in {one.path for one in slices}:
+        own = [(z, one) for z, one in enumerate(slices) if one.path == path]
+        first = next(one for _, one in own if one.frame == 0)
+        reader = sitk.ImageFileReader()
+        reader.SetImageIO("GDCMImageIO")
+        reader.SetFileName(os.fspath(path))
+        same = all(one.scale == first.scale for _, one in own)
+        reader.SetOutputPixelType(sitk.sitkFloat32 if same else sitk.sitkFloat64)
+        image = reader.Execute()
+        frames = sitk.GetArrayViewFromImage(image).reshape(-1, *array.shape[1:])
+        for z, one in own:
+            array[z] = _rescaled(frames[one.frame], first.scale, one)
+    return sitk.GetImageFromArray(array)
+
+
+def _rescaled(values: np.ndarray, applied: tuple[float, float], one: Slice) -> np.ndarray:
+    """A frame with its own slope and intercept; the library applies those of the first to all."""
+    if one.scale == applied:
+        return values
+    slope, intercept = applied  # the library refuses a slope of 0
+    return np.rint((values - intercept) / slope) * one.scale[0] + one.scale[1]
+
+
 @dataclass(frozen=True)
 class Source:
     """The files of a series in the order of its slices, and where its voxels lie.
 
     Attributes:
         files: One a slice, or one of several frames.
+        frames: Of one file of several frames, which one each slice is, from 0; else empty.
         size_xyz, spacing_xyz, origin_xyz, direction: As `e2enet.data.images.volume.Grid`.
     """
 
     files: list[Path]
+    frames: list[int]
     size_xyz: tuple[int, ...]
     spacing_xyz: tuple[float, ...]
     origin_xyz: tuple[float, ...]
@@ -75,33 +98,38 @@ class Source:
 
 
 @contextmanager
-def open_source(path: Path, series: str | None = None) -> Iterator[Source]:
+def open_source(path: Path, series: str | None = None, *, likely: str = "") -> Iterator[Source]:
     """The files of a series, while the block runs.
 
     Args:
         path: A DICOM folder, a zip of one, or one file of the series.
         series: Which of a folder's or zip's series (`choose_series`).
+        likely: UID of the one that is meant where nothing is said, if it is there.
 
     Raises:
-        BadInput: No such series, or none that is a volume.
+        BadInput: No such series, none that is a volume, or one in several files of several frames.
     """
     with folder_of(path) as folder:
         if folder.is_dir():
-            chosen = choose_series(find_series(folder), path.name, wanted=series)
+            found = find_series(folder)
+            if series is None and any(one.uid == likely for one in found):
+                series = likely
+            chosen = choose_series(found, path.name, wanted=series)
         else:
             chosen = series_of(path)
-        if chosen.whole_file:
-            reader = sitk.ImageFileReader()
-            reader.SetFileName(os.fspath(chosen.whole_file))
-            with quiet():
-                reader.ReadImageInformation()
-            place = reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection()
-            yield Source([chosen.whole_file], reader.GetSize(), *place)
-            return
         slices, spacing = _sorted_slices(chosen, path.name)
         first = slices[0]
+        several_frames = any(header.frames > 1 for header in chosen.headers)
+        if several_frames and len(chosen.headers) > 1:
+            raise BadInput(
+                f"{path.name} is a volume in {len(chosen.headers)} files of several frames, to "
+                "which no DICOM SEG can refer.",
+                help="Export the series as one file, or as one file a slice.",
+                code="dicom-several-files",
+            )
         yield Source(
-            [Path(one.path) for one in slices],
+            [first.path] if several_frames else [one.path for one in slices],
+            [one.frame for one in slices] if several_frames else [],
             (*first.size, len(slices)),
             (*first.spacing, spacing),
             tuple(first.position.tolist()),
@@ -113,26 +141,9 @@ def _direction(rows: np.ndarray) -> tuple[float, ...]:
     return tuple(np.column_stack((*rows, np.cross(*rows))).ravel().tolist())
 
 
-def _slice(header: Header, name: str) -> _Slice:
-    if header.position is None or header.rows is None:
-        raise BadInput(
-            f"{header.path.name} in {name} does not say where its slice lies in the patient.",
-            help="Export the series again, with its positions.",
-            code="dicom-no-position",
-        )
-    return _Slice(
-        os.fspath(header.path),
-        header.size[:2],
-        header.spacing,
-        header.position,
-        header.rows,
-        header.components,
-    )
-
-
-def _sorted_slices(series: Series, name: str) -> tuple[list[_Slice], float]:
+def _sorted_slices(series: Series, name: str) -> tuple[list[Slice], float]:
     """The slices along their normal, and their distance in mm."""
-    slices = [_slice(header, name) for header in series.headers]
+    slices = [one for header in series.headers for one in slices_of(header, name)]
     if len(slices) == 1:
         raise BadInput(
             f"{name} is a single slice; a 3D volume is needed.",
@@ -148,7 +159,7 @@ def _sorted_slices(series: Series, name: str) -> tuple[list[_Slice], float]:
         ):
             raise BadInput(
                 f"{name} mixes slices of different size or orientation "
-                f"({Path(first.path).name} and {Path(other.path).name}).",
+                f"({first.name} and {other.name}).",
                 help="Leave scout images out of the folder.",
                 code="dicom-mixed",
             )
@@ -161,22 +172,20 @@ def _sorted_slices(series: Series, name: str) -> tuple[list[_Slice], float]:
     return slices, _even_spacing(slices, heights, normal, name)
 
 
-def _even_spacing(
-    slices: list[_Slice], heights: np.ndarray, normal: np.ndarray, name: str
-) -> float:
+def _even_spacing(slices: list[Slice], heights: np.ndarray, normal: np.ndarray, name: str) -> float:
     """The distance between slices in mm, or BadInput where it is not one."""
     gaps = np.diff(heights)
     usual = float(np.median(gaps))
     if gaps.min() < 1e-3:
         raise BadInput(
             f"{name} holds several slices at the same place, such as a time series.",
-            help="Put one volume into a folder of its own.",
+            help="Put one volume into a folder or file of its own.",
             code="dicom-repeated-slice",
         )
     wrong = np.flatnonzero(np.abs(gaps - usual) > max(0.02 * usual, 0.01))
     if wrong.size:
         at = int(wrong[0])
-        between = f"between {Path(slices[at].path).name} and {Path(slices[at + 1].path).name}"
+        between = f"between {slices[at].name} and {slices[at + 1].name}"
         if gaps[at] > 1.5 * usual:
             raise BadInput(
                 f"{name} misses a slice: {gaps[at]:.2f} mm {between}, {usual:.2f} mm elsewhere.",

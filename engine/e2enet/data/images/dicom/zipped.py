@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import shutil
 import tempfile
 import zipfile
@@ -15,7 +16,11 @@ from e2enet.events import BadInput
 MAX_FILES = 100_000
 _RATIO = 200  # pixels of images hardly shrink beyond a tenth; a zip bomb does to a thousandth
 # What zipfile raises for truncated, changed, encrypted and exotic archives.
-_UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+_UNREADABLE = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, NotImplementedError,
+    RuntimeError, UnicodeDecodeError,
+)  # fmt: skip
+_NAME = 80  # bytes of a name that are kept; file systems take 255
 
 
 def is_zip(path: Path) -> bool:
@@ -41,7 +46,7 @@ def folder_of(path: Path) -> Iterator[Path]:
             _unpack(path, Path(scratch))
         except _UNREADABLE as error:
             raise BadInput(
-                f"{path.name} is no readable zip: {error}.",
+                f"{path.name} cannot be unpacked: {error}.",
                 help="Unpack it yourself and give the folder, or export it again.",
                 code="bad-archive",
             ) from error
@@ -63,6 +68,7 @@ def _unpack(path: Path, folder: Path) -> None:
             )
         for number, info in enumerate(infos):
             # Numbered, so that no path in the zip leads anywhere and no two names meet.
-            name = PurePosixPath(info.filename.replace("\\", "/")).name[-80:]
+            name = PurePosixPath(info.filename.replace("\\", "/")).name
+            name = name.encode("utf-8", "replace")[-_NAME:].decode("utf-8", "ignore")
             with opened.open(info) as source, (folder / f"{number:05d}_{name}").open("wb") as sink:
                 shutil.copyfileobj(source, sink)
