@@ -54,11 +54,13 @@ def add_case(scene, kind: str = "plain", name: str = "Case"):
 
 def add_run(scene, volumes, model: str = "tiny"):
     """A segmentation as the tab Segment leaves it."""
-    from E2ENetSegmentationLib.mrml.segmentations import MADE_BY_TAG, rememberInputs
+    from E2ENetSegmentationLib.mrml.segmentations import ID_TAG, MADE_BY_TAG, rememberInputs
 
     run = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Run")
     run.SetReferenceImageGeometryParameterFromVolumeNode(volumes[0])
     rememberInputs(run, volumes)
     identifier = run.GetSegmentation().AddEmptySegment("", "one")
-    run.GetSegmentation().GetSegment(identifier).SetTag(MADE_BY_TAG, model)
+    segment = run.GetSegmentation().GetSegment(identifier)
+    segment.SetTag(MADE_BY_TAG, model)
+    segment.SetTag(ID_TAG, identifier)
     return run

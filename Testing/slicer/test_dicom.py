@@ -20,7 +20,7 @@ import highdicom as hd
 import numpy as np
 import pytest
 import slicer
-from E2ENetSegmentationLib.mrml import segmentations
+from E2ENetSegmentationLib.mrml import segmentations, terminology
 from harness.dicom import FakeDatabase, load
 from harness.made import add_volume, phantom
 from harness.tabs import SegmentTab
@@ -141,6 +141,6 @@ def test_codes_survive_the_way_through_a_segment():
             "modifier": {"scheme": "SCT", "code": "7771000", "meaning": "Left"},
         }
 
-    entry = segmentations.terminologyEntry(Label)
-    assert segmentations.readTerminology(entry) == Label.terminology
-    assert segmentations.readTerminology("") == {}
+    entry = terminology.terminologyEntry(Label)
+    assert terminology.readTerminology(entry) == Label.terminology
+    assert terminology.readTerminology("") == {}

@@ -10,11 +10,14 @@ import pytest
 import slicer
 from E2ENetSegmentationLib.core import Core
 from E2ENetSegmentationLib.engine import paths
+from E2ENetSegmentationLib.mrml.segmentations import PREVIEW
+from E2ENetSegmentationLib.refusal import Refused
 from E2ENetSegmentationLib.training.data import (
     TrainingCase,
     ownFolds,
 )
 from E2ENetSegmentationLib.training.panel import FineTunePanel
+from harness.bundles import variant
 from harness.host import FakeHost
 from harness.made import add_case, add_volume, phantom
 from harness.tabs import FineTuneTab
@@ -332,3 +335,186 @@ def test_one_bad_pair_does_not_keep_the_others_away(tab, scene):
     tab.ui.addAllCasesButton.click()
     assert tab.ui.trainStatusLabel.text == "Cases added: 2. Bad has no voxels."
     assert [row[0] for row in tab.ui.casesTable._rows] == ["Good", "Fine"]
+
+
+@pytest.fixture
+def more(models, tmp_path, monkeypatch):
+    """A folder whose models can be chosen beside the tiny one."""
+    folder = tmp_path / "more"
+    folder.mkdir()
+    monkeypatch.setenv("E2ENET_MODELS", f"{folder}{os.pathsep}{models.parent}")
+    return folder
+
+
+def test_a_base_with_two_channels(scene, models, more):
+    variant(models, more / "two", channels=("T1", "T2"))
+    tab = FineTuneTab("two")
+    ((text, selector),) = tab.ui.caseChannelsWidget._items
+    assert (tab.ui.caseVolumeLabel.text, text) == ("T1:", "T2:")
+    case = add_case(scene)
+    tab.add(case)
+    assert tab.ui.trainStatusLabel.text == "Choose a volume for T2."
+    selector.setCurrentNode(add_volume(scene, name="Second"))
+    tab.add(case)
+    assert tab.ui.casesTable._rows == [["Case, Second", "Case segmentation", False, "fits"]]
+    again = FineTuneTab("two", host=tab.host)  # the setting names it: the module opens with it
+    again.panel.setParameterNode(tab.parameters)
+    assert again.ui.casesTable._rows == tab.ui.casesTable._rows
+
+
+def test_a_base_that_cannot_be_shown(scene, models, more, monkeypatch):
+    """The module opens all the same, and says why."""
+    shutil.copytree(models, more / "broken")
+    path = more / "broken" / "model.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content.update(name="broken", plan={}, network={"kind": "E2ENet", "arguments": None})
+    path.write_text(json.dumps(content), encoding="utf-8")
+    tab = FineTuneTab("broken")
+    assert tab.ui.networkComboBox._items == ["As it is"]
+    tab.add(add_case(scene))
+    tab.ui.startButton.click()
+    tab.wait()
+    assert tab.ui.trainStatusLabel.text == 'The plan lacks the field "spacing".', tab.said
+    tab.host.answers = [True]
+    tab.ui.stopButton.click()  # what failed makes room for another of its name
+    assert not list(paths.trainingsFolder().iterdir())
+    monkeypatch.setattr(FakeHost, "volumeSelector", lambda *_args: 1 / 0)
+    variant(models, more / "two", channels=("T1", "T2"))
+    tab = FineTuneTab("two")
+    assert tab.ui.trainStatusLabel.text.startswith("Something unexpected happened")
+
+
+def test_previews_are_no_truth(tab, scene):
+    add_case(scene, name="Good")
+    add_case(scene, name="Seen").segmentationNode.SetAttribute(PREVIEW, "1")
+    tab.ui.addAllCasesButton.click()
+    assert [row[0] for row in tab.ui.casesTable._rows] == ["Good"]
+
+
+def test_a_volume_does_not_teach_and_measure(tab, scene):
+    case = add_case(scene)
+    other = add_case(scene, name="Other").segmentationNode
+    tab.add(case)
+    tab.add(TrainingCase(case.volumeNodes, other))
+    tab.hold_out(1)
+    tab.ui.startButton.click()
+    assert tab.ui.trainStatusLabel.text == (
+        "Case is held out and trains as well; hold out all of its cases, or none."
+    )
+    assert not tab.panel.running
+    assert not list(paths.trainingsFolder().glob("*"))
+
+
+def test_the_labels_of_another_base_are_kept(scene, models, more):
+    """They come back with the scene; another modality changes none of them."""
+    variant(models, more / "sided", locator={"boxes": [{"name": "Left"}, {"name": "Right"}]})
+    tab = FineTuneTab("sided")
+    tab.ui.baseComboBox.currentIndex = 0
+    case = add_case(scene)
+    segmentation = case.segmentationNode.GetSegmentation()
+    for index, name in enumerate(("Left sphere", "Right cube")):
+        segmentation.GetNthSegment(index).SetName(name)
+    tab.add(case)
+    tab.ui.mappingTable._rows[1][1] = "lump"
+    tab.ui.mappingTable._emit("itemChanged(QTableWidgetItem*)", None)
+    tab.ui.modalityComboBox.currentIndex = 1
+    assert [row[1] for row in tab.ui.mappingTable._rows] == ["Left sphere", "lump"]
+    names = ["", *(model.name for model in tab.panel.models)]
+    tab.ui.baseComboBox.currentIndex = names.index("sided")
+    for _again in range(2):
+        assert tab.ui.mappingTable._rows == [
+            ["Left sphere", "sphere", "of the model"],
+            ["Right cube", "cube", "of the model"],
+        ]
+        tab.panel.setParameterNode(tab.parameters)
+
+
+def test_a_name_that_was_taken_meanwhile(tab, scene, models):
+    tab.add(add_case(scene))
+    tab.length(1, 1)
+    tab.ui.startButton.click()
+    for name in ("Mine", "Mine-2"):
+        shutil.copytree(models, paths.modelsFolder() / name)
+    tab.wait()
+    assert tab.new == ["Mine-3"], tab.said
+    said = tab.ui.trainStatusLabel.text
+    assert "Mine 3 is in the list of the tab Segment." in said
+    assert "Meanwhile another model has the name Mine." in said
+    model = Core().store.open("Mine-3")
+    assert (model.title, model.content["name"]) == ("Mine 3", "Mine-3")
+    assert not list(paths.trainingsFolder().iterdir())
+    assert not tab.ui.resumeButton.enabled
+
+
+def test_a_finished_training_that_could_not_be_installed(tab, scene, monkeypatch):
+    """Disk full, say: it waits, in this session and in the next, and Resume installs it."""
+    tab.add(add_case(scene))
+    tab.length(1, 1)
+    store = tab.panel.core.store
+
+    def full(source):
+        raise Refused("The disk is full.")
+
+    monkeypatch.setattr(store, "importModels", full)
+    tab.ui.startButton.click()
+    tab.wait()
+    assert tab.ui.trainStatusLabel.text == "The disk is full."
+    assert tab.ui.stopButton.enabled
+    tab.ui.resumeButton.click()
+    tab.wait()
+    assert tab.ui.trainStatusLabel.text == "The disk is full."
+    again = FineTuneTab()
+    again.ui.resumeUnfinishedButton.click()
+    again.wait()
+    assert again.new == ["Mine"], again.said
+    assert not list(paths.trainingsFolder().iterdir())
+
+
+def test_a_base_that_moves_while_a_training_rests(scene, models, more):
+    variant(models, more / "second")
+    tab = FineTuneTab("second")
+    tab.length(1000, 2)
+    tab.add(add_case(scene))
+    tab.ui.startButton.click()
+    tab.wait(lambda: tab.panel.training.rows)
+    tab.ui.pauseButton.click()
+    tab.wait()
+    rows = len(tab.panel.training.rows)
+    shutil.rmtree(more / "second")
+    tab.ui.resumeButton.click()
+    tab.wait(lambda: not tab.panel.running or len(tab.panel.training.rows) > rows)
+    assert tab.panel.running, tab.said
+    tab.panel.cleanup()
+
+
+def test_a_base_that_is_deleted(scene, models, more):
+    """The widgets are those of a start from scratch, and it is said."""
+    variant(models, more / "second")
+    tab = FineTuneTab("second")
+    ui = tab.ui
+    ui.effortComboBox.currentIndex = 0
+    assert ui.rateSpinBox.value == 0.001
+    assert not ui.sparsitySpinBox.enabled
+    shutil.rmtree(more / "second")
+    tab.panel.refreshModels()
+    assert ui.baseComboBox.currentIndex == 0
+    assert ui.trainStatusLabel.text == (
+        "Second is no longer there; a new training begins from scratch."
+    )
+    assert ui.rateSpinBox.value == 0.01
+    assert ui.sparsitySpinBox.enabled
+    assert ui.modalityComboBox.enabled
+    assert tab.host.settings["base"] == ""
+
+
+def test_nothing_of_a_stopped_training_stays(tab, scene):
+    tab.add(add_case(scene))
+    tab.length(1000, 2)
+    tab.ui.startButton.click()
+    tab.wait(lambda: tab.panel.training.rows)
+    assert tab.ui.plotButton.visible
+    tab.host.answers = [True]
+    tab.ui.stopButton.click()
+    ui = tab.ui
+    assert not any(w.visible for w in (ui.figuresLabel, ui.figuresTable, ui.plotButton))
+    assert tab.panel.plot is None

@@ -3,7 +3,8 @@
 from types import SimpleNamespace
 
 from E2ENetSegmentationLib.models.store import ModelStore
-from E2ENetSegmentationLib.mrml.segmentations import importLabels, segmentNames
+from E2ENetSegmentationLib.mrml.segmentations import importLabels
+from E2ENetSegmentationLib.mrml.terminology import segmentNames
 from harness.made import add_volume, phantom
 
 

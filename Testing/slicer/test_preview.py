@@ -7,12 +7,14 @@ import pytest
 import slicer
 from E2ENetSegmentationLib.engine import paths
 from E2ENetSegmentationLib.models.store import ModelStore
+from E2ENetSegmentationLib.mrml import segmentations
 from E2ENetSegmentationLib.refusal import Refused
+from E2ENetSegmentationLib.training.data import pairsInScene
 from E2ENetSegmentationLib.training.parameters import TrainParameters
 from E2ENetSegmentationLib.training.preview_run import PreviewRun
 from E2ENetSegmentationLib.training.run import PAUSED, Training
 from harness.made import add_case
-from harness.tabs import FineTuneTab
+from harness.tabs import FineTuneTab, SegmentTab
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +114,9 @@ def test_while_it_trains(tab, scene, left_behind):
     tab.host.answers = [True]
     ui.stopButton.click()
     assert not ui.previewWidget.visible
-    assert again.GetScene() is not None  # it stays a segmentation like any other
+    assert again.GetScene() is not None  # it stays, but is no truth
+    truths = [case.segmentationNode for case in tab.panel.collected.cases]
+    assert [segmentation for _volume, segmentation in pairsInScene(scene)] == truths
 
 
 def start_preview(tab, scene):
@@ -256,3 +260,27 @@ def test_a_run_that_names_no_cases(tab, rested):
     finally:
         record.write_text(text)
     assert paths.trainingsFolder().is_dir()
+
+
+def test_a_preview_is_never_filled(tab, scene):
+    """What Segment makes of the same volume outlives the next preview."""
+    start_preview(tab, scene)
+    tab.wait(lambda: not tab.panel.preview.running)
+    before = tab.panel.preview.node
+    case = tab.panel.collected.cases[0]
+    scene.RemoveNode(case.segmentationNode)  # what is left is the preview's
+    segment = SegmentTab()
+    segment.choose(case.volumeNodes[0])
+    assert segment.parameters.outputSegmentation is None
+    segment.choose_node(segment.ui.outputSelector, before)  # by hand
+    segment.segment()
+    result = segment.parameters.outputSegmentation
+    assert result is not before
+    assert segmentations.origin(result)[1] == "tiny"
+    preview(tab)
+    assert before.GetScene() is None
+    assert result.GetScene() is scene
+    segment.choose(None)
+    segment.choose(case.volumeNodes[0])
+    assert segment.parameters.outputSegmentation is result
+    segment.panel.cleanup()

@@ -93,6 +93,42 @@ def test_output_keeps_what_a_person_made(scene, models):
     assert sorted(names) == ["cube", "mine", "sphere"]
 
 
+def correct(node, volume):
+    """A person's brush in the first segment."""
+    array = np.zeros(phantom()[1].shape, np.uint8)
+    array[2:4, 2:4, 2:4] = 1
+    identifier = node.GetSegmentation().GetNthSegmentID(0)
+    slicer.util.updateSegmentBinaryLabelmapFromArray(array, node, identifier, volume)
+
+
+@pytest.mark.parametrize("kind", ["plain", "oblique"])
+def test_what_was_corrected_stays(scene, models, kind):
+    volume = add_volume(scene, kind)
+    node = Core().segment(volume, "tiny")
+    assert Core().segment(volume, "tiny", outputNode=node) is node
+    correct(node, volume)
+    before = segment_array(node, 0, volume)
+    again = Core().segment(volume, "tiny", outputNode=node)
+    assert again is not node
+    assert (segment_array(node, 0, volume) == before).all()
+    assert not (segment_array(again, 0, volume) == before).all()
+
+
+def test_a_copy_is_a_persons(scene, models):
+    """It has the tags of its original; its content stays, and it is not counted as the model's."""
+    volume = add_volume(scene)
+    node = Core().segment(volume, "tiny")
+    segmentation, copy = node.GetSegmentation(), slicer.vtkSegment()
+    copy.DeepCopy(segmentation.GetNthSegment(0))
+    copy.SetName("my corrected copy")
+    segmentation.AddSegment(copy)
+    assert Core().segment(volume, "tiny", outputNode=node) is node
+    names = [segmentation.GetNthSegment(i).GetName() for i in range(3)]
+    assert sorted(names) == ["cube", "my corrected copy", "sphere"]
+    assert segmentation.GetSegmentIdBySegmentName("my corrected copy")
+    assert len(segmentations.exportLabels(node, volume)[1]) == 2
+
+
 def test_structure_that_is_not_found_is_an_empty_segment(scene, blind, answers):
     node = Core().segment(add_volume(scene), blind)
     assert not sitk.GetArrayFromImage(answers[0]).any()
@@ -126,6 +162,27 @@ def test_origin_is_remembered(scene, models):
     scene.RemoveNode(volume)
     assert segmentations.origin(node) == ([], "tiny")
     assert segmentations.origin(None) == ([], "")
+
+
+def test_a_volume_is_shown_unless_it_is(scene, mrml):
+    """The Data module shows another one without a word to the selection node."""
+    first, second = add_volume(scene, name="A"), add_volume(scene, name="B")
+    view, slices = (
+        scene.AddNewNodeByClass(f"vtkMRMLSlice{k}Node", "Red") for k in ("", "Composite")
+    )
+    for node in (view, slices):
+        node.SetLayoutName("Red")
+    view.SetMappedInLayout(1)
+    selection = mrml.application.GetSelectionNode()
+    segmentations.show(first, mrml.application)
+    assert slices.GetBackgroundVolumeID() == first.GetID()
+    slices.SetBackgroundVolumeID(second.GetID())
+    assert selection.GetActiveVolumeID() == first.GetID()
+    segmentations.show(first, mrml.application)
+    assert slices.GetBackgroundVolumeID() == first.GetID()
+    slices.SetForegroundVolumeID(second.GetID())  # by a person: it stays
+    segmentations.show(first, mrml.application)
+    assert slices.GetForegroundVolumeID() == second.GetID()
 
 
 @pytest.mark.parametrize("kind", ["oblique", "left-handed"])

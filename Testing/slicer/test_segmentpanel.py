@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import slicer
+from E2ENetSegmentationLib.mrml import segmentations as made
 from harness.bundles import variant
 from harness.made import add_volume, axes
 from harness.tabs import SegmentTab
@@ -174,12 +175,10 @@ def test_failures_are_one_sentence(tab, scene, stub, left_behind, mode, sentence
 
 
 def test_an_unexpected_error_is_a_sentence_too(tab, scene, monkeypatch, left_behind):
-    from E2ENetSegmentationLib.mrml import segmentations as module
-
     def broken(*args, **options):
         raise KeyError("boom")
 
-    monkeypatch.setattr(module, "importLabels", broken)
+    monkeypatch.setattr(made, "importLabels", broken)
     tab.choose(add_volume(scene))
     tab.segment()
     assert tab.ui.statusLabel.text.startswith("Something unexpected happened: 'boom'.")
@@ -289,3 +288,40 @@ def test_the_harness_finds_typos(tab):
         tab.ui.segmentButton.connect("click()", print)
     with pytest.raises(TypeError):
         tab.ui.statusLabel.text = 3
+
+
+@pytest.fixture
+def two(scene, models, tmp_path, monkeypatch):
+    """The tab with a second model of the first one's title."""
+    variant(models, tmp_path / "second")
+    monkeypatch.setenv("E2ENET_MODELS", os.pathsep.join(map(str, (models.parent, tmp_path))))
+    tab = SegmentTab()
+    yield tab
+    tab.panel.cleanup()
+
+
+def test_another_model_leaves_a_result(two, scene):
+    two.choose(add_volume(scene, name="A"))
+    two.segment()
+    first = two.parameters.outputSegmentation
+    two.panel.selectModel("second")
+    two.segment()
+    second = two.parameters.outputSegmentation
+    assert second is not first
+    assert made.origin(first) == (*made.origin(second)[:1], "tiny")
+    assert made.origin(second)[1] == "second"
+    text = "A segmentation stays as it is: it was corrected, or made by another model."
+    assert text in two.ui.statusLabel.text
+    assert first.GetSegmentation().GetNumberOfSegments() == 2
+    two.segment()
+    assert two.parameters.outputSegmentation is second
+    assert segmentations(scene) == 2
+
+
+def test_what_is_shown_after_a_refresh_is_chosen(two, scene):
+    """A model that was installed or trained; that two have one title does not matter."""
+    two.panel.refreshModels("second")
+    assert two.panel.model.name == two.parameters.model == two.host.settings["model"] == "second"
+    two.panel.refreshModels()
+    two.panel.setParameterNode(two.parameters)
+    assert two.panel.model.name == "second"

@@ -29,6 +29,38 @@ def test_batch(tab, scene):
     ]
 
 
+def test_a_batch_of_one_is_a_batch(tab, scene):
+    """What is chosen keeps its result; the table says whose the new one is."""
+    first, second = add_volume(scene, name="A"), add_volume(scene, "oblique", name="B")
+    tab.choose(first)
+    tab.segment()
+    output = tab.parameters.outputSegmentation
+    tab.ui.batchSelector.setCheckState(second, 2)
+    tab.ui.batchButton.click()
+    tab.wait()
+    assert tab.ui.statusLabel.text == "Done: 1 volume."
+    assert [row[0] for row in tab.ui.resultsTable._rows] == ["B: sphere", "B: cube"]
+    assert tab.ui.resultsWidget.visible
+    assert tab.parameters.outputSegmentation is output
+    assert output.GetDisplayNode().GetVisibility()
+    tab.panel.setParameterNode(tab.parameters)  # another module and back
+    assert [row[0] for row in tab.ui.resultsTable._rows] == ["B: sphere", "B: cube"]
+    assert tab.ui.statusLabel.text == "Done: 1 volume."
+    tab.choose(second)
+    assert tab.ui.statusLabel.text == "Done: B segmentation."
+    assert tab.parameters.outputSegmentation.GetDisplayNode().GetVisibility()
+    assert not output.GetDisplayNode().GetVisibility()
+
+
+def test_one_of_two_names_its_volume(tab, scene):
+    empty = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Empty")
+    for node in (empty, add_volume(scene, name="B")):
+        tab.ui.batchSelector.setCheckState(node, 2)
+    tab.ui.batchButton.click()
+    tab.wait()
+    assert [row[0] for row in tab.ui.resultsTable._rows] == ["B: sphere", "B: cube"]
+
+
 def test_a_bad_volume_does_not_stop_the_rest(tab, scene, left_behind):
     broken = np.full((16, 16, 16), np.nan, np.float32)
     nodes = [
@@ -129,10 +161,11 @@ def test_what_all_would_meet_stops_at_once(tab, scene, stub, left_behind):
     assert segmentations(scene) == 0
 
 
-def sequence_of(scene, count):
+def sequence_of(scene, count, broken=None):
     sequence = scene.AddNewNodeByClass("vtkMRMLSequenceNode", "Beats")
     for index in range(count):
-        volume = add_volume(scene, "oblique")
+        array = np.full((16, 16, 16), np.nan, np.float32) if index == broken else None
+        volume = add_volume(scene, "oblique", array=array)
         sequence.SetDataNodeAtValue(volume, str(index))
         scene.RemoveNode(volume)
     browser = scene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", "Browser")
@@ -159,6 +192,58 @@ def test_every_item_of_a_sequence(tab, scene, left_behind):
     assert browser.GetProxyNode(sequence) is not None
     assert scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == volumes
     assert left_behind() == []
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_sequence_hands_over_what_is_played(tab, scene, count):
+    """Never a node of the sequence's own scene, whose ID is another patient's in the main one."""
+    for name in ("Patient A", "Patient B"):
+        tab.choose(add_volume(scene, name=name))
+        tab.segment()
+    output = tab.parameters.outputSegmentation
+    sequence, browser = sequence_of(scene, count)
+    tab.ui.sequenceSelector.setCurrentNode(sequence)
+    tab.ui.sequenceButton.click()
+    tab.wait()
+    assert tab.parameters.outputSegmentation is output
+    rows = [row[0] for row in tab.ui.resultsTable._rows]
+    assert rows == [f"Beats {index}: {label}" for index in range(count) for label in _NAMES]
+    results = slicer.util.getNodesByClass("vtkMRMLSequenceNode")[-1]
+    for button in (tab.ui.statisticsButton, tab.ui.editorButton):
+        button.click()
+        _module, segmentation, volume = tab.host.opened[-1]
+        assert segmentation is browser.GetProxyNode(results)
+        assert volume is browser.GetProxyNode(sequence)
+        assert segmentation.GetScene() is volume.GetScene() is scene
+    scene.RemoveNode(browser)
+    opened = list(tab.host.opened)
+    tab.ui.editorButton.click()
+    assert tab.ui.statusLabel.text.startswith("No sequence browser plays Beats segmentation")
+    scene.RemoveNode(sequence)
+    tab.ui.editorButton.click()
+    assert tab.ui.statusLabel.text.startswith("No sequence browser plays Beats segmentation")
+    scene.RemoveNode(results)
+    tab.ui.editorButton.click()
+    assert tab.ui.statusLabel.text == "There is no result any more; segment again."
+    assert tab.host.opened == opened
+
+
+def test_a_sequence_plays_what_there_is(tab, scene):
+    """One item failed: the others play along, and over it lies no other's segmentation."""
+    sequence, browser = sequence_of(scene, 3, broken=1)
+    tab.ui.sequenceSelector.setCurrentNode(sequence)
+    tab.ui.sequenceButton.click()
+    tab.wait()
+    assert tab.ui.statusLabel.text.startswith("1 of 3 volumes could not be segmented. Beats 1: ")
+    results = slicer.util.getNodesByClass("vtkMRMLSequenceNode")[-1]
+    assert [results.GetNthIndexValue(index) for index in range(2)] == ["0", "2"]
+    assert browser.IsSynchronizedSequenceNode(results, True)
+    played = []
+    for item in range(3):
+        browser.SetSelectedItemNumber(item)
+        slicer.modules.sequences.logic().UpdateProxyNodesFromSequences(browser)
+        played.append(browser.GetProxyNode(results).GetSegmentation().GetNumberOfSegments())
+    assert played == [2, 0, 2]
 
 
 def test_sequence_that_is_cancelled(tab, scene):

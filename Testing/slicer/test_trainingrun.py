@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -110,6 +111,19 @@ def test_killed_training_is_offered(training):
         Training.create("Slow", training.parameters)
     found[0].discard()
     assert unfinished() == []
+
+
+def test_the_base_is_named_until_there_is_a_checkpoint(training, tmp_path):
+    """By its name where it is no longer in its place; afterwards nobody asks for it."""
+    lost = str(tmp_path / "moved" / "tiny")
+    training.parameters = replace(training.parameters, start=lost, resume=True)
+    arguments = training._toArguments()
+    assert arguments[arguments.index("--from") + 1] == "tiny"
+    training.runFolder.mkdir(parents=True)
+    (training.runFolder / "checkpoint.safetensors").touch()
+    arguments = training._toArguments()
+    assert "--from" not in arguments
+    assert "--network" not in arguments
 
 
 def test_pause_before_there_is_anything_to_keep(training):

@@ -1,5 +1,6 @@
 """Models the panel offers: shipped ones, imported ones, and those in a folder of the user's."""
 
+import contextlib
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -200,6 +201,25 @@ class ModelStore:
             raise Refused(*spoken(error.code, error.message, error.help), error.code) from error
         return [self.open(path) for path in placed]
 
+    def importTrained(self, bundle) -> Model:
+        """Copy what a training made; under the next free name where its own was taken meanwhile.
+
+        Raises:
+            Refused: It is not sound, or cannot be written.
+        """
+        content = self.open(bundle).content
+        name = folderName(content["name"])
+        number = _firstFree(name)
+        if number > 1:
+            title = content.get("title") or content["name"]
+            renamed = {"name": f"{name}-{number}", "title": f"{title} {number}"}
+            with _writing(bundle):
+                paths.engineModule("bundle.description").write_json(
+                    Path(bundle) / "model.json", {**content, **renamed}
+                )
+        (model,) = self.importModels(bundle)
+        return model
+
     def exportModel(self, model: Model, archive) -> Path:
         """Write a model as a zip.
 
@@ -209,14 +229,8 @@ class ModelStore:
         archive = Path(archive)
         if archive.suffix.lower() != ".zip":
             archive = archive.with_name(archive.name + ".zip")
-        try:
+        with _writing(archive):
             paths.engineModule("bundle.archive").pack(model.path, archive)
-        except OSError as error:
-            raise Refused(
-                _("{name} cannot be written: {reason}.").format(
-                    name=archive, reason=error.strerror or error
-                )
-            ) from error
         return archive
 
     def canDelete(self, model: Model) -> bool:
@@ -256,6 +270,27 @@ class ModelStore:
         if path.is_relative_to(paths.extensionResources().resolve()):
             return "shipped"
         return "folder"
+
+
+@contextlib.contextmanager
+def _writing(path):
+    """What cannot be written is refused in one sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise Refused(
+            _("{name} cannot be written: {reason}.").format(
+                name=path, reason=error.strerror or error
+            )
+        ) from error
+
+
+def _firstFree(name: str) -> int:
+    """1 if no installed model has the name, else the first number that makes it free."""
+    folder, number = paths.modelsFolder(), 1
+    while (folder / (f"{name}-{number}" if number > 1 else name)).exists():
+        number += 1
+    return number
 
 
 def folderName(name: str) -> str:

@@ -8,14 +8,15 @@ import vtk
 
 from E2ENetSegmentationLib.i18n import tr as _
 from E2ENetSegmentationLib.mrml import hierarchy, volumes
+from E2ENetSegmentationLib.mrml.terminology import readTerminology, segmentNames, terminologyEntry
 from E2ENetSegmentationLib.refusal import Refused
 
-TERMINOLOGY_CONTEXT = "Segmentation category and type - DICOM master list"
-REGION_CONTEXT = "Anatomic codes - DICOM master list"
 MADE_BY_TAG, VALUE_TAG = "E2ENet.Model", "E2ENet.Value"
+ID_TAG = "E2ENet.ID"  # which one it was: a copy has the tags of its original, but an ID of its own
 WEIGHTS, VOXELS = "E2ENet.Weights", "E2ENet.Voxels"  # of the model; of what it made
 INPUT_ROLE = "E2ENet.Input"
 HIDDEN = "E2ENet.Hidden"
+PREVIEW = "E2ENet.Preview"  # of a model in training: the next one takes its place
 OUTLINE = 2  # pixels, in the slices
 
 
@@ -38,7 +39,7 @@ def importLabels(
         volumeNode: The input; the result gets its geometry, transform and place in the hierarchy.
         labels: Objects with value, name, color (0-255), terminology and values, those of the
             bundle. Regions, which have values, become segments that overlap.
-        modelName: Kept on each segment, so that the next run finds its own.
+        modelName: Kept on each segment; only a run of the same model takes its place.
         outputNode: A segmentation to fill, or None for a new one.
         standardNames: Name segments by their terminology instead of by the bundle.
         show3D: Make and show the closed surface.
@@ -75,6 +76,7 @@ def importLabels(
             segment.SetName(names[label.value])
             segment.SetColor(*(channel / 255.0 for channel in label.color))
             segment.SetTag(MADE_BY_TAG, modelName)
+            segment.SetTag(ID_TAG, identifiers[label.value])
             segment.SetTag(VALUE_TAG, str(label.value))
             if label.terminology:
                 segment.SetTag(segment.GetTerminologyEntryTagName(), terminologyEntry(label))
@@ -139,10 +141,8 @@ def exportLabels(node, volumeNode):
     segmentation = node.GetSegmentation()
     codes = np.zeros(volumeNode.GetImageData().GetDimensions()[::-1], np.int64)  # a bit a segment
     entries = []
-    for identifier in segmentIds(segmentation):
+    for identifier in ownSegmentIds(segmentation):
         segment = segmentation.GetSegment(identifier)
-        if not segment.HasTag(MADE_BY_TAG):
-            continue
         image = segment.GetRepresentation("Binary labelmap")
         if image is not None and image.GetNumberOfPoints():  # else it was not found
             codes[_inside(node, identifier, volumeNode)] |= 1 << len(entries)
@@ -193,69 +193,34 @@ def segmentIds(segmentation) -> list:
     return [segmentation.GetNthSegmentID(i) for i in range(segmentation.GetNumberOfSegments())]
 
 
+def ownSegmentIds(segmentation) -> list:
+    """The segments that a run put there; a copy of one is a person's."""
+    return [
+        identifier
+        for identifier in segmentIds(segmentation)
+        if tagOf(segmentation.GetSegment(identifier), ID_TAG) == identifier
+    ]
+
+
 def removeOwnSegments(segmentation) -> None:
     """Take away what an earlier run put there."""
-    for identifier in segmentIds(segmentation):
-        if segmentation.GetSegment(identifier).HasTag(MADE_BY_TAG):
-            segmentation.RemoveSegment(identifier)
+    for identifier in ownSegmentIds(segmentation):
+        segmentation.RemoveSegment(identifier)
 
 
-def segmentNames(labels, standardNames: bool) -> dict:
-    """Value -> the bundle's name, or the terminology's ("Hippocampus, left") where it has one.
+def mayFill(node, volumeNode, modelName: str) -> bool:
+    """Whether a run may put its segments in the place of those in a segmentation.
 
-    Parts of one structure share its code; what tells them apart in the bundle's names is added
-    ("Hippocampus, left, anterior"), so that no two segments have the same name.
+    Not where another model made them, or somebody changed them since. What is of another volume
+    was asked about.
     """
-    names = {label.value: _standardName(label) if standardNames else label.name for label in labels}
-    shared = {name for name in names.values() if list(names.values()).count(name) > 1}
-    for label in labels:
-        name = names[label.value]
-        if name in shared and name != label.name:
-            known = name.lower().replace(",", " ").split()
-            part = [word for word in label.name.lower().split() if word not in known]
-            names[label.value] = ", ".join([name, " ".join(part)]) if part else label.name
-    return names
-
-
-def _standardName(label) -> str:
-    terms = label.terminology or {}
-    meaning = (terms.get("type") or {}).get("meaning")
-    if not meaning:
-        return label.name
-    modifier = (terms.get("modifier") or {}).get("meaning")
-    return f"{meaning}, {modifier.lower()}" if modifier else meaning
-
-
-def terminologyEntry(label) -> str:
-    """The label's codes as Slicer stores them in a segment's terminology tag."""
-
-    def triple(codes) -> str:
-        codes = codes or {}
-        return "^".join(str(codes.get(key, "")) for key in ("scheme", "code", "meaning"))
-
-    terms = label.terminology
-    return "~".join(
-        [
-            TERMINOLOGY_CONTEXT,
-            triple(terms.get("category")),
-            triple(terms.get("type")),
-            triple(terms.get("modifier")),
-            REGION_CONTEXT,
-            triple(terms.get("region")),
-            triple(terms.get("regionModifier")),
-        ]
-    )
-
-
-def readTerminology(entry: str) -> dict:
-    """The codes of a segment's terminology tag; empty for one without."""
-    names = ("category", "type", "modifier", None, "region", "regionModifier")
-    terms = {}
-    for name, text in zip(names, entry.split("~")[1:], strict=False):
-        scheme, code, meaning, *_more = [*text.split("^"), "", "", ""]
-        if name and code:
-            terms[name] = {"scheme": scheme, "code": code, "meaning": meaning}
-    return terms
+    if node.GetScene() is None or node.GetAttribute(PREVIEW):
+        return False
+    model = origin(node)[1]
+    if not model or not isOf(node, volumeNode):
+        return True
+    array, _entries = exportLabels(node, volumeNode)
+    return model == modelName and node.GetAttribute(VOXELS) == fingerprint(array)
 
 
 def showSurface(node, show3D: bool) -> None:
@@ -280,13 +245,9 @@ def origin(node):
     """(volumes, name of the model) that a segmentation came from; empty where unknown."""
     if node is None:
         return [], ""
-    inputs = _inputs(node)
     segmentation = node.GetSegmentation()
-    for identifier in segmentIds(segmentation):
-        model = tagOf(segmentation.GetSegment(identifier), MADE_BY_TAG)
-        if model:
-            return inputs, model
-    return inputs, ""
+    own = ownSegmentIds(segmentation)
+    return _inputs(node), tagOf(segmentation.GetSegment(own[0]), MADE_BY_TAG) if own else ""
 
 
 def tagOf(segment, name: str) -> str:
@@ -315,13 +276,13 @@ def isOf(node, volumeNode) -> bool:
 
 
 def latestOf(volumeNode):
-    """The last segmentation that a model made of a volume, or None."""
+    """The last segmentation that a model made of a volume, or None; a preview is none to keep."""
     scene = volumeNode.GetScene() if volumeNode is not None else None
     count = scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") if scene is not None else 0
     for index in reversed(range(count)):
         node = scene.GetNthNodeByClass(index, "vtkMRMLSegmentationNode")
         inputs, model = origin(node)
-        if model and inputs[:1] == [volumeNode]:
+        if model and inputs[:1] == [volumeNode] and not node.GetAttribute(PREVIEW):
             return node
     return None
 
@@ -346,10 +307,22 @@ def centreOfLargest(array: np.ndarray, volumeNode):
 def show(volumeNode, applicationLogic) -> None:
     """Bring the volume to the slice views, all of it in sight, if it is not there."""
     selection = applicationLogic.GetSelectionNode() if applicationLogic else None
-    if selection is None or selection.GetActiveVolumeID() == volumeNode.GetID():
+    if selection is None or _backgrounds() == {volumeNode.GetID()}:
         return
     selection.SetActiveVolumeID(volumeNode.GetID())
     applicationLogic.PropagateVolumeSelection(1)
+
+
+def _backgrounds() -> set:
+    """IDs of what the slice views of the layout show; the Data module changes nothing else."""
+    logic = slicer.vtkMRMLSliceLogic
+    views = slicer.util.getNodesByClass("vtkMRMLSliceNode")
+    shown = [logic.GetSliceCompositeNode(view) for view in views if view.IsMappedInLayout()]
+    return {
+        composite.GetBackgroundVolumeID()
+        for composite in shown
+        if composite is not None and composite.GetDoPropagateVolumeSelection()
+    }
 
 
 def shownVolume(applicationLogic):

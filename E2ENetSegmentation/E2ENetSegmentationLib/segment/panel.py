@@ -32,7 +32,8 @@ class SegmentPanel(ServerPanel):
 
     def __init__(self, ui, core, host, dependencies) -> None:
         super().__init__(ui, core, host, dependencies)
-        self._several = []  # results of a batch, until something else is chosen
+        self._forSeveral = False  # whether several volumes were asked for, be it one
+        self._several = []  # their results, until something else is chosen
         self._chosen = None  # what was chosen when results were last looked for
         self._withheld = None  # the choice of which a run goes on, or came to nothing
         self._read = (None, None)  # (which state of which segmentation, its result)
@@ -70,8 +71,10 @@ class SegmentPanel(ServerPanel):
 
     def setParameterNode(self, parameters) -> None:
         """Follow another parameter node, also in what model was chosen."""
-        self.parameters, self._chosen = parameters, None
-        if parameters is not None and parameters.model:
+        self.parameters = parameters
+        if parameters is None:  # IDs of the next scene's nodes mean others
+            self._chosen = None
+        elif parameters.model:
             self.selectModel(parameters.model)
         super().setParameterNode(parameters)
 
@@ -104,12 +107,19 @@ class SegmentPanel(ServerPanel):
 
     # What the person does
 
+    def refreshModels(self, select: str = "") -> None:
+        """As `RunPanel.refreshModels`; what is shown then is what was chosen."""
+        super().refreshModels(select)
+        self._keepModel()
+
     def onModelChanged(self, *_args) -> None:
-        if self.model is not None:
-            self.host.setSetting("model", self.model.name)
-            if self.parameters is not None:
-                self.parameters.model = self.model.name
+        self._keepModel()
         super().onModelChanged()
+
+    def _keepModel(self) -> None:
+        if self.model is not None and self.parameters is not None:
+            self.host.setSetting("model", self.model.name)
+            self.parameters.model = self.model.name
 
     def onDeviceChanged(self, *_args) -> None:
         index = max(0, self.ui.deviceComboBox.currentIndex)
@@ -158,7 +168,8 @@ class SegmentPanel(ServerPanel):
             nodes = list(self.ui.batchSelector.checkedNodes())
             if not nodes:
                 raise Refused(_("Check the volumes that are to be segmented."))
-            self._begin([self._request([node], None, withRegion=False) for node in nodes])
+            requests = [self._request([node], None, withRegion=False) for node in nodes]
+            self._begin(requests, several=True)
 
     def onFolder(self) -> None:
         with self.sentences():
@@ -178,7 +189,8 @@ class SegmentPanel(ServerPanel):
             sequence = self.ui.sequenceSelector.currentNode()
             if sequence is None:
                 raise Refused(_("Choose a sequence."))
-            self._begin(sequences.jobs(sequence, self._request([None], None, withRegion=False)))
+            requests = sequences.jobs(sequence, self._request([None], None, withRegion=False))
+            self._begin(requests, several=True)
 
     def onCancel(self) -> None:
         if self.running and isinstance(self._run, FolderRun):
@@ -204,7 +216,9 @@ class SegmentPanel(ServerPanel):
         with self.sentences():
             if self.busy:
                 return
-            result = self._shownResult()
+            result = self.result
+            if result is None:
+                raise Refused(_("There is no result any more; segment again."))
             name = segmentations.origin(result.segmentationNode)[1]
             title = {model.name: model.title for model in self.models}.get(name, name)
             with self.starting():
@@ -264,7 +278,7 @@ class SegmentPanel(ServerPanel):
     def _fillTable(self, results) -> None:
         rows = [row for result in results for row in result.rows]
         self.ui.resultsWidget.visible = bool(rows)
-        shown = self.result if len(results) == 1 else None
+        shown = None if self._several else self.result
         ours = shown is not None and comesFrom(shown.volumeNode, self.host.dicomDatabase)
         self.ui.dicomButton.visible = bool(rows) and ours
         self.ui.dicomButton.enabled = not self.busy
@@ -272,7 +286,7 @@ class SegmentPanel(ServerPanel):
             return
         texts = []
         for result in results:
-            texts += cells(result.rows, f"{result.title}: " if len(results) > 1 else "")
+            texts += cells(result.rows, f"{result.title}: " if self._several else "")
         marked = [index for index, row in enumerate(rows) if row.doubtful]
         self.host.fillTable(self.ui.resultsTable, texts, marked=marked)
 
@@ -303,15 +317,15 @@ class SegmentPanel(ServerPanel):
             volume=request.title, model=request.model.title
         )
 
-    def _begin(self, requests) -> None:
+    def _begin(self, requests, several: bool = False) -> None:
         """A result that is shown is of an earlier run: it goes until this one has its own."""
         with self.sentences():
             self._agree()
-            self._beginAgreed(requests)
+            self._beginAgreed(requests, several)
 
-    def _beginAgreed(self, requests) -> None:
+    def _beginAgreed(self, requests, several: bool) -> None:
         if not self.busy:
-            self._several, self._withheld = [], self._choice()
+            self._forSeveral, self._several, self._withheld = several, [], self._choice()
         super()._begin(requests)
 
     def _finished(self, run) -> None:
@@ -334,20 +348,18 @@ class SegmentPanel(ServerPanel):
             self.say(text)
             self.log(text)
             return
-        if len(results) + len(self._failed) > 1:
+        if self._forSeveral:
             self._several = results
             text = headlineOfSeveral(results, self._failed)
+            self._showVolume()
             self.say(text)
             self.log(text)
             return
         (result,) = results
         text = headline(result)
         self.log(text)
-        node = result.segmentationNode
-        if node.GetScene() is None:  # it lies in a sequence
-            self._several = results
-        elif asked == self._choice():
-            self.choose(outputSegmentation=node)
+        if asked == self._choice():
+            self.choose(outputSegmentation=result.segmentationNode)
             self._showVolume()
             if result.centre is not None and self.host.entered:
                 self.host.jumpTo(result.centre)
@@ -359,18 +371,19 @@ class SegmentPanel(ServerPanel):
 
     def _handOver(self, opener) -> None:
         with self.sentences():
-            result = self._shownResult()
-            opener(result.segmentationNode, result.volumeNode)
+            opener(*self._shownNodes())
 
-    def _shownResult(self):
-        """The result that further steps go on with."""
+    def _shownNodes(self) -> tuple:
+        """The segmentation and the volume in the scene that further steps go on with."""
         result = self._several[-1] if self._several else self.result
-        node = result.segmentationNode if result is not None else None
         if isinstance(result, CaseResult):
             raise Refused(_("The results are files; load one into the scene first."))
+        node = (result.sequence or result.segmentationNode) if result is not None else None
         if node is None or node.GetScene() is None:
             raise Refused(_("There is no result any more; segment again."))
-        return result
+        if result.sequence is not None:  # the items of a sequence lie in a scene of its own
+            return sequences.played(result.sequence)
+        return node, result.volumeNode
 
     def _showModel(self) -> None:
         """Lines about the model as well."""

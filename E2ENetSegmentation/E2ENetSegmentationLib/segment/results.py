@@ -46,6 +46,7 @@ class SegmentResult:
         doubt: Why it should not be believed unseen, or "".
         warnings: Further sentences of the engine.
         record: The engine's manifest of the run, where this is its first showing.
+        sequence: The sequence of results that the segmentation lies in, or None.
         title: Name of the volume.
     """
 
@@ -56,6 +57,7 @@ class SegmentResult:
     doubt: str = ""
     warnings: list = field(default_factory=list)
     record: dict = field(default_factory=dict, compare=False)
+    sequence: object = None
     title: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -80,7 +82,7 @@ def remember(node, entries, known, warnings) -> None:
     node.SetAttribute(WARNINGS, json.dumps(others))
     segmentation = node.GetSegmentation()
     byValue = {int(entry["value"]): entry for entry in entries}
-    for identifier in segmentations.segmentIds(segmentation):
+    for identifier in segmentations.ownSegmentIds(segmentation):
         segment = segmentation.GetSegment(identifier)
         entry = byValue.get(segmentations.valueOf(segment))
         if entry is None:
@@ -107,10 +109,8 @@ def resultOf(node, centre=None):
         return None
     segmentation, tag = node.GetSegmentation(), segmentations.tagOf
     counts, found = {}, []
-    for identifier in segmentations.segmentIds(segmentation):
+    for identifier in segmentations.ownSegmentIds(segmentation):
         segment = segmentation.GetSegment(identifier)
-        if not tag(segment, segmentations.MADE_BY_TAG):
-            continue
         usual = _read(tag(segment, USUAL_TAG))
         row = Row(
             segment.GetName(),

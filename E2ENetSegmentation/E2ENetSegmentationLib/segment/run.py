@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from E2ENetSegmentationLib.engine import paths
+from E2ENetSegmentationLib.i18n import tr as _
 from E2ENetSegmentationLib.mrml import segmentations, volumes
 from E2ENetSegmentationLib.mrml.run import InputRequest, InputRun
 from E2ENetSegmentationLib.segment import results
@@ -19,7 +20,8 @@ class SegmentRequest(InputRequest):
     """What is to be segmented, and how.
 
     Attributes:
-        outputNode: A segmentation to fill, or None for a new one.
+        outputNode: A segmentation to fill, or None for a new one. It stays as it is, and there is
+            a new one, if another model made it or somebody corrected it.
         mirroring, standardNames, show3D: The options of the tab.
         server: An `engine.server.Server` that computes, or None for this computer.
     """
@@ -69,7 +71,7 @@ class SegmentRun(InputRun):
         request = self.request
         volumeNode = request.volumeNodes[0]
         output = request.outputNode
-        if output is not None and output.GetScene() is None:
+        if output is not None and not segmentations.mayFill(output, volumeNode, request.model.name):
             output = None
         array = volumes.readResult(self._output, volumeNode)
         labels = self._labels()
@@ -87,6 +89,9 @@ class SegmentRun(InputRun):
         results.remember(node, entries, request.model.labels, self._engine.warnings)
         self.result = results.resultOf(node, segmentations.centreOfLargest(array, volumeNode))
         self.result.record = self._record()
+        if request.outputNode not in (None, node) and request.outputNode.GetScene() is not None:
+            text = _("{name} stays as it is: it was corrected, or made by another model.")
+            self.result.warnings.append(text.format(name=request.outputNode.GetName()))
         if any(label.values for label in labels):  # their segments overlap
             array = segmentations.exportLabels(node, volumeNode)[0]
         node.SetAttribute(segmentations.VOXELS, segmentations.fingerprint(array))

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 import slicer
 
 from E2ENetSegmentationLib.i18n import tr as _
+from E2ENetSegmentationLib.mrml import segmentations
 from E2ENetSegmentationLib.refusal import Refused
 from E2ENetSegmentationLib.segment.results import SegmentResult
 from E2ENetSegmentationLib.segment.run import SegmentRequest
@@ -17,7 +18,7 @@ class SequenceRequest(SegmentRequest):
     Attributes:
         sequence: The input vtkMRMLSequenceNode.
         index: The item.
-        target: Shared by all items: {"node": the sequence of results, made with the first}.
+        target: Shared by all items: {"node": the sequence of results, made with the first of them}.
     """
 
     sequence: object = None
@@ -52,13 +53,14 @@ class SequenceRequest(SegmentRequest):
             results.SetIndexName(self.sequence.GetIndexName())
             results.SetIndexUnit(self.sequence.GetIndexUnit())
             results.SetIndexType(self.sequence.GetIndexType())
+            segmentations.rememberInputs(results, [self.sequence])
             self.target["node"] = results
         node.SetName(results.GetName())
-        results.SetDataNodeAtValue(node, self.sequence.GetNthIndexValue(self.index))
+        value = self.sequence.GetNthIndexValue(self.index)
+        result.segmentationNode = results.SetDataNodeAtValue(node, value)
+        result.sequence = results
         _remove(node)
-        result.segmentationNode = results.GetNthDataNode(results.GetNumberOfDataNodes() - 1)
-        if results.GetNumberOfDataNodes() == self.sequence.GetNumberOfDataNodes():
-            _synchronise(self.sequence, results)
+        _synchronise(self.sequence, results)
 
     def dispose(self) -> None:
         """Take the copy of the item out of the scene again."""
@@ -89,10 +91,34 @@ def jobs(sequence, template: SegmentRequest) -> list:
 
 def _synchronise(sequence, results) -> None:
     """Play the results together with the volumes, where a browser plays those."""
-    browsers = slicer.util.getNodesByClass("vtkMRMLSequenceBrowserNode")
-    for browser in browsers:
-        if browser.IsSynchronizedSequenceNode(sequence, True):
+    for browser in _browsers(sequence):
+        if not browser.IsSynchronizedSequenceNode(results, True):
             browser.AddSynchronizedSequenceNode(results)
+            # An item that failed has no segmentation; that of the item before is not its own.
+            browser.SetMissingItemMode(results, browser.MissingItemSetToDefault)
+
+
+def played(results) -> tuple:
+    """(segmentation, volume) of the scene in which a browser plays a sequence of results.
+
+    Raises:
+        Refused: No browser does.
+    """
+    sequence = results.GetNodeReference(segmentations.INPUT_ROLE)
+    for browser in _browsers(sequence):
+        nodes = browser.GetProxyNode(results), browser.GetProxyNode(sequence)
+        if None not in nodes:
+            return nodes
+    raise Refused(
+        _("No sequence browser plays {name} with its volumes.").format(name=results.GetName()),
+        _("Add both to one in the module Sequences."),
+    )
+
+
+def _browsers(sequence) -> list:
+    """What plays a sequence."""
+    browsers = slicer.util.getNodesByClass("vtkMRMLSequenceBrowserNode")
+    return [browser for browser in browsers if browser.IsSynchronizedSequenceNode(sequence, True)]
 
 
 def _remove(node) -> None:

@@ -59,10 +59,11 @@ class CasesPanel(Panel):
         base = list(channels), baseLabels, list(sides)
         if base == (self.channels, self.baseLabels, self.sides):
             return
+        if base[1:] != (self.baseLabels, self.sides):
+            self.mapping = {}
         self.channels, self.baseLabels, self.sides = base
-        self.mapping = {}
         self._showChannels()
-        self._showCases()
+        self._casesChanged()
 
     def setParameterNode(self, parameters) -> None:
         """Follow another parameter node; None while the scene is closing."""
@@ -196,7 +197,7 @@ class CasesPanel(Panel):
         ui.caseVolumeLabel.text = f"{self.channels[0]}:" if several else _("Volume:")
         self.host.clearForm(ui.caseChannelsWidget)
         self._selectors = [
-            self.host.volumeSelector(ui.caseChannelsWidget, f"{name}:")
+            self.host.volumeSelector(ui.caseChannelsWidget, f"{name}:", self.update)
             for name in self.channels[1:]
         ]
         ui.caseChannelsWidget.visible = several

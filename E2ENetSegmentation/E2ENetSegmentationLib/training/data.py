@@ -10,7 +10,7 @@ import slicer
 
 from E2ENetSegmentationLib.i18n import tr as _
 from E2ENetSegmentationLib.mrml import volumes
-from E2ENetSegmentationLib.mrml.segmentations import segmentIds
+from E2ENetSegmentationLib.mrml.segmentations import PREVIEW, segmentIds
 from E2ENetSegmentationLib.refusal import Refused
 
 ENDING = ".nrrd"
@@ -90,11 +90,13 @@ def proposedLabel(segmentName: str, baseLabels, sides=()) -> str:
 
 
 def pairsInScene(scene) -> list:
-    """Every segmentation with the volume it was made on."""
+    """Every segmentation with the volume it was made on; a preview is no truth."""
     pairs = []
     for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
         volume = node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole())
-        if volume is not None and node.GetSegmentation().GetNumberOfSegments() > 0:
+        if volume is None or node.GetAttribute(PREVIEW):
+            continue
+        if node.GetSegmentation().GetNumberOfSegments() > 0:
             pairs.append((volume, node))
     return pairs
 
@@ -117,6 +119,24 @@ def labelValues(mapping: dict, baseLabels) -> dict:
 def caseNames(cases) -> list:
     """What the cases are called in the dataset that `writeDataset` makes."""
     return [f"case_{index:03d}" for index in range(len(cases))]
+
+
+def checkHeldOut(cases) -> None:
+    """Refuse to measure on what teaches.
+
+    Raises:
+        Refused: A volume is in a case that trains and in one that is held out.
+    """
+    teaching = [node for case in cases if not case.heldOut for node in case.volumeNodes]
+    for case in cases:
+        for node in case.volumeNodes if case.heldOut else ():
+            if node in teaching:
+                raise Refused(
+                    _(
+                        "{volume} is held out and trains as well; hold out all of its cases, or "
+                        "none."
+                    ).format(volume=node.GetName())
+                )
 
 
 def ownFolds(folder) -> int:
@@ -148,6 +168,7 @@ def writeDataset(folder, cases, mapping: dict, channels, base=None, *, between=l
     """
     if all(case.heldOut for case in cases):
         raise Refused(_("At least one case has to train; hold fewer out."))
+    checkHeldOut(cases)
     values = labelValues(mapping, base.labels if base else [])
     if not values or not any(mapping.values()):
         raise Refused(_("Give at least one segment a label."))

@@ -48,5 +48,8 @@ def choices(base) -> list:
 def learntOnSlices(base) -> bool:
     """Whether a model has learnt on the slices of volumes, whose distance it therefore knows."""
     plan, network = base.content["plan"], base.content["network"]
-    neighbours = int(network["arguments"].get("input_slices", 1)) > 1
-    return (plan["patch"][0] == 1 or neighbours) and not plan.get("flat", False)
+    try:
+        neighbours = int(network["arguments"].get("input_slices", 1)) > 1
+        return (plan["patch"][0] == 1 or neighbours) and not plan.get("flat", False)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+        return False  # a damaged model; the engine says what is wrong with it

@@ -22,7 +22,7 @@ from E2ENetSegmentationLib.training.parameters import (
 )
 from E2ENetSegmentationLib.training.plots import TrainingPlot
 from E2ENetSegmentationLib.training.preview_panel import PreviewPanel
-from E2ENetSegmentationLib.training.run import FINISHED, PAUSED, Training, unfinished
+from E2ENetSegmentationLib.training.run import FINISHED, Training, unfinished
 from E2ENetSegmentationLib.ui.panel import breakable, fillCombo
 from E2ENetSegmentationLib.ui.watch_panel import WatchPanel
 
@@ -108,11 +108,17 @@ class FineTunePanel(WatchPanel):
 
     def refreshModels(self) -> None:
         """List the models again and keep the chosen one."""
-        current = self.base.name if self.base else self.host.setting("base", FIRST)
+        before = self.base
+        current = before.name if before else self.host.setting("base", FIRST)
         self.fillModels(self.ui.baseComboBox, current, _("Nothing (from scratch)"))
         if current == FIRST and self.models:
             self.ui.baseComboBox.currentIndex = 1
-        self._tellBase()
+        if before is not None and self.base is None:
+            self.onBaseChanged()
+            text = _("{title} is no longer there; a new training begins from scratch.")
+            self.say(text.format(title=before.title))
+        else:
+            self._tellBase()
 
     def setParameterNode(self, parameters) -> None:
         """Follow another parameter node; None while the scene is closing."""
@@ -122,7 +128,7 @@ class FineTunePanel(WatchPanel):
     def update(self, *_args) -> None:
         """Enable what can be done now."""
         ui, running, busy = self.ui, self.running, self.busy
-        paused = self.training is not None and self.training.state == PAUSED
+        rests = self.training is not None and self.training.rests
         fromScene = ui.sourceComboBox.currentIndex == SCENE
         ui.casesButton.visible = fromScene
         ui.folderButton.visible = not fromScene
@@ -131,8 +137,8 @@ class FineTunePanel(WatchPanel):
         ui.sparsitySpinBox.enabled = self.base is None
         ui.startButton.enabled = not busy
         ui.pauseButton.enabled = running
-        ui.resumeButton.enabled = paused and not busy
-        ui.stopButton.enabled = running or (paused and not busy)
+        ui.resumeButton.enabled = rests and not busy
+        ui.stopButton.enabled = running or (rests and not busy)
         ui.trainProgressBar.visible = running
         ui.unfinishedWidget.visible = bool(self._unfinished) and not busy
         self.preview.setTraining(self.training)
@@ -162,12 +168,12 @@ class FineTunePanel(WatchPanel):
         self.update()
 
     def _tellBase(self) -> None:
-        self._networks = choices(self.base)
-        combo = self.ui.networkComboBox
-        fillCombo(combo, [choice.text for choice in self._networks], combo.currentText)
-        base = self.base
-        labels, sides = (base.labels, base.sides) if base else ([], [])
-        self.collected.setBase(self.channels, labels, sides)
+        base, combo = self.base, self.ui.networkComboBox
+        with self.sentences():  # the module has to open, whatever was chosen
+            self._networks = choices(base)
+            fillCombo(combo, [choice.text for choice in self._networks], combo.currentText)
+            labels, sides = (base.labels, base.sides) if base else ([], [])
+            self.collected.setBase(self.channels, labels, sides)
 
     def onFolderChanged(self, *_args) -> None:
         self._fillFolds()
@@ -237,7 +243,8 @@ class FineTunePanel(WatchPanel):
             if self.training is None or not self.host.confirm(question):
                 return
             self.training.discard()
-            self.training = None
+            self.training = self.plot = None
+            self._showFigures()
             self._end(_("Stopped."))
 
     def onPlot(self) -> None:
@@ -355,16 +362,19 @@ class FineTunePanel(WatchPanel):
         if training.state != FINISHED:
             self.say(_("Paused; Resume goes on from here, also after Slicer was closed."))
             return
-        (model,) = self.core.store.importModels(training.bundle)
+        asked = self.core.store.open(training.bundle).title
+        model = self.core.store.importTrained(training.bundle)
         seconds = time.monotonic() - self._started
         text = _("Done in {time}: {title} is in the list of the tab Segment.").format(
             time=durationText(seconds), title=model.title
         )
+        if model.title != asked:
+            text += " " + _("Meanwhile another model has the name {title}.").format(title=asked)
         if training.figures:
             figures = ", ".join(f"{k} {number(v)}" for k, v in training.figures.items())
             text += " " + _("Dice of the held-out cases: {figures}.").format(figures=figures)
         self._showFigures()
-        shutil.rmtree(training.folder, ignore_errors=True)
+        training.discard()
         self.say(text)
         self.log(text)
         self.changed(model.name)

@@ -56,12 +56,13 @@ class TrainParameters:
                 return False, reason
         return True, ""
 
-    def toArguments(self) -> list:
+    def toArguments(self, begun: bool = False) -> list:
+        """The command line; of a run that has begun its checkpoint is all it starts from."""
         arguments = ["train", self.dataset, "--output", self.output]
-        if self.start:
-            arguments += ["--from", self.start]
-        else:
+        if not self.start:
             arguments += ["--network", self.network, "--sparsity", f"{self.sparsity:g}"]
+        elif not begun:
+            arguments += ["--from", self.start]
         arguments += ["--fold", self.fold, "--epochs", str(self.epochs)]
         arguments += ["--iterations-per-epoch", str(self.iterations)]
         arguments += ["--lr", f"{self.learningRate:g}", "--device", self.device]

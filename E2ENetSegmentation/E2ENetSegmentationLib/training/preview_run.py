@@ -8,6 +8,7 @@ import slicer
 from E2ENetSegmentationLib.engine.job import Job
 from E2ENetSegmentationLib.engine.run import EngineRun
 from E2ENetSegmentationLib.i18n import tr as _
+from E2ENetSegmentationLib.mrml.segmentations import PREVIEW
 from E2ENetSegmentationLib.refusal import Refused
 from E2ENetSegmentationLib.segment.run import SegmentRequest, SegmentRun
 
@@ -57,6 +58,7 @@ class PreviewRun(Job):
         self.result = self._engine.result
         name = _("{case} preview epoch {n}").format(case=self.title, n=self.epoch)
         self.result.segmentationNode.SetName(name)
+        self.result.segmentationNode.SetAttribute(PREVIEW, "1")
         if self._loaded:  # they serve the next preview too
             self.training.volumes[self.case], self._loaded = self._loaded, []
         return False

@@ -124,6 +124,11 @@ class Training:
         return self._engine is not None and self._engine.running
 
     @property
+    def rests(self) -> bool:
+        """Whether it waits on disk to be gone on with, or to be deleted."""
+        return not self.running and (self.folder / STATE).is_file()
+
+    @property
     def lines(self) -> list:
         return self._engine.lines if self._engine else self._lines
 
@@ -171,7 +176,7 @@ class Training:
         wanted = self.parameters
         self._transferring = bool(wanted.transfer) and not self._transferred.exists()
         if self._transferring:
-            arguments = ["transfer", wanted.start, "--to", wanted.transfer]
+            arguments = ["transfer", self._start, "--to", wanted.transfer]
             arguments += ["--output", str(self._transferred)]
         else:
             arguments = self._toArguments()
@@ -181,15 +186,20 @@ class Training:
         self._save(RUNNING)
 
     @property
+    def _start(self) -> str:
+        """The model to start from; by its name where it is no longer in its place."""
+        start = self.parameters.start
+        return start if Path(start).exists() else Path(start).name
+
+    @property
     def _transferred(self) -> Path:
         """What a model of slices has become, to start from."""
         return self.folder / "start"
 
     def _toArguments(self) -> list:
-        parameters = self.parameters
-        if parameters.transfer:
-            parameters = replace(parameters, start=str(self._transferred))
-        arguments = parameters.toArguments()
+        start = str(self._transferred) if self.parameters.transfer else self._start
+        parameters = replace(self.parameters, start=start)
+        arguments = parameters.toArguments(parameters.resume and self.hasCheckpoint)
         metadata = Path(self.parameters.dataset) / "metadata.json"
         if metadata.is_file() and not self.parameters.resume:
             arguments[2:2] = ["--metadata", str(metadata)]
@@ -265,8 +275,9 @@ class Training:
         self._engine, self._lines = None, self._engine.lines
 
     def discard(self) -> None:
-        """End it for good and delete its data."""
+        """End it for good and delete its data; without its record the rest is no training."""
         self.cancel()
+        (self.folder / STATE).unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _event(self, event: dict) -> None:
@@ -294,7 +305,10 @@ class Training:
 
 
 def unfinished() -> list:
-    """Trainings that were paused or cut off; broken records are passed over."""
+    """Trainings that nothing works on: paused, cut off, or finished without becoming a model.
+
+    Broken records are passed over.
+    """
     found = []
     folder = paths.trainingsFolder()
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
@@ -304,6 +318,6 @@ def unfinished() -> list:
             training = Training.load(path)
         except Refused:
             continue
-        if training.state in (PAUSED, FAILED):
+        if training.state != RUNNING:
             found.append(training)
     return found

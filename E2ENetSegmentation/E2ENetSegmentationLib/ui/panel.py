@@ -62,7 +62,7 @@ class Panel:
         names, titles = ([""], [first]) if first else ([], [])
         names += [model.name for model in self.models]
         titles += [model.title for model in self.models]
-        fillCombo(combo, titles, titles[names.index(wanted)] if wanted in names else "")
+        fillCombo(combo, titles, names.index(wanted) if wanted in names else 0)
 
     @contextlib.contextmanager
     def sentences(self):
@@ -92,12 +92,14 @@ def breakable(text: str) -> str:
     return re.sub(LONG, lambda word: re.sub(r"([-_./\\:])(?=\w)", "\\1\u200b", word[0]), text)
 
 
-def fillCombo(combo, texts, wanted: str = "") -> None:
-    """Replace the entries of a combo box, keep the wanted one selected; tells nobody."""
+def fillCombo(combo, texts, wanted: str | int = "") -> None:
+    """Replace the entries of a combo box, select the wanted text or place; tells nobody."""
     blocked = combo.blockSignals(True)
     combo.clear()
     for text in texts:
         combo.addItem(text)
+    if isinstance(wanted, str):
+        wanted = texts.index(wanted) if wanted in texts else 0
     if texts:
-        combo.currentIndex = texts.index(wanted) if wanted in texts else 0
+        combo.currentIndex = wanted
     combo.blockSignals(blocked)
