@@ -5,10 +5,12 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +103,18 @@ class Served:
         finally:
             connection.close()
         raise AssertionError("the stream ended")
+
+
+@contextmanager
+def another_model(bundle: Path, name: str, **changed: Any) -> Iterator[None]:
+    """A copy of a server's model, under another name and with other content of its model.json."""
+    copy = bundle.with_name(name)
+    shutil.copytree(bundle, copy)
+    content = json.loads((copy / "model.json").read_text(encoding="utf-8"))
+    text = json.dumps({**content, "name": name, **changed})
+    (copy / "model.json").write_text(text, encoding="utf-8")
+    yield
+    shutil.rmtree(copy)
 
 
 def ended(job: dict[str, Any]) -> bool:

@@ -21,11 +21,12 @@ import pytest
 import SimpleITK as sitk
 from e2enet.cli.app import app
 from e2enet.events import BadInput, Reporter
-from e2enet.service.client import segment_on_server
+from e2enet.inference.case.inputs import InputCase
+from e2enet.service.client import _with_our_names, segment_on_server
 from e2enet.service.connection import Server, read_token
 from typer.testing import CliRunner
 
-from .conftest import Served
+from .conftest import Served, another_model
 
 
 def segment(*words: object, token: str = "", monkeypatch: pytest.MonkeyPatch) -> tuple[int, list]:
@@ -64,6 +65,79 @@ def test_the_same_as_here(
     assert manifest["inputs"][0]["path"] == os.fspath(volume)
     assert manifest["case"] == "head"
     assert served.ask("GET", "/jobs")[1]["jobs"] == []  # nothing stays there
+
+
+def test_a_study_with_a_scout_and_another_modality_as_here(
+    served: Served, dicom_series: Any, tiny_bundle: Path, tmp_path: Path, monkeypatch
+) -> None:
+    """The model's modality chooses, and the record says what was read and what of it was odd."""
+    study = tmp_path / "study"
+    array = np.random.default_rng(0).normal(100, 20, (16, 16, 18)).astype(np.int16)
+    dicom_series(
+        study / "scout", array, uid="1.1", modality="MR", image_type="ORIGINAL\\PRIMARY\\LOCALIZER"
+    )
+    dicom_series(study / "T1", array, number=2, uid="1.2", modality="MR", heights=range(16))
+    dicom_series(study / "CT", array, number=3, uid="1.3", modality="CT")
+    manifests, warned = [], []
+    with another_model(tiny_bundle, "other"):
+        for name, where in (
+            ("here", ["--model", tiny_bundle.with_name("other"), "--device", "cpu"]),
+            ("there", ["--model", "other", "--server", served.url]),
+        ):
+            status, events = segment(
+                study, *where, "--output", tmp_path / f"{name}.nii.gz",
+                token=served.token(), monkeypatch=monkeypatch,
+            )  # fmt: skip
+            assert status == 0, events
+            text = (tmp_path / f"{name}.manifest.json").read_text(encoding="utf-8")
+            manifests.append(json.loads(text))
+            warned.append([e for e in events if e["event"] == "warning"])
+    here, there = manifests
+    assert there["inputs"] == here["inputs"]
+    assert there["inputs"][0]["series_uid"] == "1.2"
+    assert "series-chosen" in [warning["code"] for warning in here["warnings"]]
+    assert there["warnings"] == here["warnings"]
+    assert warned[1] == warned[0]
+
+
+def test_warnings_are_those_of_a_run_here(
+    served: Served, tiny_bundle: Path, tmp_path: Path, monkeypatch
+) -> None:
+    """Of reading here and of segmenting there, about the file by its own name."""
+    array = np.random.default_rng(0).normal(100, 20, (12, 18, 16)).astype(np.float32)
+    array[3, 4, 5] = np.nan
+    path = tmp_path / "DOE.nrrd"
+    sitk.WriteImage(sitk.GetImageFromArray(array), os.fspath(path))
+    far = ["--roi", "0,0,0,0.1,0.1,0.1"]
+    manifests = []
+    for name, where in (
+        ("here", ["--model", tiny_bundle, "--device", "cpu"]),
+        ("there", ["--model", "tiny", "--server", served.url]),
+    ):
+        status, events = segment(
+            path, *where, *far, "--output", tmp_path / f"{name}.nii.gz",
+            token=served.token(), monkeypatch=monkeypatch,
+        )  # fmt: skip
+        assert status == 0, events
+        text = (tmp_path / f"{name}.manifest.json").read_text(encoding="utf-8")
+        manifests.append(json.loads(text))
+    here, there = manifests
+    assert [one["code"] for one in here["warnings"]] == ["not-finite", "nothing-found"]
+    assert "found in DOE." in here["warnings"][1]["message"]
+    assert there["warnings"] == here["warnings"]
+
+
+def test_names_in_what_the_server_says() -> None:
+    case = InputCase("DOE", (Path("x/DOE_0000.nii.gz"), Path("x/case_0000.nii.gz")))
+    for theirs, ours in (
+        ("None of the model's structures was found in case.",
+         "None of the model's structures was found in DOE."),
+        ("case_0000.nii.gz and case_0001.nii.gz lie on different grids.",
+         "DOE_0000.nii.gz and case_0000.nii.gz lie on different grids."),
+        ("case_0002.nii.gz is none of ours, in any case of these.",
+         "case_0002.nii.gz is none of ours, in any case of these."),
+    ):  # fmt: skip
+        assert _with_our_names(theirs, case) == ours
 
 
 def test_only_voxels_and_geometry_are_sent(
@@ -240,18 +314,18 @@ def test_where_a_token_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @contextmanager
-def answering(status: int, body: bytes, **headers: str) -> Iterator[Server]:
-    """Another server, which always says the same."""
+def answering(path: str, status: int, body: bytes, **headers: str) -> Iterator[Server]:
+    """Another server, which says this at one address, and lists a model as one of ours does."""
     asked: list[str] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             asked.append(self.path)
-            self.send_response(status)
-            for name, value in headers.items():
+            self.send_response(status if self.path == path else 200)
+            for name, value in headers.items() if self.path == path else ():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(body)
+            self.wfile.write(body if self.path == path else b'{"models": [{"name": "tiny"}]}')
 
         do_POST = do_PUT = do_DELETE = do_GET
 
@@ -263,9 +337,10 @@ def answering(status: int, body: bytes, **headers: str) -> Iterator[Server]:
         thread.start()
         yield Server(f"http://127.0.0.1:{other.server_port}", "secret")
         other.shutdown()
-    assert set(asked) <= {"/jobs"}  # nobody was sent elsewhere
+    assert set(asked) <= {"/models", path}  # nobody was sent elsewhere
 
 
+@pytest.mark.parametrize("path", ["/models", "/jobs"])
 @pytest.mark.parametrize(
     ("status", "body", "headers", "code"),
     [
@@ -274,14 +349,14 @@ def answering(status: int, body: bytes, **headers: str) -> Iterator[Server]:
         (404, b"<html>", {}, "server-refused"),
         (200, b"<html>", {}, "server-away"),
         (200, b"[]", {}, "server-not-understood"),
-        (200, b'{"id": 3}', {}, "server-not-understood"),
+        (200, b'{"id": 3, "models": [{}, []]}', {}, "server-not-understood"),
         (503, b"", {}, "server-away"),
     ],
 )
 def test_other_servers(
-    status: int, body: bytes, headers: dict, code: str, volume: Path, tmp_path: Path
+    path: str, status: int, body: bytes, headers: dict, code: str, volume: Path, tmp_path: Path
 ) -> None:
-    with answering(status, body, **headers) as server, pytest.raises(BadInput) as caught:
+    with answering(path, status, body, **headers) as server, pytest.raises(BadInput) as caught:
         segment_on_server([volume], "tiny", server=server, output=tmp_path / "out.nii.gz")
     assert caught.value.code == code
     assert list(tmp_path.iterdir()) == []

@@ -83,13 +83,19 @@ def test_ten_gigabytes_are_refused_before_they_are_sent(served: Served) -> None:
     answer = raw(served, head + b"Content-Length: 10000000000\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 413")
     assert b"connection: close" in answer
+    assert b"The volume has 10.0 GB; at most 1.0 GB are taken." in answer
 
 
 def test_a_body_without_a_length_is_refused(served: Served) -> None:
     head = b"POST /jobs HTTP/1.1\r\n" + bearer(served)
     assert raw(served, head + b"Transfer-Encoding: chunked\r\n\r\n").startswith(b"HTTP/1.1 411")
+
+
+def test_a_body_that_is_too_large_and_no_volume(served: Served) -> None:
     status, answer = served.ask("POST", "/jobs", b"x" * 20_000)
     assert (status, answer["code"]) == (413, "too-large")
+    assert answer["message"] == "The request has 20.0 kB; at most 16.4 kB are taken."
+    assert "volume" not in answer["help"]
 
 
 def test_slow_clients_are_let_go(served: Served) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from playwright import sync_api as playwright
 
-from .conftest import Served
+from .conftest import Served, another_model
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 QUIET = [
@@ -98,6 +98,88 @@ def test_a_volume_is_sent_looked_at_and_deleted(
     assert page.is_visible("#none")
     assert served.ask("GET", "/jobs")[1]["jobs"] == []
     assert wrong == []
+
+
+def test_the_next_file_is_for_the_same_model(
+    browser: Any, served: Served, volume: Path, tiny_bundle: Path
+) -> None:
+    with another_model(tiny_bundle, "another"):
+        page, wrong = page_of(browser, served)
+        page.wait_for_selector("#model option", state="attached")
+        assert page.input_value("#model") == "another"
+        page.select_option("#model", "tiny")
+        page.check("#tta")
+        for number in (1, 2):
+            page.set_input_files("#channels input", os.fspath(volume))
+            page.click("#go")
+            page.wait_for_selector("#go:enabled")
+            page.wait_for_selector(f"#jobs li:nth-child({number})")
+            assert page.input_value("#channels input") == ""
+        assert page.input_value("#model") == "tiny"
+        assert page.is_checked("#tta")
+        assert "Tiny model" in page.inner_text("#about")
+        jobs = served.ask("GET", "/jobs")[1]["jobs"]
+        assert [job["model"] for job in jobs] == ["tiny", "tiny"]
+        for job in jobs:
+            served.ask("DELETE", f"/jobs/{job['id']}")
+    assert wrong == []
+
+
+def test_every_warning_is_shown_with_the_files_own_name(
+    browser: Any, served: Served, volume: Path
+) -> None:
+    page, _ = page_of(browser, served)
+    page.wait_for_selector("#model option", state="attached")
+    page.set_input_files("#channels input", os.fspath(volume))
+    page.click("#go")
+    page.wait_for_selector("#jobs li[data-state=done]", timeout=120_000)
+    id = page.get_attribute("#jobs li", "data-id")
+    warnings = [
+        ("nothing-found", "None of the model's structures was found in case."),
+        ("not-finite", "case_0000.nii.gz holds 3 NaN or infinite voxels; they were replaced."),
+        ("doubtful-result", "Look twice."),
+    ]
+    shown = page.evaluate(
+        """([id, warnings]) => {
+            show({ id, slices: 0, result: { labels: [] }, warnings });
+            return [...document.querySelectorAll("#warnings p")].map((p) => p.textContent);
+        }""",
+        [id, [{"code": code, "message": message} for code, message in warnings]],
+    )
+    assert shown == [
+        "Look twice.",
+        "None of the model's structures was found in head.nii.gz.",
+        "head.nii.gz holds 3 NaN or infinite voxels; they were replaced.",
+    ]
+    failed = {"id": id, "state": "failed", "error": {"message": warnings[1][1], "help": ""}}
+    assert page.evaluate("state", failed).startswith("head.nii.gz holds")
+    served.ask("DELETE", f"/jobs/{id}")
+
+
+def test_the_page_comes_back_after_a_proxy_has_failed(browser: Any, served: Served) -> None:
+    page, _ = page_of(browser, served)
+    page.wait_for_selector("#who:text-is('alice')", state="attached")
+    asked: list[str] = []
+
+    def answer(route: Any) -> None:
+        asked.append(route.request.url.rpartition("/")[2])
+        before = asked.count(asked[-1])
+        if before == 1 or (asked[-1] == "events" and before == 2):
+            route.fulfill(status=502, body="<html>Bad gateway</html>")
+        else:
+            route.continue_()
+
+    page.route("**/models", answer)
+    page.route("**/events", answer)
+    page.reload()
+    page.wait_for_selector("#lost:text-is('No connection to the server; trying again in 1 s.')")
+    page.wait_for_selector("#lost:text-is('No connection to the server; trying again in 2 s.')")
+    page.wait_for_selector("#who:text-is('alice')", state="attached")
+    assert page.is_hidden("#lost")
+    assert asked == ["models", "models", "events", "events", "events"]
+    page.route("**/jobs", lambda route: route.fulfill(status=502, body="<html>"))
+    said = page.evaluate("ask('POST', 'jobs', {}).catch((error) => error.message)")
+    assert said == "The server answered 502."
 
 
 def test_a_file_that_is_refused_says_why(browser: Any, served: Served, tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
+import http.client
 import json
 import os
 from pathlib import Path
@@ -10,6 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from e2enet.service.jobs.board import Board
+from e2enet.service.jobs.database import Database
+from e2enet.service.routes import changes
 
 from .conftest import Served, ended
 
@@ -67,6 +72,30 @@ def test_other_peoples_jobs_do_not_exist(served: Served) -> None:
     assert served.ask("PUT", f"/jobs/{job}/channels/0", b"0123456789", user="bob")[0] == 404
     assert served.ask("GET", "/jobs", user="bob")[1]["jobs"] == []
     assert served.ask("DELETE", f"/jobs/{job}")[0] == 200
+
+
+def test_a_token_that_is_taken_back_ends_its_stream(served: Served) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=30)
+    headers = {"Authorization": f"Bearer {served.token('eve')}"}
+    connection.request("GET", "/events", headers=headers)
+    stream = connection.getresponse()
+    assert stream.readline().startswith(b"data: ")
+    database = Database(served.folder)
+    database.set_token("eve", None)
+    database.close()
+    job = served.ask("POST", "/jobs", {"model": "tiny", "bytes": [10]})[1]["id"]  # a change
+    assert (stream.readline(), stream.readline()) == (b"\n", b"")
+    connection.close()
+    served.ask("DELETE", f"/jobs/{job}")
+
+
+def test_nothing_is_told_to_a_token_that_is_no_longer_taken() -> None:
+    async def heard(allowed: bool) -> str:
+        stream = changes(lambda: {"user": "eve"}, Board(), 60, lambda: allowed)
+        return await anext(stream, "")
+
+    assert asyncio.run(heard(True)) == 'data: {"user": "eve"}\n\n'
+    assert asyncio.run(heard(False)) == ""
 
 
 @pytest.mark.parametrize(

@@ -103,15 +103,27 @@ def test_other_computers_need_encryption(tmp_path: Path, host: str) -> None:
         (["--certificate", "a.pem", "--key", "b.pem"], "cannot be used"),
         (["--device", "cuda:77"], "cuda:77"),
         (["--port", "99999"], "cannot be used"),
+        (["--proxy", "localhost"], "'localhost' is no IP address"),
+        (["--proxy", "10.0.0.999", "--host", "0.0.0.0"], "'10.0.0.999' is no IP address"),
+        (["--proxy", "0.0.0.0"], "'0.0.0.0' is no IP address"),
+        (["--proxy", ""], "'' is no IP address"),
     ],
 )
 def test_what_does_not_start(tmp_path: Path, options: list[str], said: str) -> None:
     assert said in refused("--folder", str(tmp_path / "new"), *options)
+    assert not (tmp_path / "new" / "jobs.sqlite").exists()
 
 
 def test_what_is_this_computer() -> None:
     assert all(map(is_loopback, ("127.0.0.1", "::1", "localhost", "127.9.9.9")))
     assert not any(map(is_loopback, ("0.0.0.0", "::", "10.0.0.1", "localhost.example", "")))
+
+
+@pytest.mark.parametrize("proxy", ["127.0.0.1", " ::FFFF:127.0.0.1 "])
+def test_a_proxy_is_known_however_its_address_is_written(serving: Start, proxy: str) -> None:
+    served = serving("--proxy", proxy)
+    assert served.ask("GET", "/health") == (200, {"status": "ok"})
+    served.end()
 
 
 def test_behind_a_proxy_nobody_else_is_answered(serving: Start) -> None:

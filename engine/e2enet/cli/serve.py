@@ -44,7 +44,7 @@ def _serve(
     proxy: Annotated[
         str | None,
         typer.Option(
-            help="Address of the proxy that ends TLS; nobody else is answered.",
+            help="IP address of the proxy that ends TLS; nobody else is answered.",
             show_default=False,
         ),
     ] = None,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +20,7 @@ import numpy as np
 
 from e2enet.data.images.volume import Grid, Volume, read_channels, read_label, write_image
 from e2enet.events import BadInput, Reporter
-from e2enet.inference.case.inputs import find_case
+from e2enet.inference.case.inputs import InputCase, find_case
 from e2enet.inference.case.manifest import InputHashes
 from e2enet.inference.case.result import LabelVolume, Outputs, Result
 from e2enet.inference.localisation.roi import parse_roi
@@ -27,6 +28,7 @@ from e2enet.service.connection import Away, Refused, Server, events
 
 _BLOCK = 1 << 18
 _AGAIN_S = 2.0
+_THEIR_NAMES = re.compile(r"\bcase_\d{4}\.nii\.gz|(?<=\bin )case(?=\.$)")
 T = TypeVar("T")
 
 
@@ -62,41 +64,78 @@ def segment_on_server(
     outputs = Outputs.of(output)
     case = find_case(inputs, [series] if isinstance(series, str) else series)
     outputs.check(case.paths)
+    described = describe_model(server, model)
     hashes = InputHashes(case.paths)
     reporter.progress("read", 0, 1)
-    volumes = read_channels(case.paths, series=case.series or None, reporter=reporter)
+    volumes = read_channels(
+        case.paths,
+        series=case.series or None,
+        modality=str(described.get("modality") or ""),
+        reporter=reporter,
+    )
     outputs.check_grid(volumes[0].grid)
     reporter.progress("read", 1, 1)
-    remote = _Job(server, reporter, patience_s)
+    remote = _Job(server, case, reporter, patience_s)
     with tempfile.TemporaryDirectory(prefix="e2enet-") as scratch:
         files = [_written(volume, Path(scratch), n) for n, volume in enumerate(volumes)]
         sizes = [file.stat().st_size for file in files]
         asked: dict[str, Any] = {"model": model, "bytes": sizes, "tta": tta, "attached": True}
-        asked["roi"] = _numbers(model, roi, remote)
+        asked["roi"] = _numbers(roi, described.get("regions") or [])
         remote.create(asked)
         try:
             remote.send(files)
             done = remote.follow()
             if "error" in done:
-                raise _their_error(done["error"], case.paths)
+                raise _their_error(done["error"], case)
             label = Path(scratch) / "result.nii.gz"
             label.write_bytes(remote.patiently(lambda: server.fetch(f"{remote.path}/segmentation")))
             manifest = json.loads(remote.patiently(lambda: server.fetch(f"{remote.path}/manifest")))
             result = _result(label, volumes[0].grid, done["result"], manifest, server)
         finally:
             remote.delete()
-    result.manifest.update(case=case.name, inputs=hashes())
+    read = [
+        {**file, **({"series_uid": volume.series_uid} if volume.series_uid else {})}
+        for file, volume in zip(hashes(), volumes, strict=True)
+    ]
+    warnings = _all_warnings(volumes, result.manifest["warnings"], case)
+    result.manifest.update(case=case.name, inputs=read, warnings=warnings)
     reporter.progress("write", 0, 1)
     result.save(output)
     reporter.progress("write", 1, 1)
     return result
 
 
+def describe_model(server: Server, model: str) -> dict[str, Any]:
+    """What a server says of one of its models: modality, channels, labels, regions.
+
+    Raises:
+        BadInput: It does not answer, refuses, or has no such model.
+    """
+    try:
+        answer = server.ask("GET", "/models")
+    except Away as error:
+        raise _gone(server, error) from error
+    try:
+        models = {str(one["name"]): dict(one) for one in _field(answer, "models", list)}
+    except (KeyError, TypeError, ValueError) as error:
+        raise _not_understood() from error
+    if model not in models:
+        raise BadInput(
+            f"The server has no model {model}.",
+            help=f"It has {', '.join(sorted(models)) or 'none'}.",
+            code="no-model",
+        )
+    return models[model]
+
+
 class _Job:
     """One job on a server that may be away for a while."""
 
-    def __init__(self, server: Server, reporter: Reporter, patience_s: float) -> None:
-        self._server, self._reporter, self._patience_s = server, reporter, patience_s
+    def __init__(
+        self, server: Server, case: InputCase, reporter: Reporter, patience_s: float
+    ) -> None:
+        self._server, self._case = server, case
+        self._reporter, self._patience_s = reporter, patience_s
         self._seen_s = time.monotonic()
         self._told = False
         self.id = ""
@@ -121,18 +160,11 @@ class _Job:
         away = time.monotonic() - self._seen_s
         if away > self._patience_s or not self.id:
             kept = " The job goes on there, if it does." if self.id else ""
-            raise BadInput(
-                f"The server {self._server.url} does not answer: {error}.{kept}",
-                help="Check its address and that it runs, then try again.",
-                code="server-away",
-            ) from error
+            raise _gone(self._server, error, kept) from error
         if not self._told:
             self._told = True
             self._reporter.warning("server-away", "The server does not answer; waiting for it.")
         time.sleep(_AGAIN_S)
-
-    def models(self) -> list[dict[str, Any]]:
-        return self.patiently(lambda: self._server.ask("GET", "/models"))["models"]
 
     def create(self, asked: dict[str, Any]) -> None:
         created = self.patiently(lambda: self._server.ask("POST", "/jobs", asked))
@@ -194,7 +226,8 @@ class _Job:
                 str(progress.get("stage")), int(progress["done"]), int(progress["total"])
             )
         for warning in job.get("warnings", []):
-            self._reporter.warning(str(warning.get("code")), str(warning.get("message")))
+            message = _with_our_names(str(warning.get("message")), self._case)
+            self._reporter.warning(str(warning.get("code")), message)
         return first
 
     def delete(self) -> None:
@@ -203,12 +236,10 @@ class _Job:
             self._server.ask("DELETE", self.path)
 
 
-def _numbers(model: str, roi: Sequence[str] | None, remote: _Job) -> list[str] | None:
+def _numbers(roi: Sequence[str] | None, regions: Sequence[str]) -> list[str] | None:
     """Regions of interest as numbers: the server reads no file that is named to it."""
     if not roi:
         return None
-    by_name = {one["name"]: one for one in remote.models()}
-    regions: list[str] = by_name.get(model, {}).get("regions", [])
     given = []
     for text in roi:
         box = parse_roi(text, [name for name in regions if name])
@@ -243,19 +274,42 @@ def _result(
             LabelVolume(**{**one, "color": tuple(one["color"])}) for one in described["labels"]
         ]
         manifest["doubtful"], manifest["device"]["used"], manifest["seconds"]
+        manifest["warnings"] = [
+            {"code": str(one["code"]), "message": str(one["message"])}
+            for one in manifest["warnings"]
+        ]
     except (KeyError, TypeError) as error:
         raise _not_understood() from error
     return Result(label, grid, labels, {**manifest, "server": server.url})
 
 
-def _their_error(error: dict[str, Any], paths: Sequence[Path]) -> BadInput:
+def _all_warnings(
+    volumes: Sequence[Volume], theirs: Sequence[dict[str, str]], case: InputCase
+) -> list[dict[str, str]]:
+    """What reading here and segmenting there warned of, in the order of a run on one computer."""
+    ours = [
+        {"code": code, "message": message}
+        for volume in volumes
+        for code, message in volume.warnings
+    ]
+    there = [{**one, "message": _with_our_names(one["message"], case)} for one in theirs]
+    return sorted([*ours, *there], key=lambda one: one["code"] != "doubtful-result")
+
+
+def _their_error(error: dict[str, Any], case: InputCase) -> BadInput:
     """The server's sentence about our file, with the file's own name."""
-    message = str(error.get("message", ""))
-    for channel, path in enumerate(paths):
-        message = message.replace(f"case_{channel:04d}.nii.gz", path.name)
     return BadInput(
-        message, help=str(error.get("help", "")), code=str(error.get("code", "job-failed"))
+        _with_our_names(str(error.get("message", "")), case),
+        help=str(error.get("help", "")),
+        code=str(error.get("code", "job-failed")),
     )
+
+
+def _with_our_names(message: str, case: InputCase) -> str:
+    """A sentence of the server, to which every case is `case`."""
+    names = {f"case_{channel:04d}.nii.gz": path.name for channel, path in enumerate(case.paths)}
+    names["case"] = case.name
+    return _THEIR_NAMES.sub(lambda found: names.get(found[0], found[0]), message)
 
 
 def _field(answer: Any, name: str, kind: type[T]) -> T:
@@ -263,6 +317,14 @@ def _field(answer: Any, name: str, kind: type[T]) -> T:
     if not isinstance(value, kind):
         raise _not_understood()
     return value
+
+
+def _gone(server: Server, error: Away, kept: str = "") -> BadInput:
+    return BadInput(
+        f"The server {server.url} does not answer: {error}.{kept}",
+        help="Check its address and that it runs, then try again.",
+        code="server-away",
+    )
 
 
 def _not_understood() -> BadInput:

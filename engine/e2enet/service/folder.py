@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from e2enet.events import BadInput, Reporter
+from e2enet.events import Reporter
 from e2enet.inference.batch import FATAL, Batch, output_of, told
-from e2enet.service.client import segment_on_server
-from e2enet.service.connection import Away, Server
+from e2enet.service.client import describe_model, segment_on_server
+from e2enet.service.connection import Server
 
 # Of the server's answers, what it would say of the next case as well.
 _FATAL = (
@@ -51,7 +51,8 @@ def segment_folder_on_server(
         BadInput: As `segment_folder`; the server is away or refuses whatever is sent.
     """
     reporter = reporter or Reporter()
-    batch = Batch(_channels(server, model), Path(folder), Path(output))
+    channels = len(describe_model(server, model).get("channels") or [])
+    batch = Batch(channels, Path(folder), Path(output))
     for case in batch.waiting():
         batch.tell(reporter)
         path = output_of(batch.target, case)
@@ -63,22 +64,3 @@ def segment_folder_on_server(
 
         batch.take(told(case, path, work, _FATAL), reporter)
     return batch.outcome(reporter)
-
-
-def _channels(server: Server, model: str) -> int:
-    """How many images of a case the server's model takes."""
-    try:
-        models = {one["name"]: one for one in server.ask("GET", "/models")["models"]}
-    except Away as error:
-        raise BadInput(
-            f"The server {server.url} does not answer: {error}.",
-            help="Check its address and that it runs, then try again.",
-            code="server-away",
-        ) from error
-    if model not in models:
-        raise BadInput(
-            f"The server has no model {model}.",
-            help=f"It has {', '.join(sorted(models)) or 'none'}.",
-            code="no-model",
-        )
-    return len(models[model]["channels"])

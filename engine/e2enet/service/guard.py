@@ -59,7 +59,8 @@ class Guard:
     """Around the application: nothing gets through without a token but a question for its health.
 
     A token comes as `Authorization: Bearer`, or as the password of HTTP's basic authentication,
-    for which a browser asks by itself. The user's name is then in `scope["state"]["user"]`.
+    for which a browser asks by itself. `scope["state"]` then has the user's name as "user" and the
+    token's hash as "token_hash".
     """
 
     def __init__(self, app: App, settings: Settings, database: Database) -> None:
@@ -102,20 +103,23 @@ class Guard:
         _check_url(scope)
         if scope["path"] == HEALTH and scope["method"] == "GET" and not length:
             return
-        scope.setdefault("state", {})["user"] = self._user(headers, address)
+        token = _token(headers.get(b"authorization", ""))
+        user = self._user(token, address)
+        scope.setdefault("state", {}).update(user=user, token_hash=hash_of(token))
         # A browser sends the token by itself, also when another site asks it to.
         if headers.get(b"sec-fetch-site", "same-origin") not in ("same-origin", "none"):
             raise BadInput("Another web site may not ask in your name.", code="other-site")
-        limit = self._settings.upload_bytes if scope["method"] == "PUT" else _FORM_BYTES
+        volume = scope["method"] == "PUT"
+        limit = self._settings.upload_bytes if volume else _FORM_BYTES
         if length > limit:
             raise BadInput(
-                f"The request has {length / 1e6:.0f} MB; {limit / 1e6:.2g} MB are taken.",
-                help="Crop the volume, or compress it.",
+                f"The {'volume' if volume else 'request'} has {_size(length)}; at most "
+                f"{_size(limit)} are taken.",
+                help="Crop the volume, or compress it." if volume else "Ask for less at once.",
                 code="too-large",
             )
 
-    def _user(self, headers: dict[bytes, str], address: str) -> str:
-        token = _token(headers.get(b"authorization", ""))
+    def _user(self, token: str, address: str) -> str:
         if not token:
             raise BadInput(
                 "This needs a token.",
@@ -184,6 +188,14 @@ def _check_url(scope: Scope) -> None:
             help="Send it as `Authorization: Bearer TOKEN`, and have a new one made.",
             code="token-in-url",
         )
+
+
+def _size(count: int) -> str:
+    """A number of bytes for a person."""
+    for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if count >= unit:
+            return f"{count / unit:.1f} {name}"
+    return f"{count} bytes"
 
 
 def _length(scope: Scope, headers: dict[bytes, str]) -> int:

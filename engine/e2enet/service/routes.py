@@ -177,14 +177,19 @@ def make_app(settings: Settings, database: Database, board: Board, lifespan: Any
         remove(own(request, id), settings, database, board)
         return {"deleted": id}
 
-    def stream(tell: Callable[[], Any]) -> Response:
-        events = changes(tell, board, settings.times.stream)
+    def stream(request: Request, tell: Callable[[], Any]) -> Response:
+        user, token_hash = request.state.user, request.state.token_hash
+
+        def allowed() -> bool:
+            return database.user_of(token_hash) == user
+
+        events = changes(tell, board, settings.times.stream, allowed)
         return StreamingResponse(events, media_type="text/event-stream")
 
     @app.get("/events")
     async def events(request: Request) -> Response:
         user = request.state.user
-        return stream(lambda: overview(user))
+        return stream(request, lambda: overview(user))
 
     @app.get("/jobs/{id}/events")
     async def job_events(request: Request, id: str) -> Response:
@@ -196,7 +201,7 @@ def make_app(settings: Settings, database: Database, board: Board, lifespan: Any
             now = database.job(id, user)
             return view(now) if now else None
 
-        return stream(tell)
+        return stream(request, tell)
 
     @app.get("/jobs/{id}/slices/{number}")
     async def picture(request: Request, id: str, number: int) -> Response:
@@ -274,10 +279,15 @@ async def receive(
         raise BadInput("The file did not arrive whole.", code="damaged-file") from error
 
 
-async def changes(tell: Callable[[], Any], board: Board, seconds: float) -> AsyncIterator[str]:
-    """What `tell` says, as server-sent events: now and whenever it changes; None is the end."""
+async def changes(
+    tell: Callable[[], Any], board: Board, seconds: float, allowed: Callable[[], bool]
+) -> AsyncIterator[str]:
+    """What `tell` says, as server-sent events: now and whenever it changes; None is the end.
+
+    It also ends after so many seconds, and when the reader's token is taken back (`allowed`).
+    """
     end, last = time.monotonic() + seconds, ""
-    while time.monotonic() < end and not board.closed:
+    while time.monotonic() < end and not board.closed and allowed():
         change = board.change
         told = tell()
         if told is None:

@@ -12,7 +12,7 @@ import ssl
 import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +60,10 @@ def serve(settings: Settings, door: Door, *, ready: Callable[[str], Any]) -> Non
 
     Raises:
         BadInput: An address of other computers without TLS, a port in use, a certificate that
-            cannot be read, an unknown device, a folder that another server works in.
+            cannot be read, a proxy that is no IP address, an unknown device, a folder that another
+            server works in.
     """
+    settings = replace(settings, proxy=_address_of(settings.proxy))
     context = _check_encryption(door, settings)
     # Two names of one device are one: no two jobs at a time on it.
     devices = list(dict.fromkeys(choose_device(device) for device in settings.devices))
@@ -202,6 +204,27 @@ def _check_encryption(door: Door, settings: Settings) -> ssl.SSLContext | None:
             code="no-encryption",
         )
     return None
+
+
+def _address_of(proxy: str | None) -> str | None:
+    """A proxy's address as its connections show it."""
+    if proxy is None:
+        return None
+    try:
+        address = ipaddress.ip_address(proxy.strip())
+    except ValueError as error:
+        raise _no_proxy(proxy) from error
+    if address.is_unspecified or address.is_multicast:
+        raise _no_proxy(proxy)
+    return str(getattr(address, "ipv4_mapped", None) or address)
+
+
+def _no_proxy(proxy: str) -> BadInput:
+    return BadInput(
+        f"{proxy!r} is no IP address that a proxy could have.",
+        help="Give --proxy the address that it connects from, such as 127.0.0.1.",
+        code="bad-proxy",
+    )
 
 
 def is_loopback(host: str) -> bool:

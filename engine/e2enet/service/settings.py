@@ -32,7 +32,7 @@ class Settings:
     Attributes:
         folder: Database, uploads and results; nobody else may read it.
         devices: One job at a time on each.
-        proxy: Address of the proxy that ends TLS, if there is one; nobody else is answered.
+        proxy: IP address of the proxy that ends TLS, if there is one; nobody else is answered.
         upload_bytes: Largest file of one channel, as it is sent.
         volume_bytes: Largest volume once unpacked, and as 32-bit numbers.
         jobs_each: Unfinished jobs of one user.

@@ -6,13 +6,15 @@ import contextlib
 import os
 import pickle
 import subprocess
+import time
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from e2enet.events import BadInput
+from e2enet.events import BadInput, Cancelled
+from e2enet.interop.nnunet import pickles
 from e2enet.interop.nnunet.pickles import read_plain_pickle
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -96,6 +98,35 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory: Any, content: bytes) ->
     path.write_bytes(content)
     with contextlib.suppress(BadInput):  # any other error fails the test
         read_plain_pickle(path)
+
+
+@pytest.mark.parametrize("kind", [list, dict, tuple])
+def test_lists_that_hold_each_other_again_and_again(tmp_path: Path, kind: type) -> None:
+    made: Any = [1.0, 2.0]
+    for _ in range(60):
+        made = {"a": made, "b": made} if kind is dict else kind((made, made))
+    path = write(tmp_path / "plans.pkl", made)
+    assert path.stat().st_size < 2000
+    begun = time.monotonic()
+    with pytest.raises(BadInput, match="again and again") as caught:
+        read_plain_pickle(path)
+    assert time.monotonic() - begun < 30
+    assert caught.value.code == "unsafe-pickle"
+
+
+def test_a_list_that_is_named_many_times(tmp_path: Path) -> None:
+    patch = [16, 128, 128]
+    content = [patch] * 10_000
+    assert read_plain_pickle(write(tmp_path / "plans.pkl", content)) == content
+
+
+def test_a_cancel_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cancelled(self: Any) -> None:
+        raise Cancelled
+
+    monkeypatch.setattr(pickles._Reader, "load", cancelled)
+    with pytest.raises(Cancelled):
+        read_plain_pickle(write(tmp_path / "plans.pkl", PLAIN))
 
 
 def test_a_cut_pickle_and_none(tmp_path: Path) -> None:

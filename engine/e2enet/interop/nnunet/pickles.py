@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from e2enet.events import BadInput
+from e2enet.events import BadInput, Cancelled
 
 MAX_BYTES = 256 << 20
+_SHARED = 10**6  # values, where a file names one of its lists again and again
 _KINDS = "biufSU"  # numbers and texts; never objects
 _NUMPY = (
     "numpy", "numpy.core.multiarray", "numpy._core.multiarray", "numpy.core.numeric",
@@ -38,8 +39,9 @@ def read_plain_pickle(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         raise _refused(path, error) from error
     try:
-        return _plain(_Reader(io.BytesIO(content)).load())
-    except BadInput:
+        # Without sharing, every value takes a byte at least.
+        return _plain(_Reader(io.BytesIO(content)).load(), max(len(content), _SHARED))
+    except (BadInput, Cancelled):
         raise
     except Exception as error:  # a made file can raise anything while it is read
         raise _refused(path, error) from error
@@ -125,17 +127,30 @@ _STAND_INS = {
 }
 
 
-def _plain(value: Any) -> Any:
-    """The content with arrays in the place of their stand-ins."""
-    if isinstance(value, _Array):
-        return value.value
-    if isinstance(value, dict):
-        return {_plain(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return type(value)(_plain(v) for v in value)
-    if isinstance(value, (_Type, _Name, type)):
-        return None
-    return value
+def _plain(content: Any, most: int) -> Any:
+    """The content with arrays in the place of their stand-ins.
+
+    Lists that hold the same list twice, which holds the same list twice, and so on, are few bytes
+    and more values than anybody can walk through: more than `most` are refused.
+    """
+    count = 0
+
+    def plain(value: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count > most:
+            raise pickle.UnpicklingError("its lists hold each other again and again")
+        if isinstance(value, _Array):
+            return value.value
+        if isinstance(value, dict):
+            return {plain(k): plain(v) for k, v in value.items()}
+        if isinstance(value, (list, tuple, set, frozenset)):
+            return type(value)(plain(v) for v in value)
+        if isinstance(value, (_Type, _Name, type)):
+            return None
+        return value
+
+    return plain(content)
 
 
 def _refused(path: Path, error: BaseException) -> BadInput:

@@ -5,7 +5,8 @@ const at = (id) => document.getElementById(id);
 const STAGES = {
   read: "reading", locate: "finding the region", inference: "segmenting", write: "writing",
 };
-const NAMES = new Map(); // what this page sent under which name; the server is never told
+const LONGEST_S = 60; // between two tries to reach the server
+const NAMES = new Map(); // the files of each job that this page sent; the server is never told
 let models = [];
 let shown = null; // the job whose result is shown
 
@@ -22,9 +23,18 @@ async function ask(method, path, content) {
     options.headers = { "Content-Type": "application/json" };
   }
   const response = await fetch(path, options);
-  const answer = await response.json();
-  if (!response.ok) throw new Error(`${answer.message} ${answer.help}`.trim());
-  return answer;
+  const answer = await response.text();
+  if (!response.ok) throw refusal(response.status, answer);
+  return JSON.parse(answer);
+}
+
+function refusal(status, text) {
+  try {
+    const answer = JSON.parse(text);
+    return new Error(`${answer.message} ${answer.help}`.trim());
+  } catch { // not a sentence of this server, but of a proxy before it
+    return new Error(`The server answered ${status}.`);
+  }
 }
 
 function upload(path, file, tell) {
@@ -35,12 +45,7 @@ function upload(path, file, tell) {
     request.onerror = () => reject(new Error("The file could not be sent; try again."));
     request.onload = () => {
       if (request.status < 300) return resolve();
-      let message = `The server answered ${request.status}.`;
-      try {
-        const answer = JSON.parse(request.responseText);
-        message = `${answer.message} ${answer.help}`.trim();
-      } catch { /* not a sentence of this server */ }
-      reject(new Error(message));
+      reject(refusal(request.status, request.responseText));
     };
     request.send(file);
   });
@@ -62,7 +67,8 @@ function showModel() {
 
 async function send(event) {
   event.preventDefault();
-  const files = [...at("channels").querySelectorAll("input")].map((input) => input.files[0]);
+  const inputs = [...at("channels").querySelectorAll("input")];
+  const files = inputs.map((input) => input.files[0]);
   const total = files.reduce((sum, file) => sum + file.size, 0);
   let job = null;
   at("refused").hidden = true;
@@ -72,7 +78,7 @@ async function send(event) {
     job = await ask("POST", "jobs", {
       model: at("model").value, tta: at("tta").checked, bytes: files.map((file) => file.size),
     });
-    NAMES.set(job.id, files[0].name);
+    NAMES.set(job.id, files.map((file) => file.name));
     let before = 0;
     for (const [number, file] of files.entries()) {
       await upload(`jobs/${job.id}/channels/${number}`, file, (sent) => {
@@ -80,8 +86,7 @@ async function send(event) {
       });
       before += file.size;
     }
-    at("send").reset();
-    showModel();
+    for (const input of inputs) input.value = ""; // the next file is for the same model
   } catch (error) {
     at("refused").textContent = error.message;
     at("refused").hidden = false;
@@ -102,10 +107,21 @@ async function remove(id) {
   } catch { /* it has gone already */ }
 }
 
+function name(job) {
+  return NAMES.get(job.id)?.[0];
+}
+
+function withOwnNames(job, text) {
+  const names = NAMES.get(job.id) ?? [];
+  return text
+    .replace(/\bcase_(\d{4})\.nii(\.gz)?/g, (found, channel) => names[Number(channel)] ?? found)
+    .replace(/(?<=\bin )case(?=\.$)/, () => names[0] ?? "the volume");
+}
+
 function state(job) {
   if (job.state === "uploading") return "waiting for its file";
   if (job.state === "queued") return `waiting, number ${job.position}`;
-  if (job.state === "failed") return `${job.error.message} ${job.error.help}`;
+  if (job.state === "failed") return `${withOwnNames(job, job.error.message)} ${job.error.help}`;
   if (job.state === "running") return STAGES[job.progress?.stage] ?? "starting";
   const until = new Date(job.deleted_at * 1000).toLocaleString();
   return `done${job.result.doubtful ? ", doubtful" : ""}; kept until ${until}`;
@@ -118,7 +134,7 @@ function row(job) {
   const what = element("div", "", { className: "what" });
   const sent = new Date(job.created * 1000).toLocaleString();
   what.append(
-    element("strong", NAMES.get(job.id) ?? `${job.model}, sent ${sent}`),
+    element("strong", name(job) ?? `${job.model}, sent ${sent}`),
     element("span", state(job), { className: job.state === "failed" ? "error" : "quiet" }),
   );
   const tools = element("div", "", { className: "do" });
@@ -130,8 +146,8 @@ function row(job) {
     const look = element("button", "Look", { type: "button" });
     look.onclick = () => show(job);
     tools.append(look);
-    for (const [name, text] of [["segmentation", "Labels"], ["volumes", "Volumes"], ["manifest", "Record"]]) {
-      tools.append(element("a", text, { href: `jobs/${job.id}/${name}`, download: "" }));
+    for (const [file, text] of [["segmentation", "Labels"], ["volumes", "Volumes"], ["manifest", "Record"]]) {
+      tools.append(element("a", text, { href: `jobs/${job.id}/${file}`, download: "" }));
     }
   }
   const drop = element("button", job.state === "done" || job.state === "failed" ? "Delete" : "Cancel", { type: "button" });
@@ -151,19 +167,20 @@ function showSlice() {
 function show(job) {
   shown = job.id;
   at("result").hidden = false;
-  at("result-title").textContent = `Result: ${NAMES.get(job.id) ?? job.model}`;
+  at("result-title").textContent = `Result: ${name(job) ?? job.model}`;
   at("volumes").replaceChildren(...job.result.labels.map((label) => {
     const line = element("tr");
-    const name = element("td");
+    const structure = element("td");
     const swatch = element("span", "", { className: "swatch" });
     swatch.style.background = `rgb(${label.color.join(",")})`;
-    name.append(swatch, label.name + (label.doubtful ? " (doubtful)" : ""));
-    line.append(name, element("td", label.volume_ml.toFixed(2), { className: "number" }));
+    structure.append(swatch, label.name + (label.doubtful ? " (doubtful)" : ""));
+    line.append(structure, element("td", label.volume_ml.toFixed(2), { className: "number" }));
     return line;
   }));
-  const doubt = job.warnings.find((warning) => warning.code === "doubtful-result");
-  at("doubt").hidden = !doubt;
-  at("doubt").textContent = doubt?.message ?? "";
+  const doubtful = (warning) => warning.code === "doubtful-result";
+  const warnings = [...job.warnings].sort((a, b) => doubtful(b) - doubtful(a));
+  at("warnings").replaceChildren(...warnings.map((warning) =>
+    element("p", withOwnNames(job, warning.message), { className: "warning" })));
   document.querySelector("figure").hidden = job.slices === 0;
   if (job.slices > 0) {
     at("slice").max = job.slices - 1;
@@ -181,8 +198,34 @@ function told(overview) {
   at("none").hidden = overview.jobs.length > 0;
 }
 
-async function start() {
-  const answer = await ask("GET", "models");
+function again(call, pause) {
+  at("lost").textContent = `No connection to the server; trying again in ${pause} s.`;
+  at("lost").hidden = false;
+  setTimeout(call, pause * 1000, Math.min(2 * pause, LONGEST_S));
+}
+
+function listen(pause = 1) {
+  const source = new EventSource("events");
+  let heard = false;
+  source.onmessage = (event) => {
+    heard = true;
+    at("lost").hidden = true;
+    told(JSON.parse(event.data));
+  };
+  source.onerror = () => {
+    source.close(); // a browser itself gives up at the first answer that is no stream
+    if (heard) setTimeout(listen, 1000); // a server ends its streams now and then
+    else again(listen, pause);
+  };
+}
+
+async function start(pause = 1) {
+  let answer;
+  try {
+    answer = await ask("GET", "models");
+  } catch {
+    return again(start, pause);
+  }
   models = answer.models;
   at("kept").textContent = Math.round(answer.limits.keep_s / 360) / 10;
   at("model").replaceChildren(...models.map((model) => element("option", model.name, { value: model.name })));
@@ -190,7 +233,7 @@ async function start() {
   at("slice").oninput = showSlice;
   at("send").onsubmit = send;
   showModel();
-  new EventSource("events").onmessage = (event) => told(JSON.parse(event.data));
+  listen();
 }
 
 start();
