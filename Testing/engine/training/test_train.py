@@ -381,7 +381,7 @@ def spoil(dataset: Path, how: str) -> str:
         return "holds no image"
     if how == "no label":
         label.unlink()
-        return f"{label.name} is missing"
+        return f"has no label map {label.name}"
     (dataset / "dataset.json").unlink()
     return "no dataset.json"
 

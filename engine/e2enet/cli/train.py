@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -188,5 +190,9 @@ def train(
             )
             curves = done.run / PNG
             typer.echo(f"{words} Curves: {curves}" if curves.is_file() else words)
+        if done.state == "followed":
+            # The library's threads may abort a process that ends in the usual way after gloo.
+            sys.stdout.flush()
+            os._exit(0)
 
     run(work, progress=progress, debug=debug)
